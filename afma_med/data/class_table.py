@@ -1,0 +1,107 @@
+"""The classes of a dataset as one table, and the look-up tables that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["VOID", "ClassInfo", "class_colors", "class_groups", "class_names", "color_lookup", "raw_id_lookup"]
+
+# The label value of pixels that are of no class: left out of losses and metrics.
+VOID = 255
+
+
+class ClassInfo(NamedTuple):
+    """Describe one class of a dataset's labels.
+
+    Args:
+        name: as the dataset spells it.
+        raw_id: value of the class in the dataset's label files.
+        train_id: index of the class for the network; several rows may share it, ``VOID`` leaves the class out.
+        color: (red, green, blue), 0 to 255, in label files that are coded in colours and in pictures.
+        group: ``"small"`` or ``"large"`` objects after the paper, None for neither.
+
+    Example:
+        >>> ClassInfo("pole", raw_id=2, train_id=2, color=(192, 192, 128), group="small").name
+        'pole'
+    """
+
+    name: str
+    raw_id: int
+    train_id: int
+    color: tuple[int, int, int]
+    group: Literal["small", "large"] | None = None
+
+
+def class_names(classes: Sequence[ClassInfo]) -> list[str]:
+    """Name the K train classes in the order of their train ids.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> class_names(camvid.CLASSES)[:3]
+        ['sky', 'building', 'pole']
+    """
+    return [info.name for info in _by_train_id(classes)]
+
+
+def class_groups(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
+    """List the train ids of the small and of the large classes.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> class_groups(camvid.CLASSES)["small"]
+        [2, 6, 9, 10]
+    """
+    rows = _by_train_id(classes)
+    return {group: [info.train_id for info in rows if info.group == group] for group in ("small", "large")}
+
+
+def class_colors(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Return the colours of the train classes, (256, 3); black for values that are no class.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> class_colors(camvid.CLASSES)[0].tolist()
+        [128, 128, 128]
+    """
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    for info in _by_train_id(classes):
+        colors[info.train_id] = info.color
+    return colors
+
+
+def raw_id_lookup(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Return the train id of each raw id, (256,); ``VOID`` for values that the table does not list.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> raw_id_lookup(camvid.CLASSES)[[0, 11, 12]].tolist()
+        [0, 11, 255]
+    """
+    lookup = np.full(256, VOID, dtype=np.uint8)
+    for info in classes:
+        lookup[info.raw_id] = info.train_id
+    return lookup
+
+
+def color_lookup(classes: Sequence[ClassInfo]) -> dict[tuple[int, int, int], int]:
+    """Return the train id of each colour, for label files that are coded in colours.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> color_lookup(camvid.ORIGINAL_CLASSES)[(192, 128, 64)] == class_names(camvid.CLASSES).index("pedestrian")
+        True
+    """
+    return {info.color: info.train_id for info in classes}
+
+
+def _by_train_id(classes: Sequence[ClassInfo]) -> list[ClassInfo]:
+    """The first row of each train id, in order."""
+    first: dict[int, ClassInfo] = {}
+    for info in classes:
+        if info.train_id != VOID:
+            first.setdefault(info.train_id, info)
+    return [first[train_id] for train_id in sorted(first)]

@@ -1,0 +1,100 @@
+"""The training loss: a segmentation term and the distance to the gold attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from afma_med.functional import PatchAttention, gold_attention
+from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_one_hot
+
+__all__ = ["AFMALoss", "AFMALossTerms"]
+
+
+class AFMALossTerms(NamedTuple):
+    """The two terms of the loss, unweighted scalars."""
+
+    segmentation: Tensor
+    attention: Tensor
+
+
+class AFMALoss(nn.Module):
+    """Add the squared distance to the gold attention to any segmentation loss.
+
+    The overall objective (Eq. 24): segmentation_weight · segmentation + attention_weight · mean (A - A*)². Given plain
+    logits, as :class:`~afma_med.AFMANet` returns them in eval mode or without ``attention_supervision``, it is the
+    weighted segmentation term alone.
+
+    Args:
+        segmentation: module or function (logits, label) -> scalar; default :class:`SoftmaxCrossEntropyLoss` with
+            ``class_weight`` and ``ignore_index``, the released form. :class:`SigmoidCrossEntropyLoss` is the text's.
+        segmentation_weight: factor of the segmentation term; the released code's 5.
+        attention_weight: factor of the attention term; the released code's 1.
+        class_weight: K weights of the default segmentation term.
+        ignore_index: label value of void pixels; they belong to no class of the gold attention.
+
+    Attributes:
+        latest_terms: the :class:`AFMALossTerms` of the last call, detached, for logging.
+
+    Raises:
+        ValueError: if ``class_weight`` is given beside ``segmentation``, which would not use it.
+
+    Example:
+        >>> import segmentation_models_pytorch as smp
+        >>> from afma_med import AFMANet
+        >>> net = AFMANet(smp.Unet("resnet18", encoder_weights=None, classes=3), 3, attention_supervision=True)
+        >>> label = torch.randint(3, (2, 1, 64, 64))
+        >>> AFMALoss(ignore_index=255)(net(torch.rand(2, 3, 64, 64)), label).backward()
+    """
+
+    def __init__(
+        self,
+        segmentation: Callable[[Tensor, Tensor], Tensor] | None = None,
+        segmentation_weight: float = 5.0,
+        *,
+        attention_weight: float = 1.0,
+        class_weight: Sequence[float] | Tensor | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        if segmentation is not None and class_weight is not None:
+            raise ValueError(
+                f"`class_weight` must be None when `segmentation` is given; got {class_weight}. "
+                "Give the weights to the segmentation loss itself."
+            )
+        self.segmentation = segmentation or SoftmaxCrossEntropyLoss(class_weight, ignore_index=ignore_index)
+        self.segmentation_weight = segmentation_weight
+        self.attention_weight = attention_weight
+        self.ignore_index = ignore_index
+        self.latest_terms: AFMALossTerms | None = None
+
+    def forward(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            output: (logits, attention) or logits, as AFMANet gives them; logits (B,K,H,W).
+            label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: if the label's shape or values do not belong to the logits.
+        """
+        terms = self.terms(output, label)
+        self.latest_terms = AFMALossTerms(*(term.detach() for term in terms))
+        return self.segmentation_weight * terms.segmentation + self.attention_weight * terms.attention
+
+    def terms(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> AFMALossTerms:
+        """Compute the two terms, unweighted; the attention term is 0 for plain logits."""
+        logits, attention = (output, None) if isinstance(output, Tensor) else output
+        check_label(logits, label, self.ignore_index)
+        segmentation = self.segmentation(logits, label)
+        if attention is None:
+            return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
+        one_hot, _ = label_to_one_hot(label, logits.shape[1], self.ignore_index)
+        gold = gold_attention(one_hot.to(attention.query.dtype), attention.grid)
+        return AFMALossTerms(segmentation, attention.squared_distance(gold))

@@ -1,0 +1,49 @@
+"""Class weights that balance classes by how many pixels they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["median_frequency_weights"]
+
+
+def median_frequency_weights(counts_per_image: Any) -> Tensor:
+    """Weight classes by median frequency balancing.
+
+    freq_k = pixels of k / pixels of the images that contain k; weight_k = median(freq) / freq_k. The median is over
+    the classes that occur; a class that never occurs gets weight 0, since nothing is known of it.
+
+    Args:
+        counts_per_image: (images, K) pixel counts, a tensor, an array or nested lists. Void pixels are not counted.
+
+    Returns:
+        (K,) float32 weights.
+
+    Raises:
+        ValueError: if the counts are not 2-D, empty, negative or all zero.
+
+    Example:
+        >>> median_frequency_weights([[90, 10, 0], [50, 0, 50]])
+        tensor([0.7143, 5.0000, 1.0000])
+
+    Reference:
+        Eigen, Fergus: Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale Convolutional
+        Architecture, ICCV 2015.
+    """
+    counts = torch.as_tensor(counts_per_image).double()
+    if counts.ndim != 2 or counts.numel() == 0 or bool((counts < 0).any()) or not bool((counts > 0).any()):
+        raise ValueError(
+            f"`counts_per_image` must be pixel counts ≥ 0 of shape (images, K), not all zero; got shape "
+            f"{tuple(counts.shape)}. Count the pixels of each class in each label."
+        )
+    present = counts > 0
+    pixels = (counts.sum(dim=1, keepdim=True) * present).sum(dim=0)
+    occurs = pixels > 0
+    frequency = counts.sum(dim=0)[occurs] / pixels[occurs]
+    weights = torch.zeros(counts.shape[1], dtype=torch.float64)
+    # torch.median takes the lower of the two middle values; balancing means their mean.
+    weights[occurs] = frequency.quantile(0.5) / frequency
+    return weights.float()

@@ -1,0 +1,177 @@
+"""Class-weighted cross-entropies: the released code's softmax form and the text's sigmoid form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afma_med.functional import check_four_axes
+
+__all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_one_hot"]
+
+# What torch's own losses skip by default; void pixels are sent there.
+_VOID = -100
+
+
+class _ClassWeightedLoss(nn.Module):
+    """Hold what both cross-entropies have in common: class weights and the void value."""
+
+    class_weight: Tensor | None
+
+    def __init__(
+        self, class_weight: Sequence[float] | Tensor | None = None, *, ignore_index: int | None = None
+    ) -> None:
+        super().__init__()
+        weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float32)
+        if weight is not None and (weight.ndim != 1 or not bool((weight >= 0).all()) or not weight.isfinite().all()):
+            raise ValueError(
+                f"`class_weight` must be K finite numbers ≥ 0; got {class_weight}. "
+                "afma_med.median_frequency_weights makes them from pixel counts."
+            )
+        self.register_buffer("class_weight", weight, persistent=False)
+        self.ignore_index = ignore_index
+
+    def _weight_for(self, logits: Tensor) -> Tensor | None:
+        if self.class_weight is None:
+            return None
+        if self.class_weight.shape[0] != logits.shape[1]:
+            raise ValueError(
+                f"`class_weight` must have one number per class, K = {logits.shape[1]} as in the logits; "
+                f"got {self.class_weight.shape[0]}. Give network and loss the same classes."
+            )
+        return self.class_weight.to(device=logits.device, dtype=logits.dtype)
+
+
+class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
+    """Average the class-weighted negative log-likelihood of the softmax over the labelled pixels.
+
+    The released code's segmentation term: sum of w_y · (-log softmax(logits)_y) over pixels, divided by the sum of
+    w_y. For K = 1 the sigmoid takes the softmax's place. Zero, not NaN, where every pixel is void.
+
+    Args:
+        class_weight: K weights, or None for ones.
+        ignore_index: label value of void pixels.
+
+    Raises:
+        ValueError: if the weights are no K finite non-negative numbers.
+
+    Example:
+        >>> loss = SoftmaxCrossEntropyLoss([1.0, 2.0, 2.0])
+        >>> loss(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).item()
+        1.098612308502197
+    """
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compute the loss. ``logits`` (B,K,H,W); ``label`` (B,1,H,W) class indices or (B,K,H,W) one-hot."""
+        check_label(logits, label, self.ignore_index)
+        weight = self._weight_for(logits)
+        if logits.shape[1] == 1:
+            one_hot, valid = label_to_one_hot(label, 1, self.ignore_index)
+            pixel_loss = F.binary_cross_entropy_with_logits(logits, one_hot.to(logits.dtype), reduction="none")
+            pixel_weight = valid.to(logits.dtype) * (1.0 if weight is None else weight)
+            return (pixel_loss * pixel_weight).sum() / pixel_weight.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+        index = _label_to_index(label, logits.shape[1], self.ignore_index)
+        total = F.cross_entropy(logits, index, weight=weight, ignore_index=_VOID, reduction="sum")
+        valid = index != _VOID
+        norm = valid.sum() if weight is None else (weight[index.clamp_min(0)] * valid).sum()
+        return total / norm.to(total.dtype).clamp_min(torch.finfo(total.dtype).tiny)
+
+
+class SigmoidCrossEntropyLoss(_ClassWeightedLoss):
+    """Average the class-weighted sigmoid cross-entropy over the labelled pixels and the classes.
+
+    The text's segmentation term (Eq. 22): every class is a yes-no question of its own,
+    mean over pixels and classes of -w_k · [y_k log σ(logit_k) + (1 - y_k) log(1 - σ(logit_k))].
+
+    Args:
+        class_weight: K weights, or None for ones.
+        ignore_index: label value of void pixels.
+
+    Raises:
+        ValueError: if the weights are no K finite non-negative numbers.
+
+    Example:
+        >>> loss = SigmoidCrossEntropyLoss()
+        >>> loss(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).item()
+        0.6931471824645996
+    """
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compute the loss. ``logits`` (B,K,H,W); ``label`` (B,1,H,W) class indices or (B,K,H,W) one-hot."""
+        check_label(logits, label, self.ignore_index)
+        weight = self._weight_for(logits)
+        one_hot, valid = label_to_one_hot(label, logits.shape[1], self.ignore_index)
+        loss = F.binary_cross_entropy_with_logits(logits, one_hot.to(logits.dtype), reduction="none")
+        if weight is not None:
+            loss = loss * weight[:, None, None]
+        return (loss * valid).sum() / (valid.sum() * logits.shape[1]).clamp_min(1)
+
+
+def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None:
+    """Refuse a label that does not belong to the logits.
+
+    Raises:
+        ValueError: if shapes disagree, or a value is neither a class nor ``ignore_index``.
+    """
+    check_four_axes("logits", logits, "(B,K,H,W)")
+    classes = logits.shape[1]
+    shapes = [(logits.shape[0], channels, *logits.shape[2:]) for channels in (1, classes)]
+    if tuple(label.shape) not in shapes:
+        raise ValueError(
+            f"`label` must have shape {shapes[0]} (class indices) or {shapes[1]} (one-hot) for logits of shape "
+            f"{tuple(logits.shape)}; got {tuple(label.shape)}. Network, loss and label need the same classes and size; "
+            "labels of shape (B,H,W) need a channel axis: label[:, None]."
+        )
+    one_hot = label.shape[1] == classes
+    highest = 1 if one_hot else classes - 1
+    bad = (label < 0) | (label > highest) | (label != label.round())
+    if ignore_index is not None:
+        bad &= label != ignore_index
+    if bad.any():
+        values = label[bad].unique()[:10].tolist()
+        raise ValueError(
+            f"`label` must hold {'0 and 1' if one_hot else f'classes 0 to {highest}'}"
+            f"{'' if ignore_index is None else f', or {ignore_index} for void'}; got {values}. "
+            "Map the label values to the network's classes, or name the void value with `ignore_index`."
+        )
+
+
+def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """Turn a checked label into one-hot form.
+
+    Args:
+        label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
+        classes: K.
+        ignore_index: label value of void pixels.
+
+    Returns:
+        (B,K,H,W) float32 one-hot, all zeros where void, and (B,1,H,W) bool, False where void.
+
+    Example:
+        >>> one_hot, valid = label_to_one_hot(torch.tensor([[[[0, 2, 255]]]]), 3, 255)
+        >>> one_hot[0, :, 0].T.tolist(), valid.flatten().tolist()
+        ([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], [True, True, False])
+    """
+    label = label.as_subclass(Tensor)
+    known = torch.ones_like(label, dtype=torch.bool) if ignore_index is None else label != ignore_index
+    label = label.where(known, torch.zeros((), dtype=label.dtype, device=label.device))
+    if label.shape[1] == classes:
+        valid = known.all(dim=1, keepdim=True)
+        if classes > 1:
+            valid &= label.any(dim=1, keepdim=True)
+        return label.float() * valid, valid
+    one_hot = torch.zeros(label.shape[0], classes, *label.shape[2:], device=label.device)
+    return one_hot.scatter_(1, label.long(), known.float()), known
+
+
+def _label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+    """(B,H,W) class indices with void pixels at torch's own ignore value."""
+    label = label.as_subclass(Tensor)
+    if label.shape[1] == classes:
+        one_hot, valid = label_to_one_hot(label, classes, ignore_index)
+        return one_hot.argmax(dim=1).where(valid[:, 0], _VOID)
+    index = label[:, 0].long()
+    return index if ignore_index is None else index.where(index != ignore_index, _VOID)

@@ -1,0 +1,169 @@
+"""The learnable parts of AFMA: embeddings of image and feature map, and the patch projection."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from afma_med.functional import PatchAttention, PatchGrid, as_patch_size, check_four_axes, split_patches
+
+__all__ = ["AFMABlock", "Variant"]
+
+Variant = Literal["released", "paper"]
+
+
+class AFMABlock(nn.Module):
+    """Compute the attention between an image's patches and a feature map's patches, one map per class.
+
+    Two variants: ``"released"``, the authors' code (K image filters, a patch projection shared by image and feature
+    patches, ReLU), and ``"paper"``, the text (one image filter, no projection). Both divide the embedded feature map
+    by s², of which the text says nothing.
+
+    Submodules ``image_conv1, image_conv2, feature_conv, patch_linear1, patch_linear2`` (the linears in the released
+    variant only) hold the parameters in the shapes of the released code.
+
+    Args:
+        feature_channels: F, channels of the feature map.
+        out_channels: K, number of classes; 1 is binary.
+        in_channels: C, channels of the image.
+        patch_size: p, or (ph, pw), in pixels of image and feature map.
+        embed_channels: filters of the first image convolution.
+        variant: ``"released"`` or ``"paper"``.
+
+    Raises:
+        ValueError: if a number is not positive or the variant is unknown.
+
+    Example:
+        >>> block = AFMABlock(feature_channels=64, out_channels=12)
+        >>> attention = block(torch.rand(1, 3, 80, 120), torch.rand(1, 64, 20, 30))
+        >>> attention.query.shape, attention.key.shape, attention.grid.stride
+        (torch.Size([1, 12, 96, 100]), torch.Size([1, 12, 6, 100]), 4)
+
+    Reference:
+        Sang, Zhou, Islam, Xing: Small-Object Sensitive Segmentation Using Across Feature Map Attention, TPAMI 2023.
+    """
+
+    def __init__(
+        self,
+        feature_channels: int,
+        out_channels: int,
+        *,
+        in_channels: int = 3,
+        patch_size: int | tuple[int, int] = 10,
+        embed_channels: int = 64,
+        variant: Variant = "released",
+    ) -> None:
+        super().__init__()
+        self.patch_size = as_patch_size(patch_size)
+        check_variant(variant)
+        _check_positive("feature_channels", feature_channels)
+        _check_positive("out_channels", out_channels)
+        _check_positive("in_channels", in_channels)
+        _check_positive("embed_channels", embed_channels)
+        self.variant = variant
+        self.out_channels = out_channels
+        image_filters = out_channels if variant == "released" else 1
+        self.image_conv1 = nn.Conv2d(in_channels, embed_channels, kernel_size=7, padding=3)
+        self.image_conv2 = nn.Conv2d(embed_channels, image_filters, kernel_size=3, padding=1)
+        self.feature_conv = nn.Conv2d(feature_channels, out_channels, kernel_size=1)
+        if variant == "released":
+            depth = self.patch_size[0] * self.patch_size[1]
+            self.patch_linear1 = nn.Linear(depth, 2 * depth, bias=False)
+            self.patch_linear2 = nn.Linear(2 * depth, depth, bias=False)
+
+    def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
+        """Compute the attention of a batch of images.
+
+        Args:
+            image: (B,C,H,W), as the backbone saw it.
+            feature: (B,F,h,w), the backbone's feature map; s = H / h = W / w is read from the shapes.
+
+        Returns:
+            The attention, in float32 also under autocast.
+
+        Raises:
+            ValueError: if shapes, channels or batch disagree, or no whole stride fits both axes.
+        """
+        image, feature = _plain(image), _plain(feature)
+        self._check_channels(image, feature)
+        grid = PatchGrid((image.shape[2], image.shape[3]), _read_stride(image, feature), self.patch_size)
+        with torch.autocast(device_type=image.device.type, enabled=False):
+            query = self._project(split_patches(self.embed_image(image), self.patch_size))
+            key = self._project(split_patches(self.embed_feature(feature, grid.stride), self.patch_size))
+        return PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """Embed the image: a 7×7 and a 3×3 convolution with nothing between.
+
+        Step 1 (Eq. 1). (B,C,H,W) -> (B,K,H,W), or (B,1,H,W) in the paper variant.
+        """
+        embedded: Tensor = self.image_conv2(self.image_conv1(image.to(self.image_conv1.weight.dtype)))
+        return embedded
+
+    def embed_feature(self, feature: Tensor, stride: int) -> Tensor:
+        """Turn the feature map into one map per class: a 1×1 convolution, divided by s².
+
+        Step 2 (Eq. 2). (B,F,h,w) -> (B,K,h,w).
+        """
+        embedded: Tensor = self.feature_conv(feature.to(self.feature_conv.weight.dtype))
+        return embedded / stride**2
+
+    def extra_repr(self) -> str:
+        return f"patch_size={self.patch_size}, variant={self.variant!r}"
+
+    def _project(self, patches: Tensor) -> Tensor:
+        """Project patches; the two bias-free linears with nothing between are one D×D matrix."""
+        if self.variant == "paper":
+            return patches
+        return F.linear(patches, self.patch_linear2.weight @ self.patch_linear1.weight).relu()
+
+    def _check_channels(self, image: Tensor, feature: Tensor) -> None:
+        check_four_axes("image", image, "(B,C,H,W)")
+        check_four_axes("feature", feature, "(B,F,h,w)")
+        for name, x, conv in (("image", image, self.image_conv1), ("feature", feature, self.feature_conv)):
+            if x.shape[1] != conv.in_channels:
+                argument = "in_channels" if name == "image" else "feature_channels"
+                raise ValueError(
+                    f"`{name}` must have {conv.in_channels} channels; got {x.shape[1]}. "
+                    f"Build AFMABlock with {argument}={x.shape[1]}, or change the input."
+                )
+        if image.shape[0] != feature.shape[0]:
+            raise ValueError(
+                f"`feature` must have the image's batch size {image.shape[0]}; got {feature.shape[0]}. "
+                "Take the feature map of the same forward pass."
+            )
+
+
+def check_variant(variant: str) -> None:
+    """Refuse an unknown variant of the method.
+
+    Raises:
+        ValueError: listing the variants.
+    """
+    if variant not in get_args(Variant):
+        raise ValueError(f"`variant` must be one of {get_args(Variant)}; got {variant!r}. Choose one of them.")
+
+
+def _check_positive(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be a positive int; got {value!r}. Pass the number of channels.")
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Metadata is of no use inside the attention and slows every operation."""
+    return x.as_tensor() if isinstance(x, MetaTensor) else x
+
+
+def _read_stride(image: Tensor, feature: Tensor) -> int:
+    height, width = feature.shape[2:]
+    stride = image.shape[2] // max(1, height)
+    if stride < 1 or (height * stride, width * stride) != tuple(image.shape[2:]):
+        raise ValueError(
+            f"`feature` must be smaller than the image by one whole stride on both axes; got {height}×{width} for an "
+            f"image of {image.shape[2]}×{image.shape[3]}. Pad the image (AFMANet does) or take another feature map."
+        )
+    return stride

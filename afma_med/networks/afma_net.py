@@ -1,0 +1,126 @@
+"""Wrap any segmentation network with AFMA: backbone, feature tap, block and modulation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from afma_med.functional import PatchAttention, check_four_axes, modulate_logits
+from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
+from afma_med.networks.feature_tap import FeatureTap
+
+__all__ = ["AFMANet"]
+
+# Side of the blank image that shows, at construction, which channels a backbone's feature map and output have.
+_PROBE_SIZE = 128
+
+
+class AFMANet(nn.Module):
+    """Correct a segmentation network's logits with the attention between its image and one of its feature maps.
+
+    Any image size goes in and comes out: the image is zero-padded at the bottom and right to what the backbone and the
+    stride need, the logits are cropped back. The backbone's own state_dict stays whole under ``backbone.``.
+
+    Args:
+        backbone: network (B,C,H,W) -> logits (B,K,H,W), for example of segmentation_models_pytorch or MONAI.
+        out_channels: K, the classes of the backbone's output; 1 is binary (sigmoid).
+        feature: encoder depth (the map of stride 2^depth in an undilated encoder: 1, 2, ...) or dotted module name.
+        in_channels: C, channels of the image.
+        patch_size: p, or (ph, pw), in pixels.
+        attention_supervision: in train mode, return the attention beside the logits, for :class:`~afma_med.AFMALoss`.
+        variant: ``"released"`` or ``"paper"``, see :class:`~afma_med.AFMABlock`; the paper variant also spreads
+            class probabilities instead of the one-hot arg max.
+
+    Raises:
+        ValueError: if the feature does not exist or is no map, or the backbone's output has not K channels.
+
+    Example:
+        >>> import segmentation_models_pytorch as smp
+        >>> net = AFMANet(smp.Unet("resnet18", encoder_weights=None, classes=12), out_channels=12)
+        >>> net.eval()(torch.rand(1, 3, 90, 120)).shape
+        torch.Size([1, 12, 90, 120])
+
+    Reference:
+        Sang, Zhou, Islam, Xing: Small-Object Sensitive Segmentation Using Across Feature Map Attention, TPAMI 2023.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        out_channels: int,
+        *,
+        feature: int | str = 2,
+        in_channels: int = 3,
+        patch_size: int | tuple[int, int] = 10,
+        attention_supervision: bool = False,
+        variant: Variant = "released",
+    ) -> None:
+        super().__init__()
+        check_variant(variant)
+        self.backbone = backbone
+        self.out_channels = out_channels
+        self.attention_supervision = attention_supervision
+        self.variant = variant
+        self.feature_tap = FeatureTap(backbone, feature)
+        logits, feature_map = self._probe(in_channels)
+        self._check_logits(logits)
+        self.size_divisor = math.lcm(_output_stride(backbone), _PROBE_SIZE // feature_map.shape[2])
+        self.afma_block = AFMABlock(
+            feature_map.shape[1], out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
+        )
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, PatchAttention]:
+        """Segment a batch of images.
+
+        Args:
+            image: (B,C,H,W), any size.
+
+        Returns:
+            Logits (B,K,H,W); in train mode with ``attention_supervision``, (logits, attention).
+
+        Raises:
+            ValueError: if ``image`` is not 4-D or has not C channels.
+        """
+        check_four_axes("image", image, "(B,C,H,W)")
+        padded = _pad_to_multiple(image, self.size_divisor)
+        logits, feature = self.feature_tap.run(self.backbone, padded)
+        attention = self.afma_block(padded, feature)
+        logits = logits[:, :, : image.shape[2], : image.shape[3]]
+        logits = modulate_logits(logits, attention, soft=self.variant == "paper")
+        if self.training and self.attention_supervision:
+            return logits, attention
+        return logits
+
+    @torch.no_grad()
+    def _probe(self, in_channels: int) -> tuple[Tensor, Tensor]:
+        """Run the backbone once, in eval mode, on a blank image."""
+        modes = {module: module.training for module in self.backbone.modules()}
+        parameter = next(self.backbone.parameters(), torch.empty(0))
+        blank = torch.zeros(1, in_channels, _PROBE_SIZE, _PROBE_SIZE, device=parameter.device, dtype=parameter.dtype)
+        try:
+            return self.feature_tap.run(self.backbone.eval(), blank)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    def _check_logits(self, logits: object) -> None:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if shape != (1, self.out_channels, _PROBE_SIZE, _PROBE_SIZE):
+            raise ValueError(
+                f"`backbone` must give logits of shape (B, {self.out_channels}, H, W) for `out_channels`="
+                f"{self.out_channels}; a 1×{_PROBE_SIZE}×{_PROBE_SIZE} image gave {shape}. "
+                "Give the backbone and AFMANet the same number of classes, and no auxiliary head."
+            )
+
+
+def _output_stride(backbone: nn.Module) -> int:
+    """The multiple that image sides must have for the encoder; 1 where the backbone does not say."""
+    return int(getattr(getattr(backbone, "encoder", None), "output_stride", 1))
+
+
+def _pad_to_multiple(image: Tensor, divisor: int) -> Tensor:
+    bottom, right = -image.shape[2] % divisor, -image.shape[3] % divisor
+    return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
