@@ -1,0 +1,175 @@
+"""What the bundles' expressions call before a run: its dataset, its folder, and errors that a person can read."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from afma_med.handlers.checkpoints import BEST, LAST
+
+__all__ = ["dataset_or_sample", "exit_on_error", "find_weights", "open_run_folder", "read_settings", "write_settings"]
+
+logger = logging.getLogger(__name__)
+
+#: File with what the network was built from, beside its checkpoints.
+SETTINGS = "settings.json"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def dataset_or_sample(
+    dataset_dir: str | os.PathLike[str], sample_dir: str | os.PathLike[str], *, draw: Callable[[Path], object]
+) -> str:
+    """Return a dataset's default folder, or draw the embedded sample if that folder does not exist.
+
+    Args:
+        dataset_dir: where the dataset would be.
+        sample_dir: where the sample is drawn to.
+        draw: function that draws the sample into a folder, at no cost when it is there.
+
+    Returns:
+        The folder to use.
+
+    Example:
+        >>> import tempfile
+        >>> dataset_or_sample(tempfile.gettempdir(), "never/drawn", draw=print) == tempfile.gettempdir()
+        True
+    """
+    if Path(dataset_dir).is_dir():
+        return str(dataset_dir)
+    logger.warning(
+        "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
+        "For real data pass --dataset_dir FOLDER.",
+        dataset_dir,
+        sample_dir,
+    )
+    draw(Path(sample_dir))
+    return str(sample_dir)
+
+
+def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = False) -> str | None:
+    """Make a run's folder ready: find the checkpoint to resume from, or move an earlier run aside.
+
+    Args:
+        output_dir: folder of the run.
+        resume: True for the run's own last checkpoint, or the path of one, or False to start anew.
+
+    Returns:
+        Path of the checkpoint to resume from, or None.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint to resume from.
+
+    Example:
+        >>> import tempfile
+        >>> open_run_folder(tempfile.mkdtemp() + "/run") is None
+        True
+    """
+    folder = Path(output_dir)
+    last = folder / LAST
+    if resume:
+        checkpoint = last if resume is True else Path(resume)
+        if not checkpoint.is_file():
+            raise FileNotFoundError(
+                f"`resume` must find a checkpoint; got {resume!r} and there is no file `{checkpoint}`. "
+                "Name the run's --output_dir, or leave --resume out to start anew."
+            )
+        return str(checkpoint)
+    if last.exists():
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(last.stat().st_mtime))
+        aside = folder.with_name(f"{folder.name}_{stamp}")
+        folder.rename(aside)
+        logger.warning("Moved the earlier run in %s to %s; to continue it instead, pass --resume True.", folder, aside)
+    folder.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def find_weights(output_dir: str | os.PathLike[str]) -> str:
+    """Return the path of a run's best weights.
+
+    Args:
+        output_dir: folder of the run.
+
+    Raises:
+        FileNotFoundError: if the run has none.
+
+    Example:
+        >>> find_weights("runs/none")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+    """
+    weights = Path(output_dir) / BEST
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"`output_dir` must hold trained weights; there is no file `{weights}`. "
+            "Train first, name the run's --output_dir, or pass --checkpoint FILE."
+        )
+    return str(weights)
+
+
+def write_settings(output_dir: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+    """Write what a run's network is built from to its folder, for whoever loads the weights later.
+
+    Args:
+        output_dir: folder of the run.
+        settings: values that JSON can hold.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> write_settings(folder, {"encoder": "resnet18"})
+        >>> read_settings(folder + "/model.pt")
+        {'encoder': 'resnet18'}
+    """
+    Path(output_dir, SETTINGS).write_text(json.dumps(dict(settings), indent=4) + "\n", encoding="utf-8")
+
+
+def read_settings(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what the network of a checkpoint was built from, out of the file beside it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    path = Path(checkpoint).with_name(SETTINGS)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`checkpoint` must lie beside the {SETTINGS} of its run; there is no file `{path}`. "
+            "Keep the two together, as training wrote them."
+        )
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return settings
+
+
+def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function's refusals end the program with their message alone.
+
+    MONAI wraps what goes wrong in a bundle's expression into a traceback of its own, in which the message that tells
+    the user what to do is lost.
+
+    Args:
+        function: whose FileNotFoundError and ValueError are for the user.
+
+    Returns:
+        The same function, raising SystemExit instead.
+
+    Example:
+        >>> exit_on_error(open_run_folder)("runs/none", resume=True)
+        Traceback (most recent call last):
+        SystemExit: ...
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (FileNotFoundError, ValueError) as error:
+            raise SystemExit(f"error: {error}") from error
+
+    return guarded

@@ -1,0 +1,101 @@
+"""Checkpoints that survive a crash: written whole or not at all, best score included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine, Events
+from ignite.handlers import DiskSaver
+from torch import nn
+
+__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint"]
+
+#: File names of the checkpoints in a run's folder.
+LAST, BEST = "last.pt", "model.pt"
+
+
+class LastCheckpoint:
+    """Save everything that resuming needs to ``last.pt`` after each epoch of the trainer.
+
+    Attach it after the validation, so that the scores of the epoch are in it. The file is replaced in one step: a
+    crash while saving leaves the one before.
+
+    Args:
+        output_dir: folder of the run.
+        save_dict: objects with ``state_dict``, by name: model, optimizer, lr_scheduler, trainer, best.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> checkpoint = LastCheckpoint("runs/example", {"model": net})  # checkpoint.attach(trainer)
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], save_dict: Mapping[str, Any]) -> None:
+        self.output_dir = output_dir
+        self.save_dict = save_dict
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        _save(self.output_dir, LAST, {name: _unwrap(item).state_dict() for name, item in self.save_dict.items()})
+
+
+class BestCheckpoint:
+    """Save the model's weights to ``model.pt`` whenever the evaluator's key metric is better than ever before.
+
+    Its own state is the best score and its epoch: put it into the :class:`LastCheckpoint`, so that a resumed run
+    does not overwrite better weights by worse ones.
+
+    Args:
+        output_dir: folder of the run.
+        model: the network.
+
+    Example:
+        >>> best = BestCheckpoint("runs/example", nn.Linear(1, 1))  # val_handlers of a SupervisedEvaluator
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], model: nn.Module) -> None:
+        self.output_dir = output_dir
+        self.model = model
+        self.evaluator: Engine | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator with a key metric."""
+        self.evaluator = engine
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.best_metric_epoch == engine.state.epoch:
+            _save(self.output_dir, BEST, _unwrap(self.model).state_dict())
+
+    def state_dict(self) -> dict[str, float]:
+        """Return best score and epoch."""
+        state = self._attached().state
+        return {"best_metric": float(state.best_metric), "best_metric_epoch": state.best_metric_epoch}
+
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        """Give the evaluator its best score and epoch back."""
+        state = self._attached().state
+        state.best_metric = state_dict["best_metric"]
+        state.best_metric_epoch = int(state_dict["best_metric_epoch"])
+
+    def _attached(self) -> Engine:
+        if self.evaluator is None:
+            raise RuntimeError(
+                "`BestCheckpoint` must be attached to an evaluator; got none. "
+                "Put it into the val_handlers before saving or loading its state."
+            )
+        return self.evaluator
+
+
+def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str, Any]) -> None:
+    # ignite's saver writes a temporary file and renames it; its Checkpoint handler would delete the old file first.
+    DiskSaver(str(output_dir), atomic=True, create_dir=True, require_empty=False)(checkpoint, name)
+
+
+def _unwrap(item: Any) -> Any:
+    """The network itself out of DistributedDataParallel, so that checkpoints do not depend on how it was trained."""
+    return item.module if isinstance(item, nn.parallel.DistributedDataParallel) else item

@@ -1,0 +1,85 @@
+"""What a person wants to read while a network trains: one line an epoch, and at the end where things are."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+__all__ = ["ProgressLog"]
+
+logger = logging.getLogger(__name__)
+
+
+class ProgressLog:
+    """Log one line an epoch (losses, IoU, best so far, time) and, at the end, where the results are.
+
+    Args:
+        output_dir: folder of the run.
+        evaluator: the evaluator that validates the trainer.
+        metric: name of the evaluator's key metric.
+        evaluate_command: what to type to evaluate the run.
+
+    Example:
+        >>> log = ProgressLog("runs/example", Engine(lambda engine, batch: None))  # log.attach(trainer)
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        evaluator: Engine,
+        *,
+        metric: str = "val/mIoU",
+        evaluate_command: str = "",
+    ) -> None:
+        self.output_dir = output_dir
+        self.evaluator = evaluator
+        self.metric = metric
+        self.evaluate_command = evaluate_command
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after its validation."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def __call__(self, engine: Engine) -> None:
+        state = self.evaluator.state
+        scores = {name: value for name, value in state.metrics.items() if name.startswith(self.metric)}
+        logger.info(
+            "epoch %d/%d  %s  %s  best %.4f at epoch %d  %.0f s",
+            engine.state.epoch,
+            engine.state.max_epochs,
+            _figures(engine.state.metrics),
+            _figures(scores),
+            state.best_metric,
+            state.best_metric_epoch,
+            time.monotonic() - self._started,
+        )
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+
+    def _finish(self, engine: Engine) -> None:
+        state = self.evaluator.state
+        logger.info(
+            "Finished %d epochs: best %s %.4f at epoch %d.\n"
+            "  weights      %s/model.pt (best), %s/last.pt (to resume)\n"
+            "  TensorBoard  tensorboard --logdir %s\n"
+            "  evaluate     %s",
+            engine.state.epoch,
+            self.metric,
+            state.best_metric,
+            state.best_metric_epoch,
+            *[self.output_dir] * 3,
+            self.evaluate_command,
+        )
+
+
+def _figures(values: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {float(value):.4f}" for name, value in values.items())

@@ -1,0 +1,5 @@
+"""Metrics over a whole set, each a named scalar."""
+
+from afma_med.metrics.class_iou import ClassIoU
+
+__all__ = ["ClassIoU"]

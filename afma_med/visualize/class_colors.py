@@ -1,0 +1,91 @@
+"""Pictures of segmentations in the colours of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from afma_med.data.class_table import ClassInfo, class_colors, class_names
+
+__all__ = ["color_legend", "colorize", "compare_segmentations"]
+
+
+def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Paint train ids in the colours of their classes; void is black.
+
+    Args:
+        label: (H,W) train ids.
+        classes: table of the classes.
+
+    Returns:
+        (H,W,3) uint8.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> colorize(np.array([[0, 1]]), camvid.CLASSES).tolist()
+        [[[128, 128, 128], [128, 0, 0]]]
+    """
+    return class_colors(classes)[label]
+
+
+def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint8]:
+    """Draw the classes' colours with their names, in as many rows as the width needs.
+
+    Args:
+        classes: table of the classes.
+        width: of the picture, in pixels.
+
+    Returns:
+        (height,width,3) uint8, black on white.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> color_legend(camvid.CLASSES, width=400).shape[1]
+        400
+    """
+    font = ImageFont.load_default(size=11)
+    names, colors = class_names(classes), class_colors(classes)
+    entries = [(name, tuple(int(c) for c in color), 24 + int(font.getlength(name))) for name, color in zip(names, colors, strict=False)]
+    places, x, y = [], 4, 4
+    for _, _, entry_width in entries:
+        if x > 4 and x + entry_width > width:
+            x, y = 4, y + 16
+        places.append((x, y))
+        x += entry_width
+    picture = Image.new("RGB", (width, y + 18), "white")
+    draw = ImageDraw.Draw(picture)
+    for (name, color, _), (left, top) in zip(entries, places, strict=True):
+        draw.rectangle((left, top + 1, left + 11, top + 12), fill=color, outline="black")
+        draw.text((left + 15, top), name, fill="black", font=font)
+    return np.asarray(picture)
+
+
+def compare_segmentations(
+    image: NDArray[np.floating], *segmentations: NDArray[np.integer], classes: Sequence[ClassInfo]
+) -> NDArray[np.uint8]:
+    """Put an image and segmentations of it side by side, over a legend of the classes.
+
+    Args:
+        image: (C,H,W) in any range; the first three channels are shown, stretched to black and white.
+        *segmentations: (H,W) train ids each, for example label and prediction.
+        classes: table of the classes.
+
+    Returns:
+        (height,width,3) uint8.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> label = np.zeros((48, 64), dtype=np.uint8)
+        >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, classes=camvid.CLASSES).shape[1]
+        192
+    """
+    low, high = float(image.min()), float(image.max())
+    stretched = (image - low) / max(high - low, 1e-12) * 255
+    shown = np.broadcast_to(stretched[:3] if len(stretched) >= 3 else stretched[:1], (3, *image.shape[1:]))
+    panels = [shown.round().astype(np.uint8).transpose(1, 2, 0)]
+    panels += [colorize(segmentation, classes) for segmentation in segmentations]
+    row = np.concatenate(panels, axis=1)
+    return np.concatenate([row, color_legend(classes, width=row.shape[1])], axis=0)

@@ -1,0 +1,206 @@
+"""The learnable part: parameters as released, values and gradients against the naive reference, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from afma_med import AFMABlock, PatchGrid
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
+VARIANTS = ["released", "paper"]
+
+
+def make_block(variant: str = "released", *, classes: int = 2, patch_size=(2, 3)) -> AFMABlock:
+    """A block of few numbers, for 2 image channels and 3 feature channels."""
+    return AFMABlock(3, classes, in_channels=2, patch_size=patch_size, embed_channels=4, variant=variant)
+
+
+def make_input(*, stride: int = 2, size=(6, 8), batch: int = 1) -> tuple[Tensor, Tensor]:
+    return torch.randn(batch, 2, *size), torch.randn(batch, 3, size[0] // stride, size[1] // stride)
+
+
+# Parameters.
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_parameter_names_and_shapes_are_the_released_ones(path):
+    with np.load(path) as golden:
+        released = {key: golden[key].shape for key in golden.files if key.startswith("param_")}
+        block = AFMABlock(
+            golden["feature"].shape[1], int(golden["meta_num_classes"]), patch_size=int(golden["meta_patch_size"])
+        )
+    ours = {"param_" + name.replace(".", "_"): tuple(value.shape) for name, value in block.state_dict().items()}
+    assert ours == released
+
+
+def test_the_released_form_has_the_published_number_of_parameters():
+    """Table 5's +0.06 M: depth 2 of a ResNet-101 has 256 channels."""
+    block = AFMABlock(feature_channels=256, out_channels=12)
+    assert sum(parameter.numel() for parameter in block.parameters()) == 59_480
+
+
+def test_the_text_form_has_one_image_filter_and_no_projection():
+    shapes = {name: tuple(value.shape) for name, value in make_block("paper", classes=5).named_parameters()}
+    assert shapes == {
+        "image_conv1.weight": (4, 2, 7, 7),
+        "image_conv1.bias": (4,),
+        "image_conv2.weight": (1, 4, 3, 3),
+        "image_conv2.bias": (1,),
+        "feature_conv.weight": (5, 3, 1, 1),
+        "feature_conv.bias": (5,),
+    }
+
+
+def test_the_projection_has_twice_as_many_hidden_numbers_as_a_patch():
+    block = make_block(patch_size=(2, 3))
+    assert block.patch_linear1.weight.shape == (12, 6)
+    assert block.patch_linear2.weight.shape == (6, 12)
+    assert block.patch_linear1.bias is None
+    assert block.patch_linear2.bias is None
+
+
+# Values.
+
+
+@pytest.mark.parametrize(("size", "stride"), [((6, 8), 2), ((8, 8), 4)], ids=str)
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_block_equals_the_reference_in_values_and_gradients(variant, classes, size, stride):
+    block = make_block(variant, classes=classes).double()
+    image, feature = (x.double().requires_grad_() for x in make_input(size=size, stride=stride))
+    attention = block(image, feature)
+    assert attention.grid == PatchGrid(size, stride, (2, 3))
+    parameters = dict(block.named_parameters())
+    naive = reference.block_attention(image, feature, parameters, (2, 3), paper=variant == "paper")
+    assert naive.abs().max() > 1e-6
+    torch.testing.assert_close(attention.dense(), naive, rtol=1e-10, atol=1e-10)
+    inputs = {"image": image, "feature": feature} | parameters
+    ours = reference.gradients(attention.dense(), list(inputs.values()))
+    expected = reference.gradients(naive, list(inputs.values()))
+    for name, gradient, wanted in zip(inputs, ours, expected, strict=True):
+        assert wanted.abs().max() > 0, name
+        torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_batch_is_its_images(variant):
+    block = make_block(variant)
+    image, feature = make_input(batch=3)
+    together = block(image, feature).dense()
+    alone = [block(image[i : i + 1], feature[i : i + 1]).dense() for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_permuting_the_filters_permutes_the_attention():
+    block = make_block(classes=3)
+    image, feature = make_input()
+    before, order = block(image, feature).dense(), [2, 0, 1]
+    with torch.no_grad():
+        for conv in (block.image_conv2, block.feature_conv):
+            conv.weight.copy_(conv.weight[order].clone())
+            conv.bias.copy_(conv.bias[order].clone())
+    torch.testing.assert_close(block(image, feature).dense(), before[:, order])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_factor_shapes_and_signs(variant):
+    """The released factors are ≥ 0 with exact zeros; the text's query is one map for all classes."""
+    attention = make_block(variant, classes=3)(*make_input(batch=2))
+    assert attention.query.shape == (2, 3, 9, 6)
+    assert attention.key.shape == (2, 3, 4, 6)
+    if variant == "released":
+        assert attention.query.min() == 0 < attention.query.max()
+    else:
+        assert attention.query.min() < 0
+        assert torch.equal(attention.query[:, 0], attention.query[:, 2])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_autocast_gives_float32_factors_and_changes_no_number(variant):
+    block, (image, feature) = make_block(variant), make_input()
+    feature = feature.bfloat16()
+    plain = block(image, feature.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = block(image, feature)
+        # Autocast is on: the same layer, called alone, does come out in bfloat16.
+        assert block.image_conv1(image).dtype == torch.bfloat16
+    for ours, expected in zip(lowered[:2], plain[:2], strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, expected)
+
+
+def test_metadata_is_left_behind():
+    block, (image, feature) = make_block(), make_input()
+    attention = block(MetaTensor(image), MetaTensor(feature))
+    assert type(attention.query) is type(attention.key) is Tensor
+    assert torch.equal(attention.query, block(image, feature).query)
+
+
+def test_embeddings_are_maps_of_the_input_size():
+    block = make_block(classes=5)
+    image, feature = make_input()
+    assert block.embed_image(image).shape == (1, 5, 6, 8)
+    assert block.embed_feature(feature, 2).shape == (1, 5, 3, 4)
+    torch.testing.assert_close(block.embed_feature(feature, 4), block.embed_feature(feature, 2) / 4)
+
+
+def test_the_representation_tells_patch_size_and_variant():
+    assert "patch_size=(2, 3), variant='paper'" in repr(make_block("paper"))
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("argument", ["feature_channels", "out_channels", "in_channels", "embed_channels"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, None])
+def test_channel_numbers_that_are_no_positive_int_are_refused(argument, value):
+    arguments = {"feature_channels": 4, "out_channels": 2} | {argument: value}
+    with pytest.raises(ValueError, match=f"`{argument}` must be a positive int; got {value}"):
+        AFMABlock(**arguments)
+
+
+@pytest.mark.parametrize("patch_size", [0, -1, (3, 0), 2.5])
+def test_a_patch_size_that_is_no_positive_int_is_refused(patch_size):
+    with pytest.raises(ValueError, match="`patch_size` must be a positive int"):
+        AFMABlock(4, 2, patch_size=patch_size)
+
+
+@pytest.mark.parametrize("variant", ["Released", "text", "", None])
+def test_an_unknown_variant_is_refused_with_the_choices(variant):
+    with pytest.raises(ValueError, match=r"`variant` must be one of \('released', 'paper'\); got "):
+        AFMABlock(4, 2, variant=variant)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8), (1, 2, 6, 8, 8)])
+def test_wrong_dimensions_are_refused(shape):
+    image, feature = make_input()
+    with pytest.raises(ValueError, match=r"`image` must have the 4 axes \(B,C,H,W\); got shape "):
+        make_block()(torch.zeros(shape), feature)
+    with pytest.raises(ValueError, match=r"`feature` must have the 4 axes \(B,F,h,w\); got shape "):
+        make_block()(image, torch.zeros(shape))
+
+
+def test_wrong_channels_are_refused_with_the_argument_to_change():
+    image, feature = make_input()
+    with pytest.raises(ValueError, match="`image` must have 2 channels; got 1. .* in_channels=1"):
+        make_block()(image[:, :1], feature)
+    with pytest.raises(ValueError, match="`feature` must have 3 channels; got 2. .* feature_channels=2"):
+        make_block()(image, feature[:, :2])
+
+
+def test_different_batches_are_refused():
+    image, feature = make_input(batch=2)
+    with pytest.raises(ValueError, match="`feature` must have the image's batch size 2; got 1"):
+        make_block()(image, feature[:1])
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 4), (4, 4), (7, 8), (12, 16), (6, 4)])
+def test_a_feature_map_without_a_whole_stride_is_refused(size):
+    message = f"`feature` must be smaller than the image by one whole stride on both axes; got {size[0]}×{size[1]} for "
+    with pytest.raises(ValueError, match=message + "an image of 6×8"):
+        make_block()(torch.zeros(1, 2, 6, 8), torch.zeros(1, 3, *size))
