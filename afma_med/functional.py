@@ -375,7 +375,7 @@ def _count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
     """Count the non-zeros of each row of query keyᵀ, (B,K,N,1), a bounded number of rows at a time."""
     key = key.transpose(-1, -2)
     rows = max(1, _CHUNK_ELEMENTS // (query.shape[0] * query.shape[1] * key.shape[-1]))
-    counts = [(chunk @ key).count_nonzero(dim=-1) for chunk in query.split(rows, dim=2)]
+    counts = [(chunk @ key).count_nonzero(dim=-1) for chunk in torch.split(query, rows, dim=2)]
     return torch.cat(counts, dim=2).unsqueeze(-1).to(query.dtype)
 
 
@@ -397,7 +397,7 @@ class _SquaredDistance(torch.autograd.Function):
         return total.to(query.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         factors = ctx.saved_tensors
         depth, other_depth = factors[0].shape[-1], factors[2].shape[-1]
@@ -405,7 +405,12 @@ class _SquaredDistance(torch.autograd.Function):
         parts: list[list[Tensor]] = [[], [], [], []]
         for s, t in _stacked_factors(*factors):
             gram_s, gram_t = 2 * s.transpose(1, 2) @ s, 2 * t.transpose(1, 2) @ t
-            sides = (s, gram_t[..., :depth]), (t, gram_s[..., :depth]), (s, gram_t[..., depth:]), (t, gram_s[..., depth:])
+            sides = (
+                (s, gram_t[..., :depth]),
+                (t, gram_s[..., :depth]),
+                (s, gram_t[..., depth:]),
+                (t, gram_s[..., depth:]),
+            )
             scales = 1 / depth, 1.0, -1 / other_depth, 1.0
             for i, ((stacked, gram), scale) in enumerate(zip(sides, scales, strict=True)):
                 if needed[i]:
@@ -420,6 +425,6 @@ def _stacked_factors(query: Tensor, key: Tensor, other_query: Tensor, other_key:
     """Yield S and T of :class:`_SquaredDistance`, (items,N,2D) and (items,M,2D) in float64, few items at a time."""
     factors = [factor.flatten(0, 1) for factor in (query, key, other_query, other_key)]
     items = max(1, _CHUNK_ELEMENTS // (query.shape[2] * (query.shape[3] + other_query.shape[3])))
-    for q, k, g, pooled in zip(*(factor.split(items) for factor in factors), strict=True):
+    for q, k, g, pooled in zip(*(torch.split(factor, items) for factor in factors), strict=True):
         s = torch.cat([q.double() / q.shape[-1], -g.double() / g.shape[-1]], dim=-1)
         yield s, torch.cat([k.double(), pooled.double()], dim=-1)

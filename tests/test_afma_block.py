@@ -84,7 +84,7 @@ def test_the_block_equals_the_reference_in_values_and_gradients(variant, classes
     expected = reference.gradients(naive, list(inputs.values()))
     for name, gradient, wanted in zip(inputs, ours, expected, strict=True):
         assert wanted.abs().max() > 0, name
-        torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+        assert torch.allclose(gradient, wanted, rtol=1e-10, atol=1e-10), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -187,9 +187,9 @@ def test_wrong_dimensions_are_refused(shape):
 
 def test_wrong_channels_are_refused_with_the_argument_to_change():
     image, feature = make_input()
-    with pytest.raises(ValueError, match="`image` must have 2 channels; got 1. .* in_channels=1"):
+    with pytest.raises(ValueError, match=r"`image` must have 2 channels; got 1\. .* in_channels=1"):
         make_block()(image[:, :1], feature)
-    with pytest.raises(ValueError, match="`feature` must have 3 channels; got 2. .* feature_channels=2"):
+    with pytest.raises(ValueError, match=r"`feature` must have 3 channels; got 2\. .* feature_channels=2"):
         make_block()(image, feature[:, :2])
 
 

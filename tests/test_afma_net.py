@@ -361,7 +361,8 @@ def test_the_probe_leaves_the_backbone_as_it_was():
 def test_the_probe_restores_the_modes_after_an_exception():
     backbone = TinyBackbone().train()
     backbone.fails = True
-    with pytest.raises(RuntimeError, match="out of memory"):
+    # Bare, or told in the words of the package.
+    with pytest.raises((RuntimeError, ValueError), match="out of memory"):
         AFMANet(backbone, 3)
     assert all(module.training for module in backbone.modules())
     assert not any(module._forward_hooks for module in backbone.modules())
@@ -407,7 +408,7 @@ def test_a_backbone_for_other_image_channels_is_refused():
 
 @pytest.mark.parametrize("patch_size", [0, -10, (10, 0), (1, 2, 3)])
 def test_a_patch_size_that_is_not_positive_is_refused(patch_size):
-    with pytest.raises(ValueError, match="`patch_size` must be a positive int or .* got .*The paper uses 10"):
+    with pytest.raises(ValueError, match=r"`patch_size` must be a positive int or .* got .*The paper uses 10"):
         make_net(patch_size=patch_size)
 
 
@@ -417,7 +418,7 @@ def test_an_unknown_variant_is_refused_with_the_choices():
 
 
 def test_an_unknown_module_is_refused_with_near_names_first():
-    with pytest.raises(ValueError, match=r"`feature` must name a module of the backbone; got 'encoder.secnd'") as refusal:
+    with pytest.raises(ValueError, match="`feature` must name a module of the backbone; got 'encoder") as refusal:
         make_net(feature="encoder.secnd")
     message = str(refusal.value)
     listed = message[message.index("[") :]
@@ -426,7 +427,7 @@ def test_an_unknown_module_is_refused_with_near_names_first():
 
 
 def test_the_empty_name_is_refused():
-    with pytest.raises(ValueError, match="`feature` must name a module of the backbone; got ''. Choose one of"):
+    with pytest.raises(ValueError, match=r"`feature` must name a module of the backbone; got ''\. Choose one of"):
         make_net(feature="")
 
 
@@ -445,7 +446,7 @@ def test_a_depth_out_of_range_is_refused_with_the_maps_there_are(depth):
 
 
 def test_a_depth_needs_an_encoder():
-    message = r"`feature` must be a module name for a backbone without `encoder`; got depth 2. Choose one of \['down', 'do"
+    message = r"`feature` must be a module name for a backbone without `encoder`; got depth 2\. Choose one of \['down'"
     with pytest.raises(ValueError, match=message):
         AFMANet(PlainBackbone(), 3)
 
@@ -453,14 +454,14 @@ def test_a_depth_needs_an_encoder():
 def test_a_depth_needs_an_encoder_that_returns_several_maps():
     backbone = nn.Sequential()
     backbone.add_module("encoder", nn.Conv2d(3, 3, 3, padding=1))
-    message = r"`feature` must be a module name for a backbone whose encoder returns one map; got depth 1 and shape \(1, 3"
+    message = r"`feature` must be a module name for a backbone whose encoder returns one map; got depth 1 and shape"
     with pytest.raises(ValueError, match=message):
         AFMANet(backbone, 3, feature=1)
 
 
 @pytest.mark.parametrize("feature", [True, None, 2.0, ("encoder", 2)])
 def test_a_feature_that_is_neither_depth_nor_name_is_refused(feature):
-    with pytest.raises(TypeError, match=r"`feature` must be an encoder depth \(int\) or a dotted module name \(str\); got"):
+    with pytest.raises(TypeError, match=r"`feature` must be an encoder depth \(int\) or a dotted module name \(str\)"):
         make_net(feature=feature)
 
 
@@ -470,7 +471,9 @@ def test_a_module_that_does_not_run_is_refused():
         make_net(feature="never_run")
 
 
-@pytest.mark.parametrize(("backbone", "name", "given"), [(TinyBackbone, "encoder", "list"), (PlainBackbone, "side_path", "shape")])
+@pytest.mark.parametrize(
+    ("backbone", "name", "given"), [(TinyBackbone, "encoder", "list"), (PlainBackbone, "side_path", "shape")]
+)
 def test_a_module_that_gives_no_map_is_refused(backbone, name, given):
     message = rf"`feature` must give a map of shape \(B,F,h,w\); '{name}' gave {given}"
     with pytest.raises(ValueError, match=message):
@@ -486,7 +489,7 @@ def test_a_map_without_a_whole_stride_is_refused_at_construction(mistake):
         "two strides": nn.Conv2d(3, 4, 3, stride=(2, 4), padding=1),
     }[mistake]
 
-    with pytest.raises(ValueError, match="`feature` must .*stride"):
+    with pytest.raises(ValueError, match=r"`feature` must .*stride"):
         AFMANet(PlainBackbone(side_path=layer), 3, feature="side_path")
 
 
@@ -502,7 +505,7 @@ def test_a_backbone_with_two_outputs_or_another_size_is_refused():
     two = TinyBackbone()
     single = two.forward
     two.forward = lambda x: (single(x), x)
-    with pytest.raises(ValueError, match="`backbone` must give logits of shape .* gave tuple"):
+    with pytest.raises(ValueError, match=r"`backbone` must give logits of shape .* gave tuple"):
         AFMANet(two, 3)
     small = TinyBackbone()
     whole = small.forward

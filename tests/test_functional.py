@@ -48,7 +48,9 @@ def random(*shape: int, grad: bool = False) -> Tensor:
 def patches_of(grid: PatchGrid) -> tuple[int, int, int]:
     """N, M and D, counted anew."""
     sizes = (grid.image_size, (grid.image_size[0] // grid.stride, grid.image_size[1] // grid.stride))
-    image, feature = (math.prod(math.ceil(side / p) for side, p in zip(size, grid.patch_size)) for size in sizes)
+    image, feature = (
+        math.ceil(size[0] / grid.patch_size[0]) * math.ceil(size[1] / grid.patch_size[1]) for size in sizes
+    )
     return image, feature, math.prod(grid.patch_size)
 
 
@@ -90,7 +92,8 @@ def assert_same(ours: Tensor, naive: Tensor, inputs: list[Tensor] | None = None)
 def test_split_patches_equals_the_reference(size, patch, classes):
     x = random(2, classes, *size, grad=True)
     patches = split_patches(x, patch)
-    assert patches.shape == (2, classes, math.ceil(size[0] / patch[0]) * math.ceil(size[1] / patch[1]), math.prod(patch))
+    count = math.ceil(size[0] / patch[0]) * math.ceil(size[1] / patch[1])
+    assert patches.shape == (2, classes, count, math.prod(patch))
     assert_same(patches, reference.split_patches(x, patch), [x])
 
 
@@ -541,7 +544,7 @@ def test_a_patch_size_that_is_no_positive_int_is_refused(patch_size):
         lambda: split_patches(random(1, 1, 4, 4), patch_size),
         lambda: join_patches(random(1, 1, 4, 4), (4, 4), patch_size),
     ):
-        with pytest.raises(ValueError, match="`patch_size` must be a positive int or .*; got .*The paper uses 10"):
+        with pytest.raises(ValueError, match=r"`patch_size` must be a positive int or .*; got .*The paper uses 10"):
             refuse()
 
 
@@ -606,5 +609,5 @@ def test_modulate_logits_refuses_another_batch_or_class_count(shape):
 @pytest.mark.parametrize(("image_size", "stride"), [((8, 9), 2), ((9, 8), 2), ((8, 8), 0), ((8, 8), 3)])
 def test_a_stride_that_does_not_divide_the_image_is_refused(image_size, stride):
     for call in (compress_prediction, gold_attention):
-        with pytest.raises(ValueError, match="`grid` must have a stride that divides its image size; got .*Pad"):
+        with pytest.raises(ValueError, match=r"`grid` must have a stride that divides its image size; got .*Pad"):
             call(random(1, 3, 8, 8), PatchGrid(image_size, stride, (2, 2)))

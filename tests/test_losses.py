@@ -262,7 +262,9 @@ def test_float32_attention_and_logits_make_a_float32_loss():
     assert AFMALoss()((make_logits(3).float(), low), make_label(3)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("segmentation", [DiceLoss(to_onehot_y=True, softmax=True), lambda z, y: (z.sum(1) * y[:, 0]).mean()])
+@pytest.mark.parametrize(
+    "segmentation", [DiceLoss(to_onehot_y=True, softmax=True), lambda logits, label: (logits * label).mean()]
+)
 def test_any_segmentation_loss_takes_the_place_of_the_first_term(segmentation):
     logits, attention, label = make_logits(3), make_attention(3), make_label(3)
     loss = AFMALoss(segmentation, segmentation_weight=2.0)
@@ -360,7 +362,9 @@ def test_many_wrong_values_are_listed_in_part():
 @pytest.mark.parametrize("weights", [[1.0, -0.1], [1.0, math.nan], [math.inf, 1.0], [[1.0, 2.0]], 3.0])
 @pytest.mark.parametrize("make", [*LOSSES.values(), lambda weights: AFMALoss(class_weight=weights)])
 def test_weights_that_are_no_weights_are_refused(make, weights):
-    with pytest.raises(ValueError, match="`class_weight` must be K finite numbers ≥ 0; got .*median_frequency_weights"):
+    with pytest.raises(
+        ValueError, match=r"`class_weight` must be K finite numbers ≥ 0; got .*median_frequency_weights"
+    ):
         make(weights)
 
 
@@ -421,7 +425,7 @@ def test_large_counts_lose_nothing():
     "counts", [[1, 2], [[[1, 2]]], [], [[]], [[1, -1]], [[0, 0], [0, 0]], [[math.nan, 1.0]], [[math.inf, 1.0]]]
 )
 def test_counts_that_are_no_counts_are_refused(counts):
-    with pytest.raises(ValueError, match=r"`counts_per_image` must be pixel counts ≥ 0 of shape \(images, K\), not all"):
+    with pytest.raises(ValueError, match=r"`counts_per_image` must be pixel counts ≥ 0 of shape \(images, K\)"):
         median_frequency_weights(counts)
 
 

@@ -97,7 +97,9 @@ def _by_name(
         if not keep(name):
             continue
         if name in found:
-            raise ValueError(f"`{folder}` must hold one file a name; got {found[name].name} and {path.name}. Delete one.")
+            raise ValueError(
+                f"`{folder}` must hold one file a name; got {found[name].name} and {path.name}. Delete one."
+            )
         found[name] = path
     return found
 
@@ -111,7 +113,9 @@ def _problems(pair: dict[str, str]) -> list[str]:
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             problems.append(f"{path} (unreadable: {error})")
     if len(sizes) == 2 and sizes[0] != sizes[1]:
-        problems.append(f"{pair['image']} ({sizes[0][0]}×{sizes[0][1]}) with {pair['label']} ({sizes[1][0]}×{sizes[1][1]})")
+        problems.append(
+            f"{pair['image']} ({sizes[0][0]}×{sizes[0][1]}) with {pair['label']} ({sizes[1][0]}×{sizes[1][1]})"
+        )
     return problems
 
 
@@ -128,4 +132,7 @@ def _refuse(what: str, items: Iterable[Path | str]) -> None:
     if found:
         shown = "\n  ".join(found[:_SHOWN])
         more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise ValueError(f"Image and label files must pair one to one; {len(found)} {what}:\n  {shown}{more}\nAdd, replace or remove them.")
+        raise ValueError(
+            f"Image and label files must pair one to one; {len(found)} {what}:\n  {shown}{more}\n"
+            "Add, replace or remove them."
+        )

@@ -44,7 +44,9 @@ def map_raw_labels(
         return _map_raw_ids(raw, classes)
     if raw.ndim == 3 and raw.shape[2] in (3, 4):
         return _map_colors(raw[..., :3].astype(np.uint8), color_classes or classes)
-    raise ValueError(f"`raw` must be a label of shape (H,W), (H,W,3) or (H,W,4); got {raw.shape}. Check the label file.")
+    raise ValueError(
+        f"`raw` must be a label of shape (H,W), (H,W,3) or (H,W,4); got {raw.shape}. Check the label file."
+    )
 
 
 def count_label_pixels(
@@ -92,9 +94,13 @@ def _map_raw_ids(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDAr
 
 def _map_colors(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
     packed = colors.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
-    train_ids = {red * 65536 + green * 256 + blue: train_id for (red, green, blue), train_id in color_lookup(classes).items()}
+    train_ids = {
+        red * 65536 + green * 256 + blue: train_id for (red, green, blue), train_id in color_lookup(classes).items()
+    }
     values, inverse = np.unique(packed, return_inverse=True)
-    bad = [(int(value) >> 16, int(value) >> 8 & 255, int(value) & 255) for value in values if int(value) not in train_ids]
+    bad = [
+        (int(value) >> 16, int(value) >> 8 & 255, int(value) & 255) for value in values if int(value) not in train_ids
+    ]
     if bad:
         raise ValueError(
             f"`label` must hold the {len(train_ids)} colours of the class table; got {bad[:8]}. "

@@ -68,17 +68,18 @@ class BestCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if engine.state.best_metric_epoch == engine.state.epoch:
+        state: Any = engine.state
+        if state.best_metric_epoch == state.epoch:
             _save(self.output_dir, BEST, _unwrap(self.model).state_dict())
 
     def state_dict(self) -> dict[str, float]:
         """Return best score and epoch."""
-        state = self._attached().state
+        state: Any = self._attached().state
         return {"best_metric": float(state.best_metric), "best_metric_epoch": state.best_metric_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
         """Give the evaluator its best score and epoch back."""
-        state = self._attached().state
+        state: Any = self._attached().state
         state.best_metric = state_dict["best_metric"]
         state.best_metric_epoch = int(state_dict["best_metric_epoch"])
 

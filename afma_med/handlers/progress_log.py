@@ -49,7 +49,7 @@ class ProgressLog:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def __call__(self, engine: Engine) -> None:
-        state = self.evaluator.state
+        state: Any = self.evaluator.state
         scores = {name: value for name, value in state.metrics.items() if name.startswith(self.metric)}
         logger.info(
             "epoch %d/%d  %s  %s  best %.4f at epoch %d  %.0f s",
@@ -66,7 +66,7 @@ class ProgressLog:
         self._started = time.monotonic()
 
     def _finish(self, engine: Engine) -> None:
-        state = self.evaluator.state
+        state: Any = self.evaluator.state
         logger.info(
             "Finished %d epochs: best %s %.4f at epoch %d.\n"
             "  weights      %s/model.pt (best), %s/last.pt (to resume)\n"

@@ -48,7 +48,9 @@ class SplitAFMAOutput:
 
     def _term(self, index: int) -> float:
         if self.loss is None or self.loss.latest_terms is None:
-            raise RuntimeError("`loss` must be the trainer's own loss; it was never called. Pass the same AFMALoss to both.")
+            raise RuntimeError(
+                "`loss` must be the trainer's own loss; it was never called. Pass the same AFMALoss to both."
+            )
         return float(self.loss.latest_terms[index])
 
 

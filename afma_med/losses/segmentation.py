@@ -131,7 +131,7 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
     if ignore_index is not None:
         bad &= label != ignore_index
     if bad.any():
-        values = label[bad].unique()[:10].tolist()
+        values = torch.unique(label[bad])[:10].tolist()
         raise ValueError(
             f"`label` must hold {'0 and 1' if one_hot else f'classes 0 to {highest}'}"
             f"{'' if ignore_index is None else f', or {ignore_index} for void'}; got {values}. "

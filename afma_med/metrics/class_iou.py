@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from ignite.engine import Engine
 from ignite.metrics import ConfusionMatrix
 from torch import Tensor
@@ -69,7 +68,7 @@ class ClassIoU(ConfusionMatrix):
         for logits, label in zip(*output, strict=True):
             super().update((_plain(logits)[None], _plain(label).long()))
 
-    def compute(self) -> dict[str, float]:  # type: ignore[override]
+    def compute(self) -> dict[str, float]:
         """Return ``mIoU``, ``mIoU_small``, ``mIoU_large`` and ``IoU/<class>`` for every scored class."""
         confusion = super().compute().double()
         if not self.count_unscored_pixels:

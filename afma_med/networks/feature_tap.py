@@ -111,7 +111,9 @@ def _choices(wanted: str, names: list[str]) -> str:
     near = difflib.get_close_matches(wanted, names, n=5, cutoff=0.5)
     top = [name for name in names if name.count(".") <= 1]
     shown = list(dict.fromkeys(near + top))[:40]
-    return f"Choose one of {shown}" + (f" or of the other {len(names) - len(shown)} in named_modules()." if len(names) > len(shown) else ".")
+    return f"Choose one of {shown}" + (
+        f" or of the other {len(names) - len(shown)} in named_modules()." if len(names) > len(shown) else "."
+    )
 
 
 def _describe(value: Any) -> str:

@@ -105,7 +105,9 @@ class MapRawLabelsd(MapTransform):
             except ValueError as error:
                 name = label.meta.get("filename_or_obj", key) if isinstance(label, MetaTensor) else key
                 raise ValueError(f"Label `{name}` cannot be used: {error}") from error
-            mapped[key] = MetaTensor(train_ids[None], meta=label.meta) if isinstance(label, MetaTensor) else train_ids[None]
+            mapped[key] = (
+                MetaTensor(train_ids[None], meta=label.meta) if isinstance(label, MetaTensor) else train_ids[None]
+            )
         return mapped
 
 

@@ -28,7 +28,8 @@ def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArra
         >>> colorize(np.array([[0, 1]]), camvid.CLASSES).tolist()
         [[[128, 128, 128], [128, 0, 0]]]
     """
-    return class_colors(classes)[label]
+    painted: NDArray[np.uint8] = class_colors(classes)[label]
+    return painted
 
 
 def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint8]:
@@ -48,7 +49,10 @@ def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint
     """
     font = ImageFont.load_default(size=11)
     names, colors = class_names(classes), class_colors(classes)
-    entries = [(name, tuple(int(c) for c in color), 24 + int(font.getlength(name))) for name, color in zip(names, colors, strict=False)]
+    entries = [
+        (name, tuple(int(c) for c in color), 24 + int(font.getlength(name)))
+        for name, color in zip(names, colors, strict=False)
+    ]
     places, x, y = [], 4, 4
     for _, _, entry_width in entries:
         if x > 4 and x + entry_width > width:
