@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import logging
 import os
@@ -83,10 +84,9 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
             )
         return str(checkpoint)
     if last.exists():
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(last.stat().st_mtime))
-        aside = folder.with_name(f"{folder.name}_{stamp}")
+        aside = _free_name_beside(folder, time.localtime(last.stat().st_mtime))
         folder.rename(aside)
-        logger.warning("Moved the earlier run in %s to %s; to continue it instead, pass --resume True.", folder, aside)
+        logger.warning("Moved the earlier run to %s; continue it with --output_dir %s --resume True.", aside, aside)
     folder.mkdir(parents=True, exist_ok=True)
     return None
 
@@ -173,3 +173,9 @@ def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(f"error: {error}") from error
 
     return guarded
+
+
+def _free_name_beside(folder: Path, when: time.struct_time) -> Path:
+    stamped = f"{folder.name}_{time.strftime('%Y%m%d-%H%M%S', when)}"
+    names = itertools.chain([stamped], (f"{stamped}-{i}" for i in itertools.count(2)))
+    return next(path for path in map(folder.with_name, names) if not path.exists())

@@ -86,10 +86,10 @@ def compare_segmentations(
         >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, classes=camvid.CLASSES).shape[1]
         192
     """
-    low, high = float(image.min()), float(image.max())
-    stretched = (image - low) / max(high - low, 1e-12) * 255
-    shown = np.broadcast_to(stretched[:3] if len(stretched) >= 3 else stretched[:1], (3, *image.shape[1:]))
-    panels = [shown.round().astype(np.uint8).transpose(1, 2, 0)]
+    shown = np.broadcast_to(image[:3] if len(image) >= 3 else image[:1], (3, *image.shape[1:]))
+    low, high = float(shown.min()), float(shown.max())
+    stretched = (shown - low) / max(high - low, 1e-12) * 255
+    panels = [stretched.round().astype(np.uint8).transpose(1, 2, 0)]
     panels += [colorize(segmentation, classes) for segmentation in segmentations]
     row = np.concatenate(panels, axis=1)
     return np.concatenate([row, color_legend(classes, width=row.shape[1])], axis=0)

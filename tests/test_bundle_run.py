@@ -1,0 +1,108 @@
+"""What a bundle does before it runs: its data, its folder, its refusals."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from afma_med.bundle_run import (
+    dataset_or_sample,
+    exit_on_error,
+    find_weights,
+    open_run_folder,
+    read_settings,
+    write_settings,
+)
+
+
+def test_existing_dataset_is_used_and_nothing_drawn(tmp_path: Path) -> None:
+    def draw(folder: Path) -> None:
+        raise AssertionError("drew the sample")
+
+    assert dataset_or_sample(tmp_path, tmp_path / "sample", draw=draw) == str(tmp_path)
+
+
+def test_missing_dataset_draws_the_sample_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    drawn: list[Path] = []
+    assert dataset_or_sample(tmp_path / "none", tmp_path / "sample", draw=drawn.append) == str(tmp_path / "sample")
+    assert drawn == [tmp_path / "sample"]
+    assert "--dataset_dir" in caplog.text
+
+
+def test_new_run_gets_an_empty_folder(tmp_path: Path) -> None:
+    assert open_run_folder(tmp_path / "runs" / "a") is None
+    assert (tmp_path / "runs" / "a").is_dir()
+
+
+def test_earlier_run_is_moved_aside_not_overwritten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "last.pt").write_text("earlier")
+    assert open_run_folder(run) is None
+    assert list(run.iterdir()) == []
+    [aside] = [path for path in tmp_path.iterdir() if path != run]
+    assert (aside / "last.pt").read_text() == "earlier"
+    assert "--resume True" in caplog.text
+
+
+def test_two_earlier_runs_of_one_second_are_both_kept(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for content in ("first", "second", "third"):
+        run.mkdir(exist_ok=True)
+        (run / "last.pt").write_text(content)
+        open_run_folder(run)
+    assert {path.read_text() for path in tmp_path.glob("*/last.pt")} == {"first", "second", "third"}
+
+
+def test_resume_finds_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").touch()
+    assert open_run_folder(tmp_path, resume=True) == str(tmp_path / "last.pt")
+    assert open_run_folder(tmp_path / "other", resume=str(tmp_path / "last.pt")) == str(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("resume", [True, "nowhere.pt"])
+def test_resume_without_checkpoint_is_refused(tmp_path: Path, resume: bool | str) -> None:
+    with pytest.raises(FileNotFoundError, match="`resume` must find a checkpoint"):
+        open_run_folder(tmp_path, resume=resume)
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file `.*model\.pt`. Train first"):
+        find_weights(tmp_path)
+    (tmp_path / "model.pt").touch()
+    assert find_weights(tmp_path) == str(tmp_path / "model.pt")
+
+
+def test_settings_round_trip(tmp_path: Path) -> None:
+    settings = {"encoder": "resnet18", "feature": 2, "patch_size": [10, 5]}
+    write_settings(tmp_path, settings)
+    assert read_settings(tmp_path / "model.pt") == settings
+
+
+def test_missing_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"settings\.json of its run"):
+        read_settings(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError])
+def test_refusals_end_the_program_with_the_message_alone(error: type[Exception]) -> None:
+    def refuse(reason: str) -> None:
+        raise error(reason)
+
+    with pytest.raises(SystemExit, match=r"^error: do this instead$"):
+        exit_on_error(refuse)("do this instead")
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        exit_on_error(fail)()
+
+
+def test_log_level_of_the_sample_notice_is_seen_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset_or_sample(tmp_path / "none", tmp_path / "sample", draw=lambda folder: None)
+    assert caplog.records[0].levelno >= logging.WARNING

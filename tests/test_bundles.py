@@ -1,0 +1,266 @@
+"""The bundles as users run them, on a sample of a few small scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from PIL import Image
+
+from afma_med.data import write_street_scenes
+from afma_med.data.camvid import CLASSES
+from afma_med.data.class_table import class_colors
+
+ROOT = Path(__file__).parents[1]
+BUNDLES = ROOT / "bundles"
+CAMVID = str(BUNDLES / "camvid_afma.json")
+SMALL = {"crop_size": [64, 96], "batch_size": 2, "num_workers": 0, "encoder": "resnet18"}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    return write_street_scenes(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96))
+
+
+def workflow(*files: str, **override: object) -> ConfigWorkflow:
+    return ConfigWorkflow(
+        config_file=[str(BUNDLES / file) for file in files],
+        workflow_type="train",
+        meta_file=str(BUNDLES / "metadata.json"),
+        logging_file=str(BUNDLES / "logging.conf"),
+        bundle_root=override.pop("bundle_root", str(ROOT)),
+        **override,
+    )
+
+
+def run(*files: str, **override: object) -> ConfigWorkflow:
+    """What ``python -m monai.bundle run`` does, in this process."""
+    bundle = workflow(*files, **override)
+    bundle.initialize()
+    bundle.run()
+    bundle.finalize()
+    return bundle
+
+
+def command(*files: str, **override: object) -> list[str]:
+    config = "[" + ",".join(f"'{BUNDLES / file}'" for file in files) + "]"
+    options = [item for key, value in override.items() for item in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *options]
+
+
+def test_bundles_are_built_from_their_sources() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "build_bundles.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\nRun scripts/build_bundles.py."
+
+
+def test_bundle_is_self_contained() -> None:
+    text = (BUNDLES / "camvid_afma.json").read_text()
+    assert "%" not in [value[:1] for value in json.loads(text).values() if isinstance(value, str)]
+    assert ".json::" not in text
+
+
+def test_bundle_has_the_properties_that_monai_asks_for(scenes: Path, tmp_path: Path) -> None:
+    bundle = workflow("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(tmp_path / "run"), **SMALL)
+    bundle.initialize()
+    assert not bundle.check_properties()
+
+
+def test_paper_recipe_is_the_default() -> None:
+    parser = ConfigParser()
+    parser.read_config(CAMVID)
+    parser["dataset_dir"], parser["is_sample"] = "somewhere", False
+    values = {name: parser.get_parsed_content(name) for name in parser["paper_recipe"]}
+    assert values == {
+        "encoder": "resnet101",
+        "max_epochs": 500,
+        "batch_size": 16,
+        "crop_size": [480, 640],
+        "zoom_range": [0.5, 2.0],
+        "learning_rate": 0.01,
+        "milestones": [200, 300, 400],
+    }
+    assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert (parser["optimizer"]["momentum"], parser["optimizer"]["weight_decay"]) == (0.9, 5e-4)
+    assert (parser["network_name"], parser["feature"]) == ("Unet", 2)
+
+
+@pytest.mark.parametrize("overlay", ["small.json", "evaluate.json"])
+def test_overlays_override_only_ids_that_exist(overlay: str) -> None:
+    base = json.loads(Path(CAMVID).read_text())
+    own = {"postprocessing", "evaluation_dir"}
+    for key in json.loads((BUNDLES / overlay).read_text()):
+        node = base
+        *parents, last = key.split("#")
+        for name in parents:
+            node = node[name]
+        assert last in node or last in own or parents, f"{overlay}: {key} overrides nothing"
+
+
+def test_metadata_names_the_classes() -> None:
+    outputs = json.loads((BUNDLES / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
+    assert outputs["channel_def"] == {str(info.train_id): info.name for info in CLASSES}
+
+
+def test_missing_dataset_dir_ends_with_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"(?s)error: `.*nowhere` must hold CamVid.*trainannot/NAME\.png"):
+        run("camvid_afma.json", dataset_dir=str(tmp_path / "nowhere"), output_dir=str(tmp_path / "run"), **SMALL)
+
+
+def test_refused_run_writes_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(SystemExit):
+        run("camvid_afma.json", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "run"), **SMALL)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    "override", [{"network_name": "Unett"}, {"feature": 9}, {"patch_size": 0}, {"variant": "mine"}], ids=str
+)
+def test_bad_top_level_ids_say_what_is_wrong(scenes: Path, tmp_path: Path, override: dict[str, object]) -> None:
+    with pytest.raises(Exception) as raised:
+        run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(tmp_path / "run"), **SMALL, **override)
+    chain, error = [], raised.value
+    while error is not None:
+        chain.append(str(error))
+        error = error.__cause__ or error.__context__
+    assert str(next(iter(override.values()))) in " ".join(chain)
+
+
+@pytest.mark.slow
+def test_train_evaluate_and_top_level_ids(scenes: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    options = {"encoder": "mobilenet_v2", "feature": 3, "network_name": "FPN", "patch_size": [5, 8], "max_epochs": 2}
+    run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(folder), **{**SMALL, **options})
+    weights = torch.load(folder / "model.pt", weights_only=True)
+    assert weights["afma_block.patch_linear1.weight"].shape == (80, 40)
+
+    # Settings and dataset come from the run's folder: naming the folder is enough.
+    bundle = run("camvid_afma.json", "evaluate.json", output_dir=str(folder))
+    report = json.loads((folder / "evaluation" / "iou.json").read_text())
+    assert report["section"] == "test"
+    assert report["images"] == 2
+    assert set(report["iou"]) >= {info.name for info in CLASSES[:11]} | {"mIoU", "mIoU_small", "mIoU_large"}
+    names = [Path(item["image"]).name for item in bundle.parser.get_parsed_content("validate#dataset").data]
+    for name in names:
+        index = np.asarray(Image.open(folder / "evaluation" / "index" / name))
+        color = np.asarray(Image.open(folder / "evaluation" / "color" / name))
+        assert index.shape == (64, 96), "predictions have the image's own size"
+        assert index.max() < 12
+        assert np.array_equal(color, class_colors(CLASSES)[index])
+
+
+@pytest.mark.slow
+def test_evaluation_scores_what_it_wrote(scenes: Path, tmp_path: Path) -> None:
+    """IoU recomputed from the written predictions is the reported one."""
+    folder = tmp_path / "run"
+    run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(folder), max_epochs=1, **SMALL)
+    run("camvid_afma.json", "evaluate.json", output_dir=str(folder))
+    reported = json.loads((folder / "evaluation" / "iou.json").read_text())["iou"]
+    labels = [np.asarray(Image.open(path)) for path in sorted((scenes / "testannot").iterdir())]
+    predictions = [np.asarray(Image.open(path)) for path in sorted((folder / "evaluation" / "index").iterdir())]
+    label, prediction = np.concatenate([x.ravel() for x in labels]), np.concatenate([x.ravel() for x in predictions])
+    label, prediction = label[label != 11], prediction[label != 11]
+    for info in CLASSES[:11]:
+        either = ((label == info.train_id) | (prediction == info.train_id)).sum()
+        both = ((label == info.train_id) & (prediction == info.train_id)).sum()
+        if either:
+            assert reported[info.name] == pytest.approx(both / either), info.name
+        else:
+            assert reported[info.name] is None
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_losses_iou_and_pictures(scenes: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(tmp_path / "run"), max_epochs=2, **SMALL)
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    scalars = events.Tags()["scalars"]
+    expected = {"train/loss", "train/segmentation_loss", "train/attention_loss"}
+    expected |= {"val/mIoU", "val/mIoU_small", "val/mIoU_large"} | {f"val_IoU/{info.name}" for info in CLASSES[:11]}
+    assert set(scalars) == expected
+    assert [event.step for event in events.Scalars("val/mIoU")] == [1, 2]
+    assert len(events.Tags()["images"]) == 2
+
+
+@pytest.mark.slow
+def test_killed_training_resumes(scenes: Path, tmp_path: Path) -> None:
+    """kill -9 after the first epoch; resuming continues with the next one and keeps the best score."""
+    folder = tmp_path / "run"
+    options = {"dataset_dir": scenes, "output_dir": folder, **SMALL}
+    process = subprocess.Popen(
+        command("camvid_afma.json", max_epochs=200, **options),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    deadline = time.monotonic() + 240
+    while not (folder / "last.pt").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = torch.load(folder / "last.pt", weights_only=True)
+    epoch = before["trainer"]["epoch_length"] and before["trainer"]["iteration"] // before["trainer"]["epoch_length"]
+    assert epoch >= 1
+    run(
+        "camvid_afma.json",
+        resume=True,
+        max_epochs=epoch + 1,
+        **{**options, "dataset_dir": str(scenes), "output_dir": str(folder)},
+    )
+    after = torch.load(folder / "last.pt", weights_only=True)
+    assert after["trainer"]["iteration"] == before["trainer"]["iteration"] + before["trainer"]["epoch_length"]
+    assert after["best"]["best_metric"] >= before["best"]["best_metric"]
+
+
+@pytest.mark.slow
+def test_bare_command_draws_the_sample_and_says_so(tmp_path: Path) -> None:
+    """As a user types it, in an empty folder; only the number of epochs and iterations is cut."""
+    (tmp_path / "bundles").symlink_to(BUNDLES)
+    done = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/camvid_afma.json", "--max_epochs", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert any("using the embedded synthetic sample" in line for line in lines[:3]), lines[:5]
+    assert (tmp_path / "data" / "street_scenes" / "train").is_dir()
+    assert (tmp_path / "runs" / "camvid_afma" / "model.pt").is_file()
+
+
+@pytest.mark.slow
+def test_seed_decides_the_training(scenes: Path, tmp_path: Path) -> None:
+    def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+        run(
+            "camvid_afma.json",
+            dataset_dir=str(scenes),
+            output_dir=str(tmp_path / name),
+            max_epochs=1,
+            seed=seed,
+            **SMALL,
+        )
+        loaded: dict[str, torch.Tensor] = torch.load(tmp_path / name / "last.pt", weights_only=True)["model"]
+        return loaded
+
+    first, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)

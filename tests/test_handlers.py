@@ -1,0 +1,253 @@
+"""Handlers on real MONAI engines with a network of a few parameters."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Average
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import CheckpointLoader, ValidationHandler
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from afma_med import AFMALoss, AFMANet
+from afma_med.data.camvid import CLASSES
+from afma_med.handlers import (
+    BestCheckpoint,
+    IoUReport,
+    LastCheckpoint,
+    ProgressLog,
+    SegmentationPictures,
+    SplitAFMAOutput,
+)
+from afma_med.handlers.checkpoints import BEST, LAST
+
+
+class Tiny(nn.Module):
+    """Two convolutions that AFMA can tap: stride 2 down, then up again."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(4, classes, 2, stride=2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.up(self.down(image).relu())
+
+
+def batches(count: int = 2) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {
+            "image": torch.rand(2, 3, 16, 16, generator=generator),
+            "label": torch.randint(3, (2, 1, 16, 16), generator=generator),
+        }
+        for _ in range(count)
+    ]
+
+
+def make_trainer(
+    network: nn.Module, loss: nn.Module, handlers: list, *, epochs: int = 1, **options: object
+) -> SupervisedTrainer:
+    return SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=batches(),
+        network=network,
+        optimizer=options.pop("optimizer", None) or torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=loss,
+        train_handlers=handlers,
+        **options,
+    )
+
+
+@pytest.fixture
+def network() -> AFMANet:
+    torch.manual_seed(0)
+    return AFMANet(Tiny(), 3, feature="down", patch_size=4, attention_supervision=True)
+
+
+def test_split_leaves_logits_and_logs_the_terms(network: AFMANet) -> None:
+    loss = AFMALoss()
+    seen = Average(output_transform=lambda output: output[0]["pred"].shape[0])  # a train metric that expects logits
+    trainer = make_trainer(network, loss, [SplitAFMAOutput(loss)], key_train_metric={"classes": seen})
+    trainer.run()
+    metrics = trainer.state.metrics
+    assert metrics["classes"] == 3
+    total = 5 * metrics["train/segmentation_loss"] + metrics["train/attention_loss"]
+    assert metrics["train/loss"] == pytest.approx(total, rel=1e-5)
+    assert metrics["train/attention_loss"] > 0
+
+
+def test_split_leaves_a_plain_network_alone() -> None:
+    trainer = make_trainer(Tiny(), AFMALoss(), [SplitAFMAOutput()])
+    trainer.run()
+    assert set(trainer.state.metrics) == {"train/loss"}
+    assert trainer.state.output[0]["pred"].shape == (3, 16, 16)
+
+
+def test_split_with_another_loss_object_is_refused(network: AFMANet) -> None:
+    trainer = make_trainer(network, AFMALoss(), [SplitAFMAOutput(AFMALoss())])
+    with pytest.raises(RuntimeError, match="`loss` must be the trainer's own loss"):
+        trainer.run()
+
+
+def scripted_evaluator(scores: list[float]) -> SupervisedEvaluator:
+    """An evaluator whose key metric follows a script, one score an epoch."""
+    script = iter(scores)
+
+    class Scripted(Average):
+        def compute(self) -> float:
+            return next(script)
+
+    return SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=batches(1),
+        network=nn.Conv2d(3, 3, 1),
+        key_val_metric={"val/mIoU": Scripted(output_transform=lambda _: 0.0)},
+    )
+
+
+def train_with_checkpoints(
+    folder: Path, scores: list[float], *, epochs: int, resume: bool = False
+) -> tuple[SupervisedTrainer, SupervisedEvaluator]:
+    network = Tiny()
+    evaluator = scripted_evaluator(scores)
+    best = BestCheckpoint(folder, network)
+    best.attach(evaluator)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    validation = ValidationHandler(interval=1, validator=evaluator, epoch_level=True)
+    trainer = make_trainer(network, AFMALoss(), [validation], epochs=epochs, optimizer=optimizer)
+    state = {"model": network, "optimizer": optimizer, "trainer": trainer, "best": best}
+    if resume:
+        CheckpointLoader(load_path=str(folder / LAST), load_dict=state).attach(trainer)
+    LastCheckpoint(folder, state).attach(trainer)
+    trainer.run()
+    return trainer, evaluator
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
+    train_with_checkpoints(tmp_path, [0.2, 0.6], epochs=2)
+    last = torch.load(tmp_path / LAST, weights_only=True)
+    best = torch.load(tmp_path / BEST, weights_only=True)
+    assert last["best"] == {"best_metric": 0.6, "best_metric_epoch": 2}
+    assert all(torch.equal(best[name], last["model"][name]) for name in best)
+
+
+def test_resuming_keeps_the_best_score_and_its_weights(tmp_path: Path) -> None:
+    train_with_checkpoints(tmp_path, [0.2, 0.6], epochs=2)
+    best = (tmp_path / BEST).read_bytes()
+    trainer, evaluator = train_with_checkpoints(tmp_path, [0.5, 0.4], epochs=4, resume=True)
+    assert trainer.state.epoch == 4
+    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (0.6, 2)
+    assert (tmp_path / BEST).read_bytes() == best, "worse weights replaced better ones"
+    train_with_checkpoints(tmp_path, [0.7], epochs=5, resume=True)
+    assert (tmp_path / BEST).read_bytes() != best
+
+
+def test_resuming_a_finished_run_trains_no_further(tmp_path: Path) -> None:
+    train_with_checkpoints(tmp_path, [0.2, 0.6], epochs=2)
+    before = torch.load(tmp_path / LAST, weights_only=True)["model"]
+    trainer, _ = train_with_checkpoints(tmp_path, [], epochs=2, resume=True)
+    assert trainer.state.epoch == 2
+    assert all(torch.equal(before[name], value) for name, value in trainer.network.state_dict().items())
+
+
+def test_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_with_checkpoints(tmp_path, [0.2], epochs=1)
+    before = (tmp_path / LAST).read_bytes()
+
+    def fail(checkpoint: object, file: object, **_: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        train_with_checkpoints(tmp_path, [0.1], epochs=2, resume=True)
+    assert (tmp_path / LAST).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, BEST], "a half-written file was left"
+
+
+def test_checkpoint_does_not_depend_on_data_parallel(tmp_path: Path) -> None:
+    class Wrapped(nn.parallel.DistributedDataParallel):
+        def __init__(self, module: nn.Module) -> None:  # without a process group
+            nn.Module.__init__(self)
+            self.module = module
+
+    LastCheckpoint(tmp_path, {"model": Wrapped(Tiny())})(Engine(lambda engine, batch: None))
+    assert set(torch.load(tmp_path / LAST, weights_only=True)["model"]) == set(Tiny().state_dict())
+
+
+def test_best_checkpoint_without_evaluator_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="must be attached to an evaluator"):
+        BestCheckpoint(tmp_path, Tiny()).state_dict()
+
+
+def test_iou_report_writes_table_csv_and_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine(lambda engine, batch: None)
+    report = IoUReport(tmp_path / "evaluation", details={"section": "test"})
+    report.attach(engine)
+
+    @engine.on("EPOCH_COMPLETED")
+    def _score() -> None:
+        engine.state.metrics.update(
+            {"val/mIoU": 0.5, "val/mIoU_small": 0.25, "val_IoU/car": 0.75, "val_IoU/pole": math.nan}
+        )
+
+    with caplog.at_level(logging.INFO):
+        engine.run([0, 1])
+    rows = list(csv.reader((tmp_path / "evaluation" / "iou.csv").open()))
+    assert rows == [["name", "iou"], ["car", "0.75"], ["pole", "nan"], ["mIoU", "0.5"], ["mIoU_small", "0.25"]]
+    written = json.loads((tmp_path / "evaluation" / "iou.json").read_text())
+    assert written == {
+        "section": "test",
+        "images": 2,
+        "iou": {"car": 0.75, "pole": None, "mIoU": 0.5, "mIoU_small": 0.25},
+    }
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("afma_med")]
+    assert "car" in messages[0]
+    assert str(tmp_path / "evaluation") in messages[-1], "the last line says where the results are"
+
+
+def test_progress_log_says_figures_and_where_results_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    evaluator = scripted_evaluator([0.25])
+    loss = AFMALoss()
+    handlers = [SplitAFMAOutput(loss), ValidationHandler(interval=1, validator=evaluator, epoch_level=True)]
+    trainer = make_trainer(Tiny(), loss, handlers)
+    ProgressLog(tmp_path, evaluator, evaluate_command="evaluate me").attach(trainer)
+    with caplog.at_level(logging.INFO, logger="afma_med"):
+        trainer.run()
+    epoch, end = (record.getMessage() for record in caplog.records if record.name.startswith("afma_med"))
+    assert epoch.startswith("epoch 1/1  train/loss ")
+    assert "val/mIoU 0.2500" in epoch
+    assert "best 0.2500 at epoch 1" in epoch
+    assert f"{tmp_path}/model.pt" in end
+    assert "evaluate me" in end
+
+
+def test_pictures_reach_tensorboard_for_the_first_images_of_every_epoch(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    network = AFMANet(Tiny(12), 12, feature="down", patch_size=4)
+    writer = SummaryWriter(str(tmp_path))
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=batches(2),
+        network=network,
+        val_handlers=[SegmentationPictures(writer, CLASSES, count=3)],
+    )
+    evaluator.run(global_epoch=1)
+    evaluator.run(global_epoch=2)
+    writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = events.Tags()["images"]
+    assert len(tags) == 3
+    assert [event.step for event in events.Images(tags[0])] == [1, 2]
+    assert events.Images(tags[0])[0].width == 48

@@ -1,0 +1,73 @@
+"""The README is true: its code runs, its table of steps names what implements them, its files exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+STEPS = re.findall(r"^\| (\d+) \((Eq\. [\d-]+)\) \| .* \| `([\w.]+)` \|$", README, flags=re.MULTILINE)
+
+
+def resolve(dotted: str) -> object:
+    """Import the longest module prefix of a dotted name, then follow attributes."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[cut:]:
+            found = getattr(found, name)
+        return found
+    raise AssertionError(dotted)
+
+
+def test_table_has_the_ten_steps() -> None:
+    assert [int(number) for number, _, _ in STEPS] == list(range(1, 11))
+
+
+@pytest.mark.parametrize(("number", "equation", "name"), STEPS)
+def test_step_is_implemented_where_the_table_says(number: str, equation: str, name: str) -> None:
+    docstring = resolve(name).__doc__ or ""
+    assert re.search(rf"[Ss]tep {number} \({re.escape(equation)}\)", docstring), f"{name} does not say step {number}"
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+def test_every_step_has_one_home(number: int) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "afma_med").rglob("*.py")]
+    tags = [tag for source in sources for tag in re.findall(rf"[Ss]tep {number} \(Eq", source)]
+    assert len(tags) == 1
+
+
+def test_python_blocks_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 3
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(block, namespace)
+
+
+def test_other_names_of_the_package_exist() -> None:
+    for name in set(re.findall(r"`(afma_med\.[\w.]+)`", README)):
+        resolve(name)
+
+
+def test_files_named_exist() -> None:
+    names = set(re.findall(r"(?:bundles|scripts|tests)/[\w./]+\w", README))
+    missing = [name for name in names if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_table_of_ids_agrees_with_the_bundle() -> None:
+    import json
+
+    ids = json.loads((ROOT / "bundles" / "camvid_afma.json").read_text())
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ", README, flags=re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert len(named) > 15
+    assert not [name for name in named if name not in ids]

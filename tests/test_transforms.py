@@ -1,0 +1,79 @@
+"""Pictures are read as they are seen, labels as they are meant, and errors name the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from PIL import Image
+
+from afma_med.data.camvid import CLASSES, ORIGINAL_CLASSES
+from afma_med.data.class_table import class_colors
+from afma_med.transforms import ColorizeClassesd, LoadPictured, MapRawLabelsd
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA"])
+def test_every_picture_becomes_rgb_rows_first(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (5, 3)).save(tmp_path / "a.png")
+    image = LoadPictured("image", rgb=True)({"image": str(tmp_path / "a.png")})["image"]
+    assert image.shape == (3, 3, 5)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    assert LoadPictured("image", rgb=True)({"image": str(tmp_path / "a.jpg")})["image"].shape == (3, 5, 4)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_label_values_stay(tmp_path: Path, mode: str) -> None:
+    values = np.array([[0, 11, 255], [3, 4, 5]], dtype=np.uint8)
+    picture = Image.fromarray(values)
+    if mode == "P":
+        picture = picture.convert("P")
+        picture.putdata(values.ravel().tolist())
+    picture.save(tmp_path / "a.png")
+    item = LoadPictured("label", rgb=False)({"label": str(tmp_path / "a.png")})
+    assert MapRawLabelsd("label", CLASSES)(item)["label"][0].tolist() == values.tolist()
+
+
+def test_colour_coded_label_becomes_train_ids(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 1), (192, 128, 64)).save(tmp_path / "a.png")
+    item = LoadPictured("label", rgb=False)({"label": str(tmp_path / "a.png")})
+    label = MapRawLabelsd("label", CLASSES, color_classes=ORIGINAL_CLASSES)(item)["label"]
+    assert label.tolist() == [[[9, 9]]]
+    assert label.meta["filename_or_obj"].endswith("a.png"), "writers need the file name"
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_unreadable_picture_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.png` must be a readable PNG or JPEG; got: .*Replace the file"):
+        LoadPictured("image", rgb=True)({"image": str(tmp_path / "broken.png")})
+
+
+def test_truncated_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut\.png` must be a readable PNG or JPEG; got: .*truncated"):
+        LoadPictured("image", rgb=True)({"image": str(path)})
+
+
+def test_bad_label_value_names_the_file() -> None:
+    label = MetaTensor(torch.full((1, 2, 2), 99), meta={"filename_or_obj": "some/label.png"})
+    with pytest.raises(ValueError, match=r"some/label\.png` cannot be used: .*\[99\]"):
+        MapRawLabelsd("label", CLASSES)({"label": label})
+
+
+def test_colorize_paints_every_class() -> None:
+    ids = torch.arange(12).reshape(1, 3, 4)
+    painted = ColorizeClassesd("pred", CLASSES)({"pred": MetaTensor(ids, meta={"filename_or_obj": "x"})})["pred"]
+    assert painted.shape == (3, 3, 4)
+    assert np.array_equal(painted.permute(1, 2, 0).numpy().reshape(12, 3), class_colors(CLASSES)[:12])
+    assert painted.meta["filename_or_obj"] == "x"
