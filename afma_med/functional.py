@@ -24,6 +24,8 @@ Reference:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -153,7 +155,7 @@ class PatchAttention(NamedTuple):
 
     def dense(self) -> Tensor:
         """Build the (B,K,N,M) matrix. For pictures and tests only: it does not fit into memory for large images."""
-        query, key = _at_least_float32(self.query), _at_least_float32(self.key)
+        query, key = at_least_float32(self.query), at_least_float32(self.key)
         with _autocast_off(query):
             return query @ key.transpose(-1, -2) / query.shape[-1]
 
@@ -177,7 +179,7 @@ class PatchAttention(NamedTuple):
                 f"`values` must have the key's shape (B,K,M,D) = {tuple(self.key.shape)}; got {tuple(values.shape)}. "
                 "Split them with the patch size and stride of `grid`."
             )
-        query, key = _at_least_float32(self.query), _at_least_float32(self.key)
+        query, key = at_least_float32(self.query), at_least_float32(self.key)
         with _autocast_off(query):
             count = _count_nonzero_per_row(query.detach(), key.detach())
             spread = query @ (key.transpose(-1, -2) @ values.to(key.dtype))
@@ -201,7 +203,7 @@ class PatchAttention(NamedTuple):
                 f"`other` must have the same (B,K,N,M) = {mine}; got {others}. "
                 "Build the gold attention with the `grid` of the attention that it supervises."
             )
-        factors = [_at_least_float32(factor) for factor in (self.query, self.key, other.query, other.key)]
+        factors = [at_least_float32(factor) for factor in (self.query, self.key, other.query, other.key)]
         total: Tensor = _SquaredDistance.apply(*factors)
         return total / math.prod(mine)
 
@@ -229,7 +231,7 @@ def compress_prediction(logits: Tensor, grid: PatchGrid, *, soft: bool = False) 
         tensor([1.])
     """
     check_four_axes("logits", logits, "(B,K,H,W)")
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     if logits.shape[1] == 1:
         prediction = logits.sigmoid() if soft else (logits > 0).to(logits.dtype)
     elif soft:
@@ -315,13 +317,23 @@ def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:
         >>> as_patch_size(10), as_patch_size((4, 16))
         ((10, 10), (4, 16))
     """
-    sides = (patch_size, patch_size) if isinstance(patch_size, int) else tuple(patch_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = tuple(patch_size) if isinstance(patch_size, Sequence) else (patch_size, patch_size)
+    if len(sides) != 2 or not all(is_positive_int(side) for side in sides):
         raise ValueError(
             f"`patch_size` must be a positive int or (height, width) of positive ints; got {patch_size!r}. "
             "The paper uses 10."
         )
-    return sides[0], sides[1]
+    return int(sides[0]), int(sides[1])
+
+
+def is_positive_int(value: object) -> bool:
+    """Tell whether a value is a whole number above 0 of any integer type; True is none.
+
+    Example:
+        >>> is_positive_int(3), is_positive_int(0), is_positive_int(2.0), is_positive_int(True)
+        (True, False, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def check_four_axes(name: str, x: Tensor, axes: str) -> None:
@@ -335,6 +347,11 @@ def check_four_axes(name: str, x: Tensor, axes: str) -> None:
             f"`{name}` must have the 4 axes {axes}; got shape {tuple(x.shape)}. "
             "Add or fold axes; afma_med works on 2-D images."
         )
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Widen half precision: products over D, sums over pixels and counts of exact zeros need float32."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -354,11 +371,6 @@ def _pool_to_feature(x: Tensor, grid: PatchGrid, name: str) -> Tensor:
             f"got {x.shape[2]}×{x.shape[3]}. Use the label and logits of the image that the attention was made from."
         )
     return F.avg_pool2d(_pad_to(x, grid.image_size), grid.stride, grid.stride)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Products over D and counts of exact zeros need float32; float64 stays as it is."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _autocast_off(x: Tensor) -> torch.autocast:

@@ -33,11 +33,13 @@ def median_frequency_weights(counts_per_image: Any) -> Tensor:
         Eigen, Fergus: Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale Convolutional
         Architecture, ICCV 2015.
     """
-    counts = torch.as_tensor(counts_per_image).double()
-    if counts.ndim != 2 or counts.numel() == 0 or bool((counts < 0).any()) or not bool((counts > 0).any()):
+    counts = torch.as_tensor(counts_per_image).double().cpu()
+    are_counts = bool(((counts >= 0) & counts.isfinite()).all()) and bool((counts > 0).any())
+    if counts.ndim != 2 or not are_counts:
+        values = f"{counts.min().item():g} to {counts.max().item():g}" if counts.numel() else "none"
         raise ValueError(
             f"`counts_per_image` must be pixel counts ≥ 0 of shape (images, K), not all zero; got shape "
-            f"{tuple(counts.shape)}. Count the pixels of each class in each label."
+            f"{tuple(counts.shape)}, values {values}. Count the pixels of each class in each label."
         )
     present = counts > 0
     pixels = (counts.sum(dim=1, keepdim=True) * present).sum(dim=0)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afma_med.functional import check_four_axes
+from afma_med.functional import at_least_float32, check_four_axes
 
 __all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_one_hot"]
 
@@ -60,13 +60,14 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
 
     Example:
         >>> loss = SoftmaxCrossEntropyLoss([1.0, 2.0, 2.0])
-        >>> loss(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).item()
-        1.098612308502197
+        >>> round(loss(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).item(), 4)
+        1.0986
     """
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Compute the loss. ``logits`` (B,K,H,W); ``label`` (B,1,H,W) class indices or (B,K,H,W) one-hot."""
         check_label(logits, label, self.ignore_index)
+        logits = at_least_float32(logits)
         weight = self._weight_for(logits)
         if logits.shape[1] == 1:
             one_hot, valid = label_to_one_hot(label, 1, self.ignore_index)
@@ -95,13 +96,14 @@ class SigmoidCrossEntropyLoss(_ClassWeightedLoss):
 
     Example:
         >>> loss = SigmoidCrossEntropyLoss()
-        >>> loss(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).item()
-        0.6931471824645996
+        >>> round(loss(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)).item(), 4)
+        0.6931
     """
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Compute the loss. ``logits`` (B,K,H,W); ``label`` (B,1,H,W) class indices or (B,K,H,W) one-hot."""
         check_label(logits, label, self.ignore_index)
+        logits = at_least_float32(logits)
         weight = self._weight_for(logits)
         one_hot, valid = label_to_one_hot(label, logits.shape[1], self.ignore_index)
         loss = F.binary_cross_entropy_with_logits(logits, one_hot.to(logits.dtype), reduction="none")
@@ -125,6 +127,7 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
             f"{tuple(logits.shape)}; got {tuple(label.shape)}. Network, loss and label need the same classes and size; "
             "labels of shape (B,H,W) need a channel axis: label[:, None]."
         )
+    label = _signed(label)
     one_hot = label.shape[1] == classes
     highest = 1 if one_hot else classes - 1
     bad = (label < 0) | (label > highest) | (label != label.round())
@@ -155,23 +158,34 @@ def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> t
         >>> one_hot[0, :, 0].T.tolist(), valid.flatten().tolist()
         ([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], [True, True, False])
     """
-    label = label.as_subclass(Tensor)
-    known = torch.ones_like(label, dtype=torch.bool) if ignore_index is None else label != ignore_index
-    label = label.where(known, torch.zeros((), dtype=label.dtype, device=label.device))
-    if label.shape[1] == classes:
-        valid = known.all(dim=1, keepdim=True)
-        if classes > 1:
-            valid &= label.any(dim=1, keepdim=True)
-        return label.float() * valid, valid
-    one_hot = torch.zeros(label.shape[0], classes, *label.shape[2:], device=label.device)
-    return one_hot.scatter_(1, label.long(), known.float()), known
+    label = _signed(label)
+    void = torch.zeros_like(label, dtype=torch.bool) if ignore_index is None else label == ignore_index
+    if label.shape[1] != classes:
+        one_hot = torch.zeros(label.shape[0], classes, *label.shape[2:], device=label.device)
+        return one_hot.scatter_(1, label.masked_fill(void, 0).long(), (~void).float()), ~void
+    if classes > 1:
+        # A void pixel is one without a class, with the void value in it, or of the class that is to be ignored.
+        is_class = ignore_index is not None and 0 <= ignore_index < classes
+        void = label[:, ignore_index, None] == 1 if is_class else void.any(dim=1, keepdim=True)
+        void = void | ~label.any(dim=1, keepdim=True)
+    return label.masked_fill(void, 0).float(), ~void
 
 
 def _label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
     """(B,H,W) class indices with void pixels at torch's own ignore value."""
-    label = label.as_subclass(Tensor)
     if label.shape[1] == classes:
         one_hot, valid = label_to_one_hot(label, classes, ignore_index)
+        if bool((one_hot.sum(dim=1) > 1).any()):
+            raise ValueError(
+                "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
+                "Use SigmoidCrossEntropyLoss for classes that overlap."
+            )
         return one_hot.argmax(dim=1).where(valid[:, 0], _VOID)
-    index = label[:, 0].long()
+    index = _signed(label)[:, 0].long()
     return index if ignore_index is None else index.where(index != ignore_index, _VOID)
+
+
+def _signed(label: Tensor) -> Tensor:
+    """The label without metadata and in a type that compares with negative void values: uint8 wraps around."""
+    label = label.as_subclass(Tensor)
+    return label if label.is_floating_point() else label.long()

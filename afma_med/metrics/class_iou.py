@@ -37,6 +37,7 @@ class ClassIoU(ConfusionMatrix):
         ValueError: if an unscored class is not in the table.
 
     Example:
+        >>> import torch
         >>> from afma_med.data import camvid
         >>> metric = ClassIoU(camvid.CLASSES)
         >>> metric.update(([torch.eye(12)[:, :, None]], [torch.arange(12)[None, :, None]]))

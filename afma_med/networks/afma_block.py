@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from afma_med.functional import PatchAttention, PatchGrid, as_patch_size, check_four_axes, split_patches
+from afma_med.functional import (
+    PatchAttention,
+    PatchGrid,
+    as_patch_size,
+    check_four_axes,
+    is_positive_int,
+    split_patches,
+)
 
 __all__ = ["AFMABlock", "Variant"]
 
@@ -60,10 +67,12 @@ class AFMABlock(nn.Module):
         super().__init__()
         self.patch_size = as_patch_size(patch_size)
         check_variant(variant)
-        _check_positive("feature_channels", feature_channels)
-        _check_positive("out_channels", out_channels)
-        _check_positive("in_channels", in_channels)
-        _check_positive("embed_channels", embed_channels)
+        check_channels(
+            feature_channels=feature_channels,
+            out_channels=out_channels,
+            in_channels=in_channels,
+            embed_channels=embed_channels,
+        )
         self.variant = variant
         self.out_channels = out_channels
         image_filters = out_channels if variant == "released" else 1
@@ -148,9 +157,15 @@ def check_variant(variant: str) -> None:
         raise ValueError(f"`variant` must be one of {get_args(Variant)}; got {variant!r}. Choose one of them.")
 
 
-def _check_positive(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be a positive int; got {value!r}. Pass the number of channels.")
+def check_channels(**channels: int) -> None:
+    """Refuse a number of channels that is not positive.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    for name, value in channels.items():
+        if not is_positive_int(value):
+            raise ValueError(f"`{name}` must be a positive int; got {value!r}. Pass the number of channels.")
 
 
 def _plain(x: Tensor) -> Tensor:

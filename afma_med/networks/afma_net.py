@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afma_med.functional import PatchAttention, check_four_axes, modulate_logits
-from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
+from afma_med.networks.afma_block import AFMABlock, Variant, check_channels, check_variant
 from afma_med.networks.feature_tap import FeatureTap
 
 __all__ = ["AFMANet"]
@@ -60,14 +60,16 @@ class AFMANet(nn.Module):
     ) -> None:
         super().__init__()
         check_variant(variant)
+        check_channels(out_channels=out_channels, in_channels=in_channels)
         self.backbone = backbone
+        self.in_channels = in_channels
         self.out_channels = out_channels
         self.attention_supervision = attention_supervision
         self.variant = variant
         self.feature_tap = FeatureTap(backbone, feature)
-        logits, feature_map = self._probe(in_channels)
+        logits, feature_map = self._probe(_PROBE_SIZE)
         self._check_logits(logits)
-        self.size_divisor = math.lcm(_output_stride(backbone), _PROBE_SIZE // feature_map.shape[2])
+        self.size_divisor = self._find_size_divisor(_whole_stride(feature_map))
         self.afma_block = AFMABlock(
             feature_map.shape[1], out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
         )
@@ -85,6 +87,11 @@ class AFMANet(nn.Module):
             ValueError: if ``image`` is not 4-D or has not C channels.
         """
         check_four_axes("image", image, "(B,C,H,W)")
+        if image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"`image` must have {self.in_channels} channels; got {image.shape[1]}. "
+                f"Build backbone and AFMANet with in_channels={image.shape[1]}, or change the input."
+            )
         padded = _pad_to_multiple(image, self.size_divisor)
         logits, feature = self.feature_tap.run(self.backbone, padded)
         attention = self.afma_block(padded, feature)
@@ -94,14 +101,35 @@ class AFMANet(nn.Module):
             return logits, attention
         return logits
 
+    def _find_size_divisor(self, stride: int) -> int:
+        """The multiple that image sides must have: what the encoder says, or else the smallest that works."""
+        known = getattr(getattr(self.backbone, "encoder", None), "output_stride", None)
+        if known is not None:
+            return math.lcm(int(known), stride)
+        for doublings in range(7):
+            divisor = stride << doublings
+            size = 3 * divisor  # an odd multiple, so that a host that needs more than the divisor fails on it
+            try:
+                logits, _ = self._probe(size)
+            except ValueError:
+                continue
+            if tuple(logits.shape[2:]) == (size, size):
+                return divisor
+        return math.lcm(_PROBE_SIZE, stride)
+
     @torch.no_grad()
-    def _probe(self, in_channels: int) -> tuple[Tensor, Tensor]:
-        """Run the backbone once, in eval mode, on a blank image."""
+    def _probe(self, size: int) -> tuple[Tensor, Tensor]:
+        """Run the backbone once, in eval mode, on a blank square image."""
         modes = {module: module.training for module in self.backbone.modules()}
         parameter = next(self.backbone.parameters(), torch.empty(0))
-        blank = torch.zeros(1, in_channels, _PROBE_SIZE, _PROBE_SIZE, device=parameter.device, dtype=parameter.dtype)
+        blank = torch.zeros(1, self.in_channels, size, size, device=parameter.device, dtype=parameter.dtype)
         try:
             return self.feature_tap.run(self.backbone.eval(), blank)
+        except RuntimeError as error:
+            raise ValueError(
+                f"`backbone` must run on images of `in_channels`={self.in_channels} channels; on one of "
+                f"{size}×{size} pixels it failed: {error}. Give backbone and AFMANet the same number of image channels."
+            ) from error
         finally:
             for module, training in modes.items():
                 module.training = training
@@ -116,9 +144,16 @@ class AFMANet(nn.Module):
             )
 
 
-def _output_stride(backbone: nn.Module) -> int:
-    """The multiple that image sides must have for the encoder; 1 where the backbone does not say."""
-    return int(getattr(getattr(backbone, "encoder", None), "output_stride", 1))
+def _whole_stride(feature_map: Tensor) -> int:
+    """The stride of the probe's feature map; the probe's side need not be a multiple of it."""
+    height, width = feature_map.shape[2:]
+    stride = round(_PROBE_SIZE / height)
+    if stride < 1 or not {height, width} <= {_PROBE_SIZE // stride, -(-_PROBE_SIZE // stride)}:
+        raise ValueError(
+            f"`feature` must give a map smaller than the image by one whole stride; it gave {height}×{width} for an "
+            f"image of {_PROBE_SIZE}×{_PROBE_SIZE}. Choose another depth or module."
+        )
+    return stride
 
 
 def _pad_to_multiple(image: Tensor, divisor: int) -> Tensor:

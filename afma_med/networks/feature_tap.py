@@ -79,11 +79,11 @@ class FeatureTap:
                 f"`feature` must name a module that runs in the forward pass; {self.module_name!r} did not. "
                 "Choose another one."
             )
-        return output, self._select(captured[-1])
+        return output, self._select(captured[-1], image)
 
-    def _select(self, captured: Any) -> Tensor:
+    def _select(self, captured: Any, image: Tensor) -> Tensor:
         if isinstance(self.feature, int):
-            captured = _at_depth(captured, self.feature)
+            captured = _at_depth(captured, self.feature, image)
         if not isinstance(captured, Tensor) or captured.ndim != 4 or captured.shape[1] == 0:
             raise ValueError(
                 f"`feature` must give a map of shape (B,F,h,w); {self.feature!r} gave {_describe(captured)}. "
@@ -92,12 +92,15 @@ class FeatureTap:
         return captured
 
 
-def _at_depth(maps: Any, depth: int) -> Any:
+def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:
     if not isinstance(maps, Sequence):
         raise ValueError(
             f"`feature` must be a module name for a backbone whose encoder returns one map; got depth {depth} and "
             f"{_describe(maps)}. Choose out of `dict(backbone.encoder.named_modules())`, with the prefix 'encoder.'."
         )
+    # Encoders of segmentation_models_pytorch list the image itself first, those of MONAI do not.
+    if maps and maps[0].shape[2:] != image.shape[2:]:
+        maps = [None, *maps]
     if not 1 <= depth < len(maps):
         strides = ", ".join(f"{i}: {_describe(m)}" for i, m in enumerate(maps) if i)
         raise ValueError(
