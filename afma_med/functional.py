@@ -24,13 +24,14 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from afma_med.checks import check_four_axes
+from afma_med.factored_products import SquaredDistance, at_least_float32, count_nonzero_per_row
+from afma_med.patches import PatchGrid, join_patches, pad_to, pool_to_feature, split_patches
 
 __all__ = [
     "PatchAttention",
@@ -44,92 +45,6 @@ __all__ = [
 
 # Added to the count of non-zeros in step 8, as released, so that an all-zero row divides by something.
 _COUNT_EPSILON = 1e-5
-# Elements of a temporary that chunked loops may hold at once: 64 MiB in float64.
-_CHUNK_ELEMENTS = 2**23
-
-
-class PatchGrid(NamedTuple):
-    """Tell where the patches of an attention lie on the image and on the feature map.
-
-    Args:
-        image_size: (H, W) of the image as the network saw it, padding included; in pixels.
-        stride: s, image pixels per feature map pixel, the same along both axes.
-        patch_size: (ph, pw), the side lengths of a patch; in pixels of the map that is split.
-
-    Example:
-        >>> PatchGrid(image_size=(40, 80), stride=4, patch_size=(10, 10)).feature_size
-        (10, 20)
-    """
-
-    image_size: tuple[int, int]
-    stride: int
-    patch_size: tuple[int, int]
-
-    @property
-    def feature_size(self) -> tuple[int, int]:
-        """(h, w) of the feature map."""
-        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
-
-
-def split_patches(x: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
-    """Split maps into flattened patches, row-major over the grid and inside each patch.
-
-    Step 3 (Eq. 3) on the embedded image and step 4 (Eq. 4-5) on the embedded feature map. Sides that are no
-    multiple of the patch are zero-padded at the bottom and right (the paper's footnote 2).
-
-    Args:
-        x: (B,K,H,W).
-        patch_size: p, or (ph, pw), in pixels.
-
-    Returns:
-        (B,K,N,D) with N = ceil(H / ph) * ceil(W / pw) and D = ph * pw.
-
-    Raises:
-        ValueError: if ``x`` is not 4-D or ``patch_size`` is not positive.
-
-    Example:
-        >>> split_patches(torch.zeros(1, 12, 45, 60), 10).shape
-        torch.Size([1, 12, 30, 100])
-    """
-    height, width = as_patch_size(patch_size)
-    check_four_axes("x", x, "(B,K,H,W)")
-    rows, columns = -(-x.shape[2] // height), -(-x.shape[3] // width)
-    x = _pad_to(x, (rows * height, columns * width))
-    x = x.reshape(x.shape[0], x.shape[1], rows, height, columns, width).transpose(3, 4)
-    return x.reshape(x.shape[0], x.shape[1], rows * columns, height * width)
-
-
-def join_patches(patches: Tensor, size: tuple[int, int], patch_size: int | tuple[int, int]) -> Tensor:
-    """Join flattened patches to maps and crop the padding: the inverse of :func:`split_patches`.
-
-    Args:
-        patches: (B,K,N,D).
-        size: (H, W) of the maps, in pixels.
-        patch_size: p, or (ph, pw), in pixels.
-
-    Returns:
-        (B,K,H,W).
-
-    Raises:
-        ValueError: if ``patches`` is not 4-D, or N or D do not belong to ``size`` and ``patch_size``.
-
-    Example:
-        >>> x = torch.rand(1, 2, 7, 5)
-        >>> torch.equal(join_patches(split_patches(x, 3), (7, 5), 3), x)
-        True
-    """
-    height, width = as_patch_size(patch_size)
-    check_four_axes("patches", patches, "(B,K,N,D)")
-    rows, columns = -(-size[0] // height), -(-size[1] // width)
-    expected = (rows * columns, height * width)
-    if tuple(patches.shape[2:]) != expected:
-        raise ValueError(
-            f"`patches` must have (N, D) = {expected} for size {tuple(size)} and patch size {(height, width)}; "
-            f"got {tuple(patches.shape[2:])}. Pass the size and patch size that they were split with."
-        )
-    x = patches.reshape(patches.shape[0], patches.shape[1], rows, columns, height, width).transpose(3, 4)
-    x = x.reshape(x.shape[0], x.shape[1], rows * height, columns * width)
-    return x[:, :, : size[0], : size[1]]
 
 
 class PatchAttention(NamedTuple):
@@ -181,7 +96,7 @@ class PatchAttention(NamedTuple):
             )
         query, key = at_least_float32(self.query), at_least_float32(self.key)
         with _autocast_off(query):
-            count = _count_nonzero_per_row(query.detach(), key.detach())
+            count = count_nonzero_per_row(query.detach(), key.detach())
             spread = query @ (key.transpose(-1, -2) @ values.to(key.dtype))
             return spread / (query.shape[-1] * (count + _COUNT_EPSILON))
 
@@ -204,7 +119,7 @@ class PatchAttention(NamedTuple):
                 "Build the gold attention with the `grid` of the attention that it supervises."
             )
         factors = [at_least_float32(factor) for factor in (self.query, self.key, other.query, other.key)]
-        total: Tensor = _SquaredDistance.apply(*factors)
+        total: Tensor = SquaredDistance.apply(*factors)
         return total / math.prod(mine)
 
 
@@ -238,7 +153,7 @@ def compress_prediction(logits: Tensor, grid: PatchGrid, *, soft: bool = False) 
         prediction = logits.softmax(dim=1)
     else:
         prediction = torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
-    return _pool_to_feature(prediction, grid, "logits")
+    return pool_to_feature(prediction, grid, "logits")
 
 
 def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = False) -> Tensor:
@@ -297,80 +212,14 @@ def gold_attention(one_hot: Tensor, grid: PatchGrid) -> PatchAttention:
     Example:
         >>> label = torch.randint(3, (1, 20, 20))
         >>> grid = PatchGrid(image_size=(20, 20), stride=2, patch_size=(10, 10))
-        >>> gold_attention(F.one_hot(label, 3).permute(0, 3, 1, 2), grid).dense().shape
+        >>> gold_attention(torch.nn.functional.one_hot(label, 3).permute(0, 3, 1, 2), grid).dense().shape
         torch.Size([1, 3, 4, 1])
     """
     check_four_axes("one_hot", one_hot, "(B,K,H,W)")
     one_hot = one_hot if one_hot.is_floating_point() else one_hot.to(torch.get_default_dtype())
-    pooled = _pool_to_feature(one_hot, grid, "one_hot")
-    query = split_patches(_pad_to(one_hot, grid.image_size), grid.patch_size)
+    pooled = pool_to_feature(one_hot, grid, "one_hot")
+    query = split_patches(pad_to(one_hot, grid.image_size), grid.patch_size)
     return PatchAttention(query, split_patches(pooled, grid.patch_size), grid)
-
-
-def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return a patch size as (height, width) in pixels.
-
-    Raises:
-        ValueError: if it is neither a positive int nor two of them.
-
-    Example:
-        >>> as_patch_size(10), as_patch_size((4, 16))
-        ((10, 10), (4, 16))
-    """
-    sides = tuple(patch_size) if isinstance(patch_size, Sequence) else (patch_size, patch_size)
-    if len(sides) != 2 or not all(is_positive_int(side) for side in sides):
-        raise ValueError(
-            f"`patch_size` must be a positive int or (height, width) of positive ints; got {patch_size!r}. "
-            "The paper uses 10."
-        )
-    return int(sides[0]), int(sides[1])
-
-
-def is_positive_int(value: object) -> bool:
-    """Tell whether a value is a whole number above 0 of any integer type; True is none.
-
-    Example:
-        >>> is_positive_int(3), is_positive_int(0), is_positive_int(2.0), is_positive_int(True)
-        (True, False, False, False)
-    """
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
-
-
-def check_four_axes(name: str, x: Tensor, axes: str) -> None:
-    """Refuse a tensor that is not 4-D.
-
-    Raises:
-        ValueError: naming the tensor, its axes and its shape.
-    """
-    if x.ndim != 4:
-        raise ValueError(
-            f"`{name}` must have the 4 axes {axes}; got shape {tuple(x.shape)}. "
-            "Add or fold axes; afma_med works on 2-D images."
-        )
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Widen half precision: products over D, sums over pixels and counts of exact zeros need float32."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Zero-pad (B,K,H,W) at the bottom and right to ``size``."""
-    bottom, right = size[0] - x.shape[2], size[1] - x.shape[3]
-    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
-
-
-def _pool_to_feature(x: Tensor, grid: PatchGrid, name: str) -> Tensor:
-    """Zero-pad (B,K,H,W) to the grid's image and average-pool it by the stride to (B,K,h,w)."""
-    height, width = grid.image_size
-    if grid.stride < 1 or height % grid.stride or width % grid.stride:
-        raise ValueError(f"`grid` must have a stride that divides its image size; got {grid}. Pad the image first.")
-    if x.shape[2] > height or x.shape[3] > width:
-        raise ValueError(
-            f"`{name}` must not be larger than the attention's image, {height}×{width}; "
-            f"got {x.shape[2]}×{x.shape[3]}. Use the label and logits of the image that the attention was made from."
-        )
-    return F.avg_pool2d(_pad_to(x, grid.image_size), grid.stride, grid.stride)
 
 
 def _autocast_off(x: Tensor) -> torch.autocast:
@@ -380,63 +229,3 @@ def _autocast_off(x: Tensor) -> torch.autocast:
 def _matrix_shape(attention: PatchAttention) -> tuple[int, int, int, int]:
     batch, classes, image_patches, _ = attention.query.shape
     return batch, classes, image_patches, attention.key.shape[2]
-
-
-@torch.no_grad()
-def _count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
-    """Count the non-zeros of each row of query keyᵀ, (B,K,N,1), a bounded number of rows at a time."""
-    key = key.transpose(-1, -2)
-    rows = max(1, _CHUNK_ELEMENTS // (query.shape[0] * query.shape[1] * key.shape[-1]))
-    counts = [(chunk @ key).count_nonzero(dim=-1) for chunk in torch.split(query, rows, dim=2)]
-    return torch.cat(counts, dim=2).unsqueeze(-1).to(query.dtype)
-
-
-class _SquaredDistance(torch.autograd.Function):
-    """Sum of (Q Kᵀ / D - G G'ᵀ / D')² over the batch, from factors.
-
-    With S = [Q / D, -G / D'] and T = [K, G'] the difference is S Tᵀ, and its sum of squares is the inner product of
-    two small Gram matrices, <SᵀS, TᵀT>. Its gradients are 2 S (TᵀT) and 2 T (SᵀS). The Gram matrices cancel when the
-    two attentions are close, so that float32 would lose the value: they are formed in float64, a few (image, class)
-    pairs at a time. Only the factors themselves are kept for the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key, other_query, other_key)
-        total = torch.zeros((), dtype=torch.float64, device=query.device)
-        for s, t in _stacked_factors(query, key, other_query, other_key):
-            total += ((s.transpose(1, 2) @ s) * (t.transpose(1, 2) @ t)).sum()
-        return total.to(query.dtype)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        factors = ctx.saved_tensors
-        depth, other_depth = factors[0].shape[-1], factors[2].shape[-1]
-        needed = ctx.needs_input_grad
-        parts: list[list[Tensor]] = [[], [], [], []]
-        for s, t in _stacked_factors(*factors):
-            gram_s, gram_t = 2 * s.transpose(1, 2) @ s, 2 * t.transpose(1, 2) @ t
-            sides = (
-                (s, gram_t[..., :depth]),
-                (t, gram_s[..., :depth]),
-                (s, gram_t[..., depth:]),
-                (t, gram_s[..., depth:]),
-            )
-            scales = 1 / depth, 1.0, -1 / other_depth, 1.0
-            for i, ((stacked, gram), scale) in enumerate(zip(sides, scales, strict=True)):
-                if needed[i]:
-                    parts[i].append((stacked @ gram * scale).to(factors[i].dtype))
-        return tuple(
-            grad * torch.cat(part).reshape(factor.shape) if part else None
-            for part, factor in zip(parts, factors, strict=True)
-        )
-
-
-def _stacked_factors(query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Any:
-    """Yield S and T of :class:`_SquaredDistance`, (items,N,2D) and (items,M,2D) in float64, few items at a time."""
-    factors = [factor.flatten(0, 1) for factor in (query, key, other_query, other_key)]
-    items = max(1, _CHUNK_ELEMENTS // (query.shape[2] * (query.shape[3] + other_query.shape[3])))
-    for q, k, g, pooled in zip(*(torch.split(factor, items) for factor in factors), strict=True):
-        s = torch.cat([q.double() / q.shape[-1], -g.double() / g.shape[-1]], dim=-1)
-        yield s, torch.cat([k.double(), pooled.double()], dim=-1)

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from afma_med import functional
+from afma_med import factored_products
+from afma_med.checks import as_patch_size, check_four_axes
 from afma_med.functional import (
     PatchAttention,
     PatchGrid,
-    as_patch_size,
-    check_four_axes,
     compress_prediction,
     gold_attention,
     join_patches,
@@ -479,7 +478,7 @@ def test_chunks_change_no_number(monkeypatch, elements):
         return [spread, distance, *reference.gradients(spread, factors[:2]), *reference.gradients(distance, factors)]
 
     whole = everything()
-    monkeypatch.setattr(functional, "_CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(factored_products, "_CHUNK_ELEMENTS", elements)
     for chunked, expected in zip(everything(), whole, strict=True):
         torch.testing.assert_close(chunked, expected, rtol=1e-12, atol=1e-14)
 
@@ -508,7 +507,7 @@ class _Made(TorchDispatchMode):
 def test_training_never_builds_the_matrix(monkeypatch):
     """Neither forward nor backward may hold N × M numbers, not even for one class."""
     chunk = 12_800
-    monkeypatch.setattr(functional, "_CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(factored_products, "_CHUNK_ELEMENTS", chunk)
     batch, classes, grid = 2, 3, PatchGrid((40, 80), 2, (2, 2))
     image_patches, feature_patches, depth = patches_of(grid)
     factors = [torch.rand(batch, classes, n, depth, requires_grad=True) for n in (image_patches, feature_patches)]

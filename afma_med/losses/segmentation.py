@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afma_med.functional import at_least_float32, check_four_axes
+from afma_med.checks import check_four_axes
+from afma_med.factored_products import at_least_float32
 
 __all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_one_hot"]
 

@@ -9,14 +9,8 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from afma_med.functional import (
-    PatchAttention,
-    PatchGrid,
-    as_patch_size,
-    check_four_axes,
-    is_positive_int,
-    split_patches,
-)
+from afma_med.checks import as_patch_size, check_channels, check_four_axes
+from afma_med.functional import PatchAttention, PatchGrid, split_patches
 
 __all__ = ["AFMABlock", "Variant"]
 
@@ -155,17 +149,6 @@ def check_variant(variant: str) -> None:
     """
     if variant not in get_args(Variant):
         raise ValueError(f"`variant` must be one of {get_args(Variant)}; got {variant!r}. Choose one of them.")
-
-
-def check_channels(**channels: int) -> None:
-    """Refuse a number of channels that is not positive.
-
-    Raises:
-        ValueError: naming the argument.
-    """
-    for name, value in channels.items():
-        if not is_positive_int(value):
-            raise ValueError(f"`{name}` must be a positive int; got {value!r}. Pass the number of channels.")
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afma_med.functional import PatchAttention, check_four_axes, modulate_logits
-from afma_med.networks.afma_block import AFMABlock, Variant, check_channels, check_variant
+from afma_med.checks import check_channels, check_four_axes
+from afma_med.functional import PatchAttention, modulate_logits
+from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
 from afma_med.networks.feature_tap import FeatureTap
+from afma_med.patches import pad_to
 
 __all__ = ["AFMANet"]
 
@@ -92,7 +93,8 @@ class AFMANet(nn.Module):
                 f"`image` must have {self.in_channels} channels; got {image.shape[1]}. "
                 f"Build backbone and AFMANet with in_channels={image.shape[1]}, or change the input."
             )
-        padded = _pad_to_multiple(image, self.size_divisor)
+        height, width = (math.ceil(side / self.size_divisor) * self.size_divisor for side in image.shape[2:])
+        padded = pad_to(image, (height, width))
         logits, feature = self.feature_tap.run(self.backbone, padded)
         attention = self.afma_block(padded, feature)
         logits = logits[:, :, : image.shape[2], : image.shape[3]]
@@ -154,8 +156,3 @@ def _whole_stride(feature_map: Tensor) -> int:
             f"image of {_PROBE_SIZE}×{_PROBE_SIZE}. Choose another depth or module."
         )
     return stride
-
-
-def _pad_to_multiple(image: Tensor, divisor: int) -> Tensor:
-    bottom, right = -image.shape[2] % divisor, -image.shape[3] % divisor
-    return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
