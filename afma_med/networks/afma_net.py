@@ -93,12 +93,11 @@ class AFMANet(nn.Module):
                 f"`image` must have {self.in_channels} channels; got {image.shape[1]}. "
                 f"Build backbone and AFMANet with in_channels={image.shape[1]}, or change the input."
             )
-        height, width = (math.ceil(side / self.size_divisor) * self.size_divisor for side in image.shape[2:])
-        padded = pad_to(image, (height, width))
+        height, width = image.shape[2:]
+        padded = pad_to(image, (height + -height % self.size_divisor, width + -width % self.size_divisor))
         logits, feature = self.feature_tap.run(self.backbone, padded)
         attention = self.afma_block(padded, feature)
-        logits = logits[:, :, : image.shape[2], : image.shape[3]]
-        logits = modulate_logits(logits, attention, soft=self.variant == "paper")
+        logits = modulate_logits(logits[:, :, :height, :width], attention, soft=self.variant == "paper")
         if self.training and self.attention_supervision:
             return logits, attention
         return logits
