@@ -60,7 +60,8 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
 
     Args:
         output_dir: folder of the run.
-        resume: True for the run's own last checkpoint, or the path of one, or False to start anew.
+        resume: True for the run's own last checkpoint, or the path of one, or False to start anew; also spelled
+            "true" and "false", since the command line passes on what it does not know as text.
 
     Returns:
         Path of the checkpoint to resume from, or None.
@@ -75,8 +76,8 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
     """
     folder = Path(output_dir)
     last = folder / LAST
-    if resume:
-        checkpoint = last if resume is True else Path(resume)
+    if str(resume).lower() != "false":
+        checkpoint = last if str(resume).lower() == "true" else Path(str(resume))
         if not checkpoint.is_file():
             raise FileNotFoundError(
                 f"`resume` must find a checkpoint; got {resume!r} and there is no file `{checkpoint}`. "

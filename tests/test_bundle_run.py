@@ -56,9 +56,10 @@ def test_two_earlier_runs_of_one_second_are_both_kept(tmp_path: Path) -> None:
     assert {path.read_text() for path in tmp_path.glob("*/last.pt")} == {"first", "second", "third"}
 
 
-def test_resume_finds_the_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resume", [True, "True", "true"])
+def test_resume_finds_the_checkpoint(tmp_path: Path, resume: bool | str) -> None:
     (tmp_path / "last.pt").touch()
-    assert open_run_folder(tmp_path, resume=True) == str(tmp_path / "last.pt")
+    assert open_run_folder(tmp_path, resume=resume) == str(tmp_path / "last.pt")
     assert open_run_folder(tmp_path / "other", resume=str(tmp_path / "last.pt")) == str(tmp_path / "last.pt")
 
 

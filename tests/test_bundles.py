@@ -91,11 +91,11 @@ def test_paper_recipe_is_the_default() -> None:
         "batch_size": 16,
         "crop_size": [480, 640],
         "zoom_range": [0.5, 2.0],
-        "learning_rate": 0.01,
         "milestones": [200, 300, 400],
     }
     assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
     assert (parser["optimizer"]["momentum"], parser["optimizer"]["weight_decay"]) == (0.9, 5e-4)
+    assert parser["learning_rate"] == 0.01
     assert (parser["network_name"], parser["feature"]) == ("Unet", 2)
 
 
