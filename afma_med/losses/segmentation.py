@@ -18,7 +18,7 @@ _VOID = -100
 
 
 class _ClassWeightedLoss(nn.Module):
-    """Hold what both cross-entropies have in common: class weights and the void value."""
+    """Do what both cross-entropies have in common: class weights, the void value and the checks."""
 
     class_weight: Tensor | None
 
@@ -34,6 +34,23 @@ class _ClassWeightedLoss(nn.Module):
             )
         self.register_buffer("class_weight", weight, persistent=False)
         self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compute the loss, a scalar.
+
+        Args:
+            logits: (B,K,H,W).
+            label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
+
+        Raises:
+            ValueError: if the label's shape or values, or the number of class weights, do not belong to the logits.
+        """
+        check_label(logits, label, self.ignore_index)
+        logits = at_least_float32(logits)
+        return self._loss(logits, label, self._weight_for(logits))
+
+    def _loss(self, logits: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
+        raise NotImplementedError
 
     def _weight_for(self, logits: Tensor) -> Tensor | None:
         if self.class_weight is None:
@@ -65,11 +82,7 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
         1.0986
     """
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Compute the loss. ``logits`` (B,K,H,W); ``label`` (B,1,H,W) class indices or (B,K,H,W) one-hot."""
-        check_label(logits, label, self.ignore_index)
-        logits = at_least_float32(logits)
-        weight = self._weight_for(logits)
+    def _loss(self, logits: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
         if logits.shape[1] == 1:
             one_hot, valid = label_to_one_hot(label, 1, self.ignore_index)
             pixel_loss = F.binary_cross_entropy_with_logits(logits, one_hot.to(logits.dtype), reduction="none")
@@ -101,11 +114,7 @@ class SigmoidCrossEntropyLoss(_ClassWeightedLoss):
         0.6931
     """
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Compute the loss. ``logits`` (B,K,H,W); ``label`` (B,1,H,W) class indices or (B,K,H,W) one-hot."""
-        check_label(logits, label, self.ignore_index)
-        logits = at_least_float32(logits)
-        weight = self._weight_for(logits)
+    def _loss(self, logits: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
         one_hot, valid = label_to_one_hot(label, logits.shape[1], self.ignore_index)
         loss = F.binary_cross_entropy_with_logits(logits, one_hot.to(logits.dtype), reduction="none")
         if weight is not None:
