@@ -83,6 +83,7 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
                 f"`resume` must find a checkpoint; got {resume!r} and there is no file `{checkpoint}`. "
                 "Name the run's --output_dir, or leave --resume out to start anew."
             )
+        logger.info("Resuming from %s.", checkpoint)
         return str(checkpoint)
     if last.exists():
         aside = _free_name_beside(folder, time.localtime(last.stat().st_mtime))
