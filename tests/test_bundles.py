@@ -121,11 +121,17 @@ def test_missing_dataset_dir_ends_with_the_layout(tmp_path: Path) -> None:
         run("camvid_afma.json", dataset_dir=str(tmp_path / "nowhere"), output_dir=str(tmp_path / "run"), **SMALL)
 
 
-def test_refused_run_writes_no_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    with pytest.raises(SystemExit):
-        run("camvid_afma.json", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "run"), **SMALL)
-    assert not list(tmp_path.rglob("*.pt"))
+@pytest.mark.parametrize("override", [{"dataset_dir": "nowhere"}, {"feature": 9}, {"network_name": "Unett"}], ids=str)
+def test_refused_run_leaves_an_earlier_run_where_it_is(
+    scenes: Path, tmp_path: Path, override: dict[str, object]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.pt").write_text("earlier")
+    with pytest.raises((Exception, SystemExit)):
+        run(
+            "camvid_afma.json", **{"dataset_dir": str(scenes), "output_dir": str(tmp_path / "run"), **SMALL, **override}
+        )
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["run", "run/last.pt"]
 
 
 @pytest.mark.parametrize(
