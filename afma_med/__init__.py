@@ -2,7 +2,7 @@
 
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
 from afma_med.losses import AFMALoss, SigmoidCrossEntropyLoss, SoftmaxCrossEntropyLoss, median_frequency_weights
-from afma_med.networks import AFMABlock, AFMANet, FeatureTap
+from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise
 
 __version__ = "0.1.0"
 
@@ -14,6 +14,7 @@ __all__ = [
     "PatchAttention",
     "PatchGrid",
     "SigmoidCrossEntropyLoss",
+    "SliceWise",
     "SoftmaxCrossEntropyLoss",
     "__version__",
     "gold_attention",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from afma_med.functional import PatchAttention, gold_attention
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_one_hot
+from afma_med.networks.slice_wise import fold_slices
 
 __all__ = ["AFMALoss", "AFMALossTerms"]
 
@@ -35,6 +36,8 @@ class AFMALoss(nn.Module):
         attention_weight: factor of the attention term; the released code's 1.
         class_weight: K weights of the default segmentation term.
         ignore_index: label value of void pixels; they belong to no class of the gold attention.
+        slice_dim: for volumes (B,K,H,W,D), the ``dim`` of the :class:`~afma_med.SliceWise` that made them; the
+            segmentation loss gets the volumes as they are.
 
     Attributes:
         latest_terms: the :class:`AFMALossTerms` of the last call, detached, for logging.
@@ -58,6 +61,7 @@ class AFMALoss(nn.Module):
         attention_weight: float = 1.0,
         class_weight: Sequence[float] | Tensor | None = None,
         ignore_index: int | None = None,
+        slice_dim: int = -1,
     ) -> None:
         super().__init__()
         if segmentation is not None and class_weight is not None:
@@ -69,14 +73,16 @@ class AFMALoss(nn.Module):
         self.segmentation_weight = segmentation_weight
         self.attention_weight = attention_weight
         self.ignore_index = ignore_index
+        self.slice_dim = slice_dim
         self.latest_terms: AFMALossTerms | None = None
 
     def forward(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> Tensor:
         """Compute the loss.
 
         Args:
-            output: (logits, attention) or logits, as AFMANet gives them; logits (B,K,H,W).
-            label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
+            output: (logits, attention) or logits, as AFMANet gives them; logits (B,K,H,W), or volumes (B,K,H,W,D) as
+                SliceWise gives them.
+            label: (B,1,H,W) class indices or (B,K,H,W) one-hot; volumes likewise.
 
         Returns:
             A scalar.
@@ -91,8 +97,10 @@ class AFMALoss(nn.Module):
     def terms(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> AFMALossTerms:
         """Compute the two terms, unweighted; the attention term is 0 for plain logits."""
         logits, attention = (output, None) if isinstance(output, Tensor) else output
-        check_label(logits, label, self.ignore_index)
         segmentation = self.segmentation(logits, label)
+        if logits.ndim == 5:
+            logits, label = fold_slices(logits, self.slice_dim), fold_slices(label, self.slice_dim)
+        check_label(logits, label, self.ignore_index)
         if attention is None:
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
         one_hot, _ = label_to_one_hot(label, logits.shape[1], self.ignore_index)

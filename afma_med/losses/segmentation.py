@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from afma_med.checks import check_four_axes
 from afma_med.factored_products import at_least_float32
+from afma_med.networks.slice_wise import fold_slices
 
 __all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_one_hot"]
 
@@ -39,12 +40,14 @@ class _ClassWeightedLoss(nn.Module):
         """Compute the loss, a scalar.
 
         Args:
-            logits: (B,K,H,W).
-            label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
+            logits: (B,K,H,W), or volumes (B,K,H,W,D).
+            label: (B,1,H,W) class indices or (B,K,H,W) one-hot; volumes likewise.
 
         Raises:
             ValueError: if the label's shape or values, or the number of class weights, do not belong to the logits.
         """
+        if logits.ndim == label.ndim == 5:
+            logits, label = fold_slices(logits), fold_slices(label)
         check_label(logits, label, self.ignore_index)
         logits = at_least_float32(logits)
         return self._loss(logits, label, self._weight_for(logits))

@@ -1,7 +1,8 @@
-"""Networks: the AFMA block, the feature tap and the wrapper around any segmentation network."""
+"""Networks: the AFMA block, the feature tap, the wrapper around any segmentation network, slices of volumes."""
 
 from afma_med.networks.afma_block import AFMABlock
 from afma_med.networks.afma_net import AFMANet
 from afma_med.networks.feature_tap import FeatureTap
+from afma_med.networks.slice_wise import SliceWise
 
-__all__ = ["AFMABlock", "AFMANet", "FeatureTap"]
+__all__ = ["AFMABlock", "AFMANet", "FeatureTap", "SliceWise"]
