@@ -1,14 +1,29 @@
-"""Where a backbone's feature map comes from: an encoder depth or a dotted module name."""
+"""Where a backbone's feature map comes from: an encoder depth or a dotted module name; and which ones there are."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["FeatureTap"]
+__all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "blank_image", "list_features", "probing", "whole_stride"]
+
+
+class FeatureError(ValueError):
+    """A feature that a backbone does not have, or that is no feature map."""
+
+
+class FeatureInfo(NamedTuple):
+    """Describe a feature map that AFMA can compare with the image."""
+
+    feature: int | str
+    channels: int
+    size: tuple[int, int]
+    stride: int
 
 
 class FeatureTap:
@@ -23,7 +38,7 @@ class FeatureTap:
             2^depth in an undilated encoder: 1, 2, ...), or the dotted name of a module whose output is the map.
 
     Raises:
-        ValueError: if the backbone has no such module, or no encoder to count depths in.
+        FeatureError: if the backbone has no such module, or no encoder to count depths in.
         TypeError: if ``feature`` is neither int nor str.
 
     Example:
@@ -42,12 +57,12 @@ class FeatureTap:
             )
         names = [name for name, _ in backbone.named_modules() if name]
         if isinstance(feature, int) and "encoder" not in names:
-            raise ValueError(
+            raise FeatureError(
                 f"`feature` must be a module name for a backbone without `encoder`; got depth {feature}. "
                 f"{_choices('', names)}"
             )
         if isinstance(feature, str) and feature not in names:
-            raise ValueError(
+            raise FeatureError(
                 f"`feature` must name a module of the backbone; got {feature!r}. {_choices(feature, names)}"
             )
         self.feature = feature
@@ -64,7 +79,7 @@ class FeatureTap:
             The backbone's output as it is, and the feature map (B,F,h,w).
 
         Raises:
-            ValueError: if the module did not run, the depth does not exist, or what it gave is no 4-D map.
+            FeatureError: if the module did not run, the depth does not exist, or what it gave is no 4-D map.
         """
         captured: list[Any] = []
         handle = backbone.get_submodule(self.module_name).register_forward_hook(
@@ -75,7 +90,7 @@ class FeatureTap:
         finally:
             handle.remove()
         if not captured:
-            raise ValueError(
+            raise FeatureError(
                 f"`feature` must name a module that runs in the forward pass; {self.module_name!r} did not. "
                 "Choose another one."
             )
@@ -85,25 +100,126 @@ class FeatureTap:
         if isinstance(self.feature, int):
             captured = _at_depth(captured, self.feature, image)
         if not isinstance(captured, Tensor) or captured.ndim != 4 or captured.shape[1] == 0:
-            raise ValueError(
+            raise FeatureError(
                 f"`feature` must give a map of shape (B,F,h,w); {self.feature!r} gave {_describe(captured)}. "
                 "Choose another depth or module."
             )
         return captured
 
 
+def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int = 128) -> list[FeatureInfo]:
+    """List the feature maps of a network that AFMA can use: encoder depths first, then modules in the order they run.
+
+    Of modules that pass on the same map, the outermost is named.
+
+    Args:
+        backbone: the segmentation network.
+        in_channels: C, channels of the image.
+        size: side of the blank image that the network is run on, in pixels.
+
+    Returns:
+        Name or depth, channels, (h, w) and stride of every map that is smaller than the image by a whole stride.
+
+    Example:
+        >>> import segmentation_models_pytorch as smp
+        >>> list_features(smp.Unet("resnet18", encoder_weights=None))[1]
+        FeatureInfo(feature=2, channels=64, size=(32, 32), stride=4)
+    """
+    outputs: dict[str, Any] = {}
+
+    def remember(name: str, output: Any) -> None:  # a hook that returned something would replace the output
+        outputs.setdefault(name, output)
+
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: remember(name, output))
+        for name, module in backbone.named_modules()
+        if name
+    ]
+    image = blank_image(backbone, in_channels, size)
+    try:
+        with probing(backbone):
+            backbone(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    named: dict[int, tuple[int | str, Tensor]] = {}
+    for name, output in sorted(outputs.items(), key=lambda item: item[0].count(".")):
+        if isinstance(output, Tensor):
+            named.setdefault(id(output), (name, output))
+    order = {id(output): i for i, output in enumerate(outputs.values())}
+    modules = sorted(named.values(), key=lambda item: order[id(item[1])])
+    found = [*_list_depths(outputs.get("encoder"), image), *modules]
+    return [info for feature, output in found if (info := _describe_map(feature, output, image)) is not None]
+
+
+@contextlib.contextmanager
+def probing(backbone: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode, without gradients, and every module back into its own mode afterwards."""
+    modes = {module: module.training for module in backbone.modules()}
+    try:
+        backbone.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def blank_image(backbone: nn.Module, in_channels: int, size: int) -> Tensor:
+    """Make a blank square image, (1,C,size,size), on the device and in the type of the network's parameters."""
+    parameter = next(backbone.parameters(), torch.empty(0))
+    return torch.zeros(1, in_channels, size, size, device=parameter.device, dtype=parameter.dtype)
+
+
+def whole_stride(feature_map: Tensor, image: Tensor) -> int:
+    """Read the stride of a map; the image's sides need not be multiples of it.
+
+    Raises:
+        FeatureError: if no whole stride fits both axes.
+    """
+    (height, width), sides = feature_map.shape[2:], image.shape[2:]
+    stride = round(sides[0] / max(1, height))
+    ceiled = [-(-side // max(1, stride)) for side in sides]
+    if stride < 1 or not all(whole - 1 <= part <= whole for part, whole in zip((height, width), ceiled, strict=True)):
+        raise FeatureError(
+            f"`feature` must give a map smaller than the image by one whole stride; it gave {height}×{width} for an "
+            f"image of {sides[0]}×{sides[1]}. Choose another depth or module."
+        )
+    return stride
+
+
+def _list_depths(maps: Any, image: Tensor) -> list[tuple[int, Any]]:
+    return [*enumerate(_without_image(maps, image))][1:] if isinstance(maps, list | tuple) else []
+
+
+def _describe_map(feature: int | str, output: Any, image: Tensor) -> FeatureInfo | None:
+    """What a user needs to know of a map; None for what AFMA cannot use."""
+    if not isinstance(output, Tensor) or output.ndim != 4 or 0 in output.shape:
+        return None
+    try:
+        stride = whole_stride(output, image)
+    except FeatureError:
+        return None
+    return FeatureInfo(feature, output.shape[1], (output.shape[2], output.shape[3]), stride)
+
+
+def _without_image(maps: Sequence[Any], image: Tensor) -> list[Any]:
+    """Maps by depth. Encoders of segmentation_models_pytorch list the image itself first, those of MONAI do not."""
+    first = maps[0] if maps else None
+    has_image = isinstance(first, Tensor) and first.shape[2:] == image.shape[2:]
+    return list(maps) if has_image else [None, *maps]
+
+
 def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:
     if not isinstance(maps, Sequence):
-        raise ValueError(
+        raise FeatureError(
             f"`feature` must be a module name for a backbone whose encoder returns one map; got depth {depth} and "
             f"{_describe(maps)}. Choose out of `dict(backbone.encoder.named_modules())`, with the prefix 'encoder.'."
         )
-    # Encoders of segmentation_models_pytorch list the image itself first, those of MONAI do not.
-    if maps and maps[0].shape[2:] != image.shape[2:]:
-        maps = [None, *maps]
+    maps = _without_image(maps, image)
     if not 1 <= depth < len(maps):
         strides = ", ".join(f"{i}: {_describe(m)}" for i, m in enumerate(maps) if i)
-        raise ValueError(
+        raise FeatureError(
             f"`feature` must be an encoder depth from 1 to {len(maps) - 1}; got {depth}. The maps here: {strides}."
         )
     return maps[depth]
