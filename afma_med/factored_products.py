@@ -24,7 +24,7 @@ def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
     """Count the non-zeros of each row of query keyᵀ, (B,K,N,1), a bounded number of rows at a time."""
     key = key.transpose(-1, -2)
     rows = max(1, _CHUNK_ELEMENTS // (query.shape[0] * query.shape[1] * key.shape[-1]))
-    counts = [(chunk @ key).count_nonzero(dim=-1) for chunk in torch.split(query, rows, dim=2)]
+    counts = [(chunk @ key != 0).sum(dim=-1) for chunk in torch.split(query, rows, dim=2)]
     return torch.cat(counts, dim=2).unsqueeze(-1).to(query.dtype)
 
 
