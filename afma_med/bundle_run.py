@@ -55,13 +55,14 @@ def dataset_or_sample(
     return str(sample_dir)
 
 
-def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = False) -> str | None:
+def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = False, rank: int = 0) -> str | None:
     """Make a run's folder ready: find the checkpoint to resume from, or move an earlier run aside.
 
     Args:
         output_dir: folder of the run.
         resume: True for the run's own last checkpoint, or the path of one, or False to start anew; also spelled
             "true" and "false", since the command line passes on what it does not know as text.
+        rank: of this process; only the first one of several touches the folder.
 
     Returns:
         Path of the checkpoint to resume from, or None.
@@ -85,6 +86,8 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
             )
         logger.info("Resuming from %s.", checkpoint)
         return str(checkpoint)
+    if rank > 0:
+        return None
     if last.exists():
         aside = _free_name_beside(folder, time.localtime(last.stat().st_mtime))
         folder.rename(aside)

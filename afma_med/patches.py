@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,7 +53,6 @@ def split_patches(x: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
         ValueError: if ``x`` is not 4-D or ``patch_size`` is not positive.
 
     Example:
-        >>> import torch
         >>> split_patches(torch.zeros(1, 12, 45, 60), 10).shape
         torch.Size([1, 12, 30, 100])
     """
@@ -79,7 +79,6 @@ def join_patches(patches: Tensor, size: tuple[int, int], patch_size: int | tuple
         ValueError: if ``patches`` is not 4-D, or N or D do not belong to ``size`` and ``patch_size``.
 
     Example:
-        >>> import torch
         >>> x = torch.rand(1, 2, 7, 5)
         >>> torch.equal(join_patches(split_patches(x, 3), (7, 5), 3), x)
         True
@@ -101,7 +100,9 @@ def join_patches(patches: Tensor, size: tuple[int, int], patch_size: int | tuple
 def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Zero-pad (B,K,H,W) at the bottom and right to ``size``."""
     bottom, right = size[0] - x.shape[2], size[1] - x.shape[3]
-    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+    # A trace or an exported program must pad at other sizes, even if the size that it was made with needs none.
+    needed = torch.jit.is_tracing() or torch.compiler.is_compiling() or bottom or right
+    return F.pad(x, (0, right, 0, bottom)) if needed else x
 
 
 def pool_to_feature(x: Tensor, grid: PatchGrid, name: str) -> Tensor:

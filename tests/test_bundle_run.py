@@ -56,6 +56,13 @@ def test_two_earlier_runs_of_one_second_are_both_kept(tmp_path: Path) -> None:
     assert {path.read_text() for path in tmp_path.glob("*/last.pt")} == {"first", "second", "third"}
 
 
+def test_only_the_first_process_touches_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").touch()
+    assert open_run_folder(tmp_path, rank=1) is None
+    assert (tmp_path / "last.pt").exists()
+    assert open_run_folder(tmp_path, rank=1, resume=True) == str(tmp_path / "last.pt")
+
+
 @pytest.mark.parametrize("resume", [True, "True", "true"])
 def test_resume_finds_the_checkpoint(tmp_path: Path, resume: bool | str) -> None:
     (tmp_path / "last.pt").touch()

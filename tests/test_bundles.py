@@ -29,7 +29,7 @@ SMALL = {"crop_size": [64, 96], "batch_size": 2, "num_workers": 0, "encoder": "r
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "scenes"
-    return write_street_scenes(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96))
+    return write_street_scenes(root, counts={"train": 4, "val": 3, "test": 2}, size=(64, 96))
 
 
 def workflow(*files: str, **override: object) -> ConfigWorkflow:
@@ -99,16 +99,25 @@ def test_paper_recipe_is_the_default() -> None:
     assert (parser["network_name"], parser["feature"]) == ("Unet", 2)
 
 
-@pytest.mark.parametrize("overlay", ["small.json", "evaluate.json"])
-def test_overlays_override_only_ids_that_exist(overlay: str) -> None:
-    base = json.loads(Path(CAMVID).read_text())
-    own = {"postprocessing", "evaluation_dir"}
+@pytest.mark.parametrize(
+    ("overlay", "own"),
+    [
+        ("small.json", set()),
+        ("evaluate.json", {"postprocessing", "evaluation_dir", "validate#evaluator#postprocessing"}),
+        (
+            "multi_gpu.json",
+            {"backend", "local_rank", "train#sampler", "train#dataloader#sampler", "validate#sampler"}
+            | {"validate#dataloader#sampler"},
+        ),
+    ],
+)
+def test_overlays_override_only_ids_that_exist(overlay: str, own: set[str]) -> None:
     for key in json.loads((BUNDLES / overlay).read_text()):
-        node = base
-        *parents, last = key.split("#")
+        node = json.loads(Path(CAMVID).read_text())
+        *parents, last = key.removeprefix("+").split("#")
         for name in parents:
-            node = node[name]
-        assert last in node or last in own or parents, f"{overlay}: {key} overrides nothing"
+            node = node.get(name, {})
+        assert (last in node) != (key in own), f"{overlay}: {key}"
 
 
 def test_metadata_names_the_classes() -> None:
@@ -201,7 +210,7 @@ def test_tensorboard_gets_losses_iou_and_pictures(scenes: Path, tmp_path: Path) 
     expected |= {"val/mIoU", "val/mIoU_small", "val/mIoU_large"} | {f"val_IoU/{info.name}" for info in CLASSES[:11]}
     assert set(scalars) == expected
     assert [event.step for event in events.Scalars("val/mIoU")] == [1, 2]
-    assert len(events.Tags()["images"]) == 2
+    assert len(events.Tags()["images"]) == 3
 
 
 @pytest.mark.slow
@@ -270,3 +279,32 @@ def test_seed_decides_the_training(scenes: Path, tmp_path: Path) -> None:
     first, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_two_processes_train_resume_and_score_as_one(scenes: Path, tmp_path: Path) -> None:
+    """Two gloo ranks train, save and resume; their score of the best weights is that of one process."""
+    folder = tmp_path / "run"
+    options = {"dataset_dir": scenes, "output_dir": folder, **SMALL}
+
+    def launch(**more: object) -> None:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        done = subprocess.run(
+            [*launcher, *command("camvid_afma.json", "multi_gpu.json", **options, **more)[1:]],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    launch(max_epochs=1)
+    launch(max_epochs=2, resume=True)
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert last["trainer"]["iteration"] == 2 * last["trainer"]["epoch_length"]
+    assert not [name for name in last["model"] if name.startswith("module.")]
+    run("camvid_afma.json", "evaluate.json", output_dir=str(folder), val_section="val")
+    alone = json.loads((folder / "evaluation" / "iou.json").read_text())["iou"]["mIoU"]
+    assert alone == pytest.approx(last["best"]["best_metric"], abs=1e-6)
