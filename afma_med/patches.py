@@ -101,7 +101,8 @@ def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Zero-pad (B,K,H,W) at the bottom and right to ``size``."""
     bottom, right = size[0] - x.shape[2], size[1] - x.shape[3]
     # A trace or an exported program must pad at other sizes, even if the size that it was made with needs none.
-    needed = torch.jit.is_tracing() or torch.compiler.is_compiling() or bottom or right
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    needed = tracing or torch.compiler.is_compiling() or bottom or right
     return F.pad(x, (0, right, 0, bottom)) if needed else x
 
 
