@@ -232,6 +232,20 @@ def test_progress_log_says_figures_and_where_results_are(tmp_path: Path, caplog:
     assert "evaluate me" in end
 
 
+def test_progress_log_shows_no_figures_of_an_earlier_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluator = scripted_evaluator([0.25])
+    validation = ValidationHandler(interval=2, validator=evaluator, epoch_level=True)
+    trainer = make_trainer(Tiny(), AFMALoss(), [validation], epochs=3)
+    ProgressLog(tmp_path, evaluator).attach(trainer)
+    with caplog.at_level(logging.INFO, logger="afma_med"):
+        trainer.run()
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("afma_med")]
+    assert ["val/mIoU" in line for line in lines[:3]] == [False, True, False]
+    assert ["best 0.2500 at epoch 2" in line for line in lines[:3]] == [False, True, True]
+
+
 def test_pictures_reach_tensorboard_for_the_first_images_of_every_epoch(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -50,32 +50,34 @@ class ProgressLog:
 
     def __call__(self, engine: Engine) -> None:
         state: Any = self.evaluator.state
-        scores = {name: value for name, value in state.metrics.items() if name.startswith(self.metric)}
-        logger.info(
-            "epoch %d/%d  %s  %s  best %.4f at epoch %d  %.0f s",
-            engine.state.epoch,
-            engine.state.max_epochs,
+        # Without a validation in this epoch, the evaluator still holds the figures of an earlier one.
+        validated = state.epoch == engine.state.epoch
+        scores = {name: value for name, value in state.metrics.items() if validated and name.startswith(self.metric)}
+        parts = [
             _figures(engine.state.metrics),
             _figures(scores),
-            state.best_metric,
-            state.best_metric_epoch,
-            time.monotonic() - self._started,
-        )
+            self._best(),
+            f"{time.monotonic() - self._started:.0f} s",
+        ]
+        line = "  ".join(part for part in parts if part)
+        logger.info("epoch %d/%d  %s", engine.state.epoch, engine.state.max_epochs, line)
+
+    def _best(self) -> str:
+        state: Any = self.evaluator.state
+        return f"best {state.best_metric:.4f} at epoch {state.best_metric_epoch}" if state.best_metric_epoch > 0 else ""
 
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
 
     def _finish(self, engine: Engine) -> None:
-        state: Any = self.evaluator.state
         logger.info(
-            "Finished %d epochs: best %s %.4f at epoch %d.\n"
+            "Finished %d epochs: %s %s.\n"
             "  weights      %s/model.pt (best), %s/last.pt (to resume)\n"
             "  TensorBoard  tensorboard --logdir %s\n"
             "  evaluate     %s",
             engine.state.epoch,
             self.metric,
-            state.best_metric,
-            state.best_metric_epoch,
+            self._best() or "never validated",
             *[self.output_dir] * 3,
             self.evaluate_command,
         )
