@@ -30,7 +30,8 @@ def test_traced_network_is_the_same_at_other_sizes(net: AFMANet) -> None:
 @pytest.mark.slow
 def test_exported_program_is_the_same_at_other_sizes(net: AFMANet) -> None:
     auto = torch.export.Dim.AUTO
-    program = torch.export.export(net, (torch.rand(*SIZES[0]),), dynamic_shapes=({0: auto, 2: auto, 3: auto},)).module()
+    shapes = ({0: auto, 2: auto, 3: auto},)
+    program = torch.export.export(net, (torch.rand(*SIZES[0]),), dynamic_shapes=shapes, strict=False).module()
     for size in SIZES[:2]:
         image = torch.rand(*size)
         torch.testing.assert_close(program(image), net(image), rtol=1e-5, atol=1e-6)

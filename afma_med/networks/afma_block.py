@@ -158,7 +158,7 @@ def _plain(x: Tensor) -> Tensor:
 
 def _read_stride(image: Tensor, feature: Tensor) -> int:
     height, width = feature.shape[2:]
-    stride = image.shape[2] // max(1, height)
+    stride = int(image.shape[2] // max(1, height))  # a constant of the network also where the sizes are traced
     if stride < 1 or (height * stride, width * stride) != tuple(image.shape[2:]):
         raise ValueError(
             f"`feature` must be smaller than the image by one whole stride on both axes; got {height}×{width} for an "
