@@ -437,3 +437,12 @@ def test_camvid_weights_are_those_of_the_released_code():
     counts = [np.bincount(np.asarray(Image.open(path)).ravel(), minlength=12) for path in paths]
     released = "0.2565 0.1853 4.3963 0.1369 0.9185 0.3873 3.5331 1.8127 0.7246 5.8550 8.1365 1.0974"
     assert " ".join(f"{weight:.4f}" for weight in median_frequency_weights(np.stack(counts))) == released
+
+
+def test_bad_label_is_named_before_a_stock_loss_meets_it():
+    class Stock(torch.nn.Module):
+        def forward(self, logits, label):
+            raise AssertionError("the stock loss was handed a bad label")
+
+    with pytest.raises(ValueError, match=r"`label` must hold classes 0 to 2; got \[7\]"):
+        AFMALoss(Stock())(torch.zeros(1, 3, 4, 4), torch.full((1, 1, 4, 4), 7))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +14,6 @@ from tqdm import tqdm
 from afma_med.data.class_table import VOID, ClassInfo, class_names, color_lookup, raw_id_lookup
 
 __all__ = ["count_label_pixels", "map_raw_labels"]
-
-logger = logging.getLogger(__name__)
 
 
 def map_raw_labels(

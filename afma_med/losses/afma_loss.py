@@ -97,10 +97,12 @@ class AFMALoss(nn.Module):
     def terms(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> AFMALossTerms:
         """Compute the two terms, unweighted; the attention term is 0 for plain logits."""
         logits, attention = (output, None) if isinstance(output, Tensor) else output
-        segmentation = self.segmentation(logits, label)
-        if logits.ndim == 5:
+        whole = logits, label
+        if logits.ndim == label.ndim == 5:
             logits, label = fold_slices(logits, self.slice_dim), fold_slices(label, self.slice_dim)
+        # Before the segmentation loss, which may be a stock one whose own error would not say what is wrong.
         check_label(logits, label, self.ignore_index)
+        segmentation = self.segmentation(*whole)
         if attention is None:
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
         one_hot, _ = label_to_one_hot(label, logits.shape[1], self.ignore_index)

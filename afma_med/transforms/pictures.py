@@ -105,9 +105,7 @@ class MapRawLabelsd(MapTransform):
             except ValueError as error:
                 name = label.meta.get("filename_or_obj", key) if isinstance(label, MetaTensor) else key
                 raise ValueError(f"Label `{name}` cannot be used: {error}") from error
-            mapped[key] = (
-                MetaTensor(train_ids[None], meta=label.meta) if isinstance(label, MetaTensor) else train_ids[None]
-            )
+            mapped[key] = _with_meta(train_ids[None], label)
         return mapped
 
 
@@ -133,8 +131,13 @@ class ColorizeClassesd(MapTransform):
         for key in self.key_iterator(painted):
             ids = painted[key]
             colors = self.colors[torch.as_tensor(ids[0]).cpu().long().as_subclass(torch.Tensor)].permute(2, 0, 1)
-            painted[key] = MetaTensor(colors, meta=ids.meta) if isinstance(ids, MetaTensor) else colors
+            painted[key] = _with_meta(colors, ids)
         return painted
+
+
+def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:
+    """Give a new tensor the metadata of the one it was made from: writers need the file name."""
+    return MetaTensor(x, meta=source.meta) if isinstance(source, MetaTensor) else x
 
 
 def _last_line(error: Exception) -> str:
