@@ -8,21 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["SquaredDistance", "at_least_float32", "count_nonzero_per_row"]
+from afma_med.tensors import is_captured
+
+__all__ = ["SquaredDistance", "count_nonzero_per_row"]
 
 # Elements of a temporary that chunked loops may hold at once: 64 MiB in float64.
 _CHUNK_ELEMENTS = 2**23
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Widen half precision: products over D, sums over pixels and counts of exact zeros need float32."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 @torch.no_grad()
 def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
-    """Count the non-zeros of each row of query keyᵀ, (B,K,N,1), a bounded number of rows at a time."""
+    """Count the non-zeros of each row of query keyᵀ, (B,K,N,1), a bounded number of rows at a time.
+
+    In a trace or an exported program, where sizes are unknown, one class at a time.
+    """
     key = key.transpose(-1, -2)
+    if is_captured():
+        counts = [(query[:, k] @ key[:, k] != 0).sum(dim=-1) for k in range(query.shape[1])]
+        return torch.stack(counts, dim=1).unsqueeze(-1).to(query.dtype)
     rows = max(1, _CHUNK_ELEMENTS // (query.shape[0] * query.shape[1] * key.shape[-1]))
     counts = [(chunk @ key != 0).sum(dim=-1) for chunk in torch.split(query, rows, dim=2)]
     return torch.cat(counts, dim=2).unsqueeze(-1).to(query.dtype)

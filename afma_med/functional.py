@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from afma_med.checks import check_four_axes
-from afma_med.factored_products import SquaredDistance, at_least_float32, count_nonzero_per_row
-from afma_med.patches import PatchGrid, join_patches, pad_to, pool_to_feature, split_patches
+from afma_med.factored_products import SquaredDistance, count_nonzero_per_row
+from afma_med.patches import PatchGrid, crop_to, join_patches, pad_to, pool_to_feature, split_patches
+from afma_med.tensors import at_least_float32, autocast_off
 
 __all__ = [
     "PatchAttention",
@@ -71,7 +72,7 @@ class PatchAttention(NamedTuple):
     def dense(self) -> Tensor:
         """Build the (B,K,N,M) matrix. For pictures and tests only: it does not fit into memory for large images."""
         query, key = at_least_float32(self.query), at_least_float32(self.key)
-        with _autocast_off(query):
+        with autocast_off(query):
             return query @ key.transpose(-1, -2) / query.shape[-1]
 
     def apply(self, values: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class PatchAttention(NamedTuple):
                 "Split them with the patch size and stride of `grid`."
             )
         query, key = at_least_float32(self.query), at_least_float32(self.key)
-        with _autocast_off(query):
+        with autocast_off(query):
             count = count_nonzero_per_row(query.detach(), key.detach())
             spread = query @ (key.transpose(-1, -2) @ values.to(key.dtype))
             return spread / (query.shape[-1] * (count + _COUNT_EPSILON))
@@ -189,8 +190,8 @@ def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = F
     grid = attention.grid
     values = split_patches(compress_prediction(logits, grid, soft=soft), grid.patch_size)
     spread = attention.apply(values)
-    correction = join_patches(spread, grid.image_size, grid.patch_size)[:, :, : logits.shape[2], : logits.shape[3]]
-    return logits + logits * correction
+    correction = join_patches(spread, grid.image_size, grid.patch_size)
+    return logits + logits * crop_to(correction, (logits.shape[2], logits.shape[3]))
 
 
 def gold_attention(one_hot: Tensor, grid: PatchGrid) -> PatchAttention:
@@ -220,10 +221,6 @@ def gold_attention(one_hot: Tensor, grid: PatchGrid) -> PatchAttention:
     pooled = pool_to_feature(one_hot, grid, "one_hot")
     query = split_patches(pad_to(one_hot, grid.image_size), grid.patch_size)
     return PatchAttention(query, split_patches(pooled, grid.patch_size), grid)
-
-
-def _autocast_off(x: Tensor) -> torch.autocast:
-    return torch.autocast(device_type=x.device.type, enabled=False)
 
 
 def _matrix_shape(attention: PatchAttention) -> tuple[int, int, int, int]:

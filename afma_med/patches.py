@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from afma_med.checks import as_patch_size, check_four_axes
+from afma_med.tensors import is_captured
 
-__all__ = ["PatchGrid", "join_patches", "pad_to", "pool_to_feature", "split_patches"]
+__all__ = ["PatchGrid", "ceil_divide", "crop_to", "join_patches", "pad_to", "pool_to_feature", "split_patches"]
 
 
 class PatchGrid(NamedTuple):
@@ -58,7 +59,7 @@ def split_patches(x: Tensor, patch_size: int | tuple[int, int]) -> Tensor:
     """
     height, width = as_patch_size(patch_size)
     check_four_axes("x", x, "(B,K,H,W)")
-    rows, columns = -(-x.shape[2] // height), -(-x.shape[3] // width)
+    rows, columns = ceil_divide(x.shape[2], height), ceil_divide(x.shape[3], width)
     x = pad_to(x, (rows * height, columns * width))
     x = x.reshape(x.shape[0], x.shape[1], rows, height, columns, width).transpose(3, 4)
     return x.reshape(x.shape[0], x.shape[1], rows * columns, height * width)
@@ -85,7 +86,7 @@ def join_patches(patches: Tensor, size: tuple[int, int], patch_size: int | tuple
     """
     height, width = as_patch_size(patch_size)
     check_four_axes("patches", patches, "(B,K,N,D)")
-    rows, columns = -(-size[0] // height), -(-size[1] // width)
+    rows, columns = ceil_divide(size[0], height), ceil_divide(size[1], width)
     expected = (rows * columns, height * width)
     if tuple(patches.shape[2:]) != expected:
         raise ValueError(
@@ -94,16 +95,27 @@ def join_patches(patches: Tensor, size: tuple[int, int], patch_size: int | tuple
         )
     x = patches.reshape(patches.shape[0], patches.shape[1], rows, columns, height, width).transpose(3, 4)
     x = x.reshape(x.shape[0], x.shape[1], rows * height, columns * width)
+    return crop_to(x, size)
+
+
+def crop_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop (B,K,H,W) at the bottom and right to ``size``: the inverse of :func:`pad_to`."""
+    if torch.compiler.is_compiling():  # whether a slice is contiguous would be one more thing to insist on
+        rows, columns = (torch.arange(side, device=x.device) for side in size)
+        return x.index_select(2, rows).index_select(3, columns)
     return x[:, :, : size[0], : size[1]]
 
 
 def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Zero-pad (B,K,H,W) at the bottom and right to ``size``."""
     bottom, right = size[0] - x.shape[2], size[1] - x.shape[3]
-    # A trace or an exported program must pad at other sizes, even if the size that it was made with needs none.
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    needed = tracing or torch.compiler.is_compiling() or bottom or right
-    return F.pad(x, (0, right, 0, bottom)) if needed else x
+    # A graph must pad at other sizes too, even if the size that it was made with needs none.
+    return F.pad(x, (0, right, 0, bottom)) if is_captured() or bottom or right else x
+
+
+def ceil_divide(side: int, divisor: int) -> int:
+    """Divide and round up. Not -(-a // b): ONNX rounds the quotient of a negative number towards zero."""
+    return (side + divisor - 1) // divisor
 
 
 def pool_to_feature(x: Tensor, grid: PatchGrid, name: str) -> Tensor:

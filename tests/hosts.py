@@ -10,15 +10,21 @@ import segmentation_models_pytorch as smp
 from torch import nn
 
 CLASSES = 3
+#: Ways out of Python, in the README's order.
+WAYS = ("script", "trace", "export", "ONNX")
 
 
 class Host(NamedTuple):
-    """A network of CLASSES classes on RGB images, with a few of the features that it can be tapped at."""
+    """A network of CLASSES classes on RGB images, and the features that it is tapped at in the tests.
+
+    ``lacks`` are the ways out of Python that the bare network itself does not have, or not at other image sizes.
+    """
 
     name: str
     make: Callable[[], nn.Module]
     features: tuple[int | str, ...]
     note: str = ""
+    lacks: tuple[str, ...] = ()
     fast: bool = False
 
 
@@ -26,33 +32,59 @@ def _smp(decoder: str, encoder: str = "resnet18", **options: object) -> Callable
     return lambda: smp.create_model(decoder, encoder, encoder_weights=None, classes=CLASSES, **options)
 
 
-ENCODERS = ("resnet34", "mobilenet_v2", "efficientnet-b0", "mit_b0", "tu-convnext_atto", "tu-resnet18")
+DEPTHS = (1, 2, 3, 4, 5)
+ENCODERS = (
+    "resnet34",
+    "resnet101",
+    "mobilenet_v2",
+    "efficientnet-b0",
+    "mit_b0",
+    "tu-convnext_atto",
+    "tu-resnet18",
+)
 # These encoders have no map of stride 2.
 _FROM_DEPTH_2 = ("mit_b0", "tu-convnext_atto")
+_PAIRS = "in train mode, batches of 2 or more"
+_VIT = "tu-vit_tiny_patch16_224.augreg_in21k"
 
 HOSTS = (
-    Host("smp.Unet", _smp("unet"), (1, 2, 3, 4, 5), fast=True),
-    Host("smp.UnetPlusPlus", _smp("unetplusplus"), (1, 2, 3)),
-    Host("smp.MAnet", _smp("manet"), (1, 2, 3)),
-    Host("smp.Linknet", _smp("linknet"), (1, 2, 3)),
-    Host("smp.FPN", _smp("fpn"), (1, 2, 3), fast=True),
+    Host("smp.Unet", _smp("unet"), DEPTHS, fast=True),
+    Host("smp.UnetPlusPlus", _smp("unetplusplus"), DEPTHS, lacks=("script",)),
+    Host("smp.MAnet", _smp("manet"), DEPTHS),
+    Host("smp.Linknet", _smp("linknet"), DEPTHS),
+    Host("smp.FPN", _smp("fpn"), DEPTHS, fast=True),
+    Host("smp.PAN", _smp("pan"), DEPTHS, f"images are padded to at least 128×128; {_PAIRS}"),
+    Host("smp.PSPNet", _smp("pspnet"), (1, 2, 3), _PAIRS, lacks=("ONNX",)),
+    Host("smp.PSPNet, full depth", _smp("pspnet", encoder_depth=5, output_stride=8), DEPTHS, _PAIRS, lacks=("ONNX",)),
+    Host("smp.DeepLabV3", _smp("deeplabv3"), DEPTHS, f"dilated: stride 8 from depth 3 on; {_PAIRS}", fast=True),
+    Host("smp.DeepLabV3Plus", _smp("deeplabv3plus"), DEPTHS, f"dilated: stride 16 from depth 4 on; {_PAIRS}"),
+    Host("smp.UPerNet", _smp("upernet"), DEPTHS, _PAIRS, lacks=("ONNX",)),
+    Host("smp.Segformer", _smp("segformer"), DEPTHS),
     Host(
-        "smp.PAN", _smp("pan"), (1, 2, 3), "images are padded to at least 128×128; in train mode, batches of 2 or more"
+        "smp.DPT, vit_tiny",
+        _smp("dpt", _VIT, dynamic_img_size=True),
+        (1, 2, 3, 4, "decoder"),
+        "built with `dynamic_img_size=True`; every depth has stride 16",
+        lacks=WAYS,
     ),
-    Host("smp.PSPNet", _smp("pspnet"), (1, 2, 3), "in train mode, batches of 2 or more"),
     Host(
-        "smp.DeepLabV3",
-        _smp("deeplabv3"),
-        (1, 2, 3, 4, 5),
-        "dilated: stride 8 from depth 3 on; batches of 2 or more",
-        True,
+        "smp.DPT, vit_tiny, fixed size",
+        _smp("dpt", _VIT),
+        (2,),
+        "images of up to 224×224, padded to that size",
+        lacks=("script",),
     ),
-    Host("smp.DeepLabV3Plus", _smp("deeplabv3plus"), (1, 2, 3), "in train mode, batches of 2 or more"),
-    Host("smp.UPerNet", _smp("upernet"), (2, 3), "in train mode, batches of 2 or more"),
-    Host("smp.Segformer", _smp("segformer"), (1, 2, 3)),
     *(
-        Host(f"smp.Unet, {encoder}", _smp("unet", encoder), (2, 3) if encoder in _FROM_DEPTH_2 else (1, 2, 3))
+        Host(f"smp.Unet, {encoder}", _smp("unet", encoder), DEPTHS[1:] if encoder in _FROM_DEPTH_2 else DEPTHS)
         for encoder in ENCODERS
+    ),
+    *(
+        Host(
+            f"smp.Unet, encoder_depth {depth}",
+            _smp("unet", encoder_depth=depth, decoder_channels=(64, 32, 16, 16)[:depth]),
+            DEPTHS[:depth],
+        )
+        for depth in (3, 4)
     ),
     Host(
         "monai UNet",
@@ -61,9 +93,7 @@ HOSTS = (
         fast=True,
     ),
     Host("monai BasicUNet", lambda: monai_nets.BasicUNet(2, 3, CLASSES, (8, 8, 16, 16, 32, 8)), ("down_1", "down_2")),
-    Host(
-        "monai FlexibleUNet", lambda: monai_nets.FlexibleUNet(3, CLASSES, "efficientnet-b0", spatial_dims=2), (1, 2, 3)
-    ),
+    Host("monai FlexibleUNet", lambda: monai_nets.FlexibleUNet(3, CLASSES, "efficientnet-b0", spatial_dims=2), DEPTHS),
     Host(
         "monai AttentionUnet",
         lambda: monai_nets.AttentionUnet(2, 3, CLASSES, (8, 16, 32), (2, 2)),
@@ -75,13 +105,28 @@ HOSTS = (
         lambda: monai_nets.DynUNet(2, 3, CLASSES, (3, 3, 3), (1, 2, 2), (2, 2), filters=(8, 16, 32)),
         ("downsamples.0",),
     ),
+    Host(
+        "monai SwinUNETR",
+        lambda: monai_nets.SwinUNETR(3, CLASSES, feature_size=12, spatial_dims=2),
+        ("swinViT.patch_embed", "encoder2", "encoder3"),
+        lacks=WAYS,
+    ),
+    Host(
+        "monai UNETR",
+        lambda: monai_nets.UNETR(
+            3, CLASSES, img_size=96, feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4, spatial_dims=2
+        ),
+        ("encoder2", "encoder3"),
+        "images of up to its `img_size`, padded to that size",
+    ),
 )
 
 
 def table() -> str:
     """The README's table, in Markdown."""
     rows = [
-        f"| {host.name} | {', '.join(f'`{feature}`' for feature in host.features)} | {host.note or 'works'} |"
+        f"| {host.name} | {', '.join(f'`{feature}`' for feature in host.features)} | {host.note or 'works'} "
+        f"| {', '.join(way for way in WAYS if way not in host.lacks)} |"
         for host in HOSTS
     ]
-    return "\n".join(["| network | tested `feature` | status |", "|---|---|---|", *rows])
+    return "\n".join(["| network | tested `feature` | status | leaves Python by |", "|---|---|---|---|", *rows])

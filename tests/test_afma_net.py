@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from afma_med import AFMALoss, AFMANet, FeatureTap, PatchAttention
-from afma_med.networks import afma_net
+from afma_med.networks.probing import PROBE_SIZES
 
 VARIANTS = ["released", "paper"]
 
@@ -93,7 +93,7 @@ def test_any_size_goes_in_and_comes_out(variant, size):
 
 
 def test_any_size_goes_through_smp(unet):
-    assert unet.size_divisor == 32
+    assert unet.input_sizes == (32, 32, None)
     assert unet.eval()(torch.rand(1, 3, 90, 70)).shape == (1, 3, 90, 70)
 
 
@@ -294,6 +294,42 @@ def test_training_lowers_the_loss_and_both_its_terms():
     assert terms[-1].attention < 0.7 * terms[0].attention
 
 
+# Half precision.
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_autocast_costs_no_more_than_the_backbone_s_own_rounding(variant, dtype):
+    """The attention runs in float32, so that what differs is what the backbone gave it."""
+    torch.manual_seed(0)
+    net = AFMANet(smp.Unet("resnet18", encoder_weights=None, classes=3), 3, variant=variant).eval()
+    with torch.no_grad():
+        # Untrained, it corrects by 1e-4: too little to see anything.
+        net.afma_block.feature_conv.weight *= 2000 if variant == "released" else 200
+        image = torch.rand(2, 3, 64, 96)
+        expected, bare = net(image), net.backbone(image)
+        with torch.autocast("cpu", dtype=dtype):
+            got, bare_got = net(image), net.backbone(image)
+    assert relative(expected, bare) > 1e-2, "the correction is large enough to matter"
+    assert got.dtype == torch.float32
+    assert got.isfinite().all()
+    assert relative(got, expected) < min(1e-2, 1.1 * relative(bare_got.float(), bare))
+
+
+def relative(got: Tensor, expected: Tensor) -> float:
+    return float((got - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_training_under_autocast_is_finite(unet, dtype):
+    net, image, label = copy.deepcopy(unet), torch.rand(2, 3, 64, 64), torch.randint(3, (2, 1, 64, 64))
+    with torch.autocast("cpu", dtype=dtype):
+        loss = AFMALoss()(net.train()(image), label)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
+
+
 # Copying and saving.
 
 
@@ -371,16 +407,47 @@ def test_the_probe_restores_the_modes_after_an_exception():
     assert not any(module._forward_hooks for module in backbone.modules())
 
 
-def test_hooks_are_gone_after_success_and_after_an_exception():
+def test_a_refused_backbone_is_left_without_hooks():
+    backbone = TinyBackbone()
+    for mistake in ({"out_channels": 7}, {"feature": 9}, {"feature": "never_run"}, {"patch_size": 0}):
+        with pytest.raises(ValueError, match="must"):
+            AFMANet(backbone, **{"out_channels": 3} | mistake)
+    assert not any(module._forward_hooks for module in backbone.modules())
+
+
+def test_the_map_is_kept_for_the_length_of_a_call_only():
     net, image = make_net(), torch.rand(1, 3, 8, 8)
     net(image)
-    assert not any(module._forward_hooks for module in net.modules())
+    assert net.feature_tap._captured is None
+    net.backbone(image)
+    assert net.feature_tap._captured is None, "the backbone alone leaves nothing behind"
     net.backbone.fails = True
     with pytest.raises(RuntimeError, match="out of memory"):
         net(image)
-    assert not any(module._forward_hooks for module in net.modules())
+    assert net.feature_tap._captured is None
     net.backbone.fails = False
     assert net(image).shape == (1, 3, 8, 8)
+
+
+def test_several_wrappers_may_share_a_backbone():
+    backbone, image = TinyBackbone(), torch.rand(1, 3, 8, 8)
+    nets = [AFMANet(backbone, 3, feature=depth, patch_size=2, attention_supervision=True) for depth in (1, 2)]
+    assert [net(image)[1].grid.stride for net in nets] == [2, 4]
+
+
+def test_the_tapped_module_may_be_replaced():
+    """As fine-tuning adapters do."""
+    net, image = make_net(feature=2).eval(), torch.rand(1, 3, 8, 8)
+    expected = net(image)
+    old = net.backbone.encoder
+    net.backbone.encoder = copy.deepcopy(old)
+    assert torch.equal(net(image), expected)
+    assert not old._forward_hooks
+    net.feature_tap.remove()
+    assert torch.equal(net(image), expected), "a removed hook comes back when it is needed"
+    copied = copy.deepcopy(net.backbone)
+    logits, _ = net.feature_tap.run(copied, image)
+    assert torch.equal(logits, net.backbone(image))
 
 
 def test_a_backbone_in_bfloat16_is_probed_in_bfloat16():
@@ -498,7 +565,7 @@ def test_a_map_without_a_whole_stride_is_refused_at_construction(mistake):
 
 @pytest.mark.parametrize("classes", [1, 2, 4])
 def test_another_class_count_than_the_backbone_is_refused(classes):
-    side = afma_net._PROBE_SIZE
+    side = PROBE_SIZES[0]
     message = rf"`backbone` must give logits of shape \(B, {classes}, H, W\) .* gave \(1, 3, {side}, {side}\)"
     with pytest.raises(ValueError, match=message):
         AFMANet(TinyBackbone(3), classes)

@@ -308,3 +308,36 @@ def test_two_processes_train_resume_and_score_as_one(scenes: Path, tmp_path: Pat
     run("camvid_afma.json", "evaluate.json", output_dir=str(folder), val_section="val")
     alone = json.loads((folder / "evaluation" / "iou.json").read_text())["iou"]["mIoU"]
     assert alone == pytest.approx(last["best"]["best_metric"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_monai_exports_the_trained_network(scenes: Path, tmp_path: Path) -> None:
+    """The README's two commands; files hold the trained weights and take any image size."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = tmp_path / "run"
+    run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(folder), max_epochs=1, **SMALL)
+    given = ["--output_dir", str(folder), "--ckpt_file", str(folder / "model.pt"), "--filepath"]
+    configs = "['bundles/camvid_afma.json','bundles/evaluate.json']"
+    for arguments in (
+        ["ckpt_export", "--config_file", configs, "--meta_file", "bundles/metadata.json", *given, "model.ts"],
+        ["onnx_export", "--args_file", "bundles/onnx_export.json", *given, "model.onnx"],
+    ):
+        arguments[-1] = str(folder / arguments[-1])
+        done = subprocess.run(
+            [sys.executable, "-m", "monai.bundle", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    network = workflow("camvid_afma.json", "evaluate.json", output_dir=str(folder)).parser.get_parsed_content("network")
+    network.cpu().load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+    extra = {"metadata.json": "", "camvid_afma.json": "", "evaluate.json": ""}
+    scripted = torch.jit.load(folder / "model.ts", map_location="cpu", _extra_files=extra)
+    assert json.loads(extra["metadata.json"])["network_data_format"]["outputs"]["pred"]["num_channels"] == len(CLASSES)
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    for size in [(1, 3, 50, 70), (2, 3, 96, 64)]:
+        image = torch.rand(*size)
+        with torch.no_grad():
+            expected = network.eval()(image)
+            torch.testing.assert_close(scripted(image), expected, rtol=1e-4, atol=1e-4)
+        (got,) = session.run(["pred"], {"image": image.numpy()})
+        torch.testing.assert_close(torch.from_numpy(got), expected, rtol=1e-4, atol=1e-4)

@@ -43,17 +43,19 @@ def test_host_trains_and_predicts(host: Host, feature: int | str) -> None:
     alone.load_state_dict(net.backbone.state_dict())
     used = gradients_of(alone, attention.grid.image_size)
     AFMALoss()((logits, attention), label).backward()
-    missing = [name for name, parameter in net.named_parameters() if parameter.grad is None]
-    assert not [name for name in missing if name.removeprefix("backbone.") in used], "wrapping cut gradients off"
-    assert all(name.startswith("backbone.") for name in missing)
-    assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
+    check_gradients(net, used)
+
+    net.attention_supervision = False
+    net.zero_grad()
+    logits = net(image)
+    assert logits.shape == (2, CLASSES, *SIZE)
+    AFMALoss()(logits, label).backward()
+    check_gradients(net, used)
 
     with torch.no_grad():
         prediction = net.eval()(image[:1])
     assert prediction.shape == (1, CLASSES, *SIZE)
     assert prediction.isfinite().all()
-    net.attention_supervision = False
-    assert isinstance(net.train()(image), torch.Tensor)
 
 
 def gradients_of(backbone: nn.Module, size: tuple[int, int]) -> set[str]:
@@ -62,12 +64,20 @@ def gradients_of(backbone: nn.Module, size: tuple[int, int]) -> set[str]:
     return {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
 
 
+def check_gradients(net: AFMANet, used: set[str]) -> None:
+    missing = [name for name, parameter in net.named_parameters() if parameter.grad is None]
+    assert not [name for name in missing if name.removeprefix("backbone.") in used], "wrapping cut gradients off"
+    assert all(name.startswith("backbone.") for name in missing)
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
+
+
 @pytest.mark.parametrize(("host", "feature"), CASES)
 def test_listing_names_the_feature_with_its_true_stride(host: Host, feature: int | str) -> None:
-    listed = {info.feature: info for info in list_features(host.make())}
     net = wrap(host, feature).eval()
-    _, found = net.feature_tap.run(net.backbone, torch.rand(1, 3, 128, 128))
-    assert listed[feature] == FeatureInfo(feature, found.shape[1], tuple(found.shape[2:]), 128 // found.shape[2])
+    side = net.input_sizes.largest or 128
+    listed = {info.feature: info for info in list_features(net.backbone)}
+    _, found = net.feature_tap.run(net.backbone, torch.rand(1, 3, side, side))
+    assert listed[feature] == FeatureInfo(feature, found.shape[1], tuple(found.shape[2:]), side // found.shape[2])
 
 
 def test_listing_names_the_outermost_of_modules_that_pass_on_one_map() -> None:
@@ -103,8 +113,16 @@ def test_depth_that_an_encoder_lacks_is_refused(encoder: str) -> None:
 
 def test_image_smaller_than_the_host_s_minimum_is_padded() -> None:
     net = wrap(next(host for host in HOSTS if host.name == "smp.PAN"), 2).eval()
-    assert net.min_size == 128
+    assert net.input_sizes.smallest == 128
     assert net(torch.rand(1, 3, 9, 130)).shape == (1, CLASSES, 9, 130)
+
+
+@pytest.mark.parametrize("size", [(97, 20), (20, 400)])
+def test_image_larger_than_a_host_of_one_size_is_refused(size: tuple[int, int]) -> None:
+    net = wrap(next(host for host in HOSTS if host.name == "monai UNETR"), "encoder2").eval()
+    assert net.input_sizes == (96, 96, 96)
+    with pytest.raises(ValueError, match=rf"`image` must not be larger than 96×96, .* {max(size)}\. .*Sliding"):
+        net(torch.rand(1, 3, *size))
 
 
 @pytest.mark.parametrize("size", [(4, 4), (1, 1), (33, 5)])

@@ -46,7 +46,7 @@ def test_every_step_has_one_home(number: int) -> None:
 
 def test_python_blocks_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block, namespace)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afma_med.checks import check_four_axes
-from afma_med.factored_products import at_least_float32
 from afma_med.networks.slice_wise import fold_slices
+from afma_med.tensors import at_least_float32, without_metadata
 
 __all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_one_hot"]
 
@@ -146,7 +146,9 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
     bad = (label < 0) | (label > highest) | (label != label.round())
     if ignore_index is not None:
         bad &= label != ignore_index
-    if bad.any():
+    if torch.compiler.is_compiling():  # to look at values would break the graph
+        torch._assert_async(~bad.any(), "`label` must hold classes or `ignore_index`; run uncompiled to see more")
+    elif bad.any():
         values = torch.unique(label[bad])[:10].tolist()
         raise ValueError(
             f"`label` must hold {'0 and 1' if one_hot else f'classes 0 to {highest}'}"
@@ -188,7 +190,7 @@ def _label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Te
     """(B,H,W) class indices with void pixels at torch's own ignore value."""
     if label.shape[1] == classes:
         one_hot, valid = label_to_one_hot(label, classes, ignore_index)
-        if bool((one_hot.sum(dim=1) > 1).any()):
+        if not torch.compiler.is_compiling() and bool((one_hot.sum(dim=1) > 1).any()):
             raise ValueError(
                 "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
                 "Use SigmoidCrossEntropyLoss for classes that overlap."
@@ -200,5 +202,5 @@ def _label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Te
 
 def _signed(label: Tensor) -> Tensor:
     """The label without metadata and in a type that compares with negative void values: uint8 wraps around."""
-    label = label.as_subclass(Tensor)
+    label = without_metadata(label)
     return label if label.is_floating_point() else label.long()

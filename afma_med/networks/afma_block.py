@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 import torch.nn.functional as F
-from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from afma_med.checks import as_patch_size, check_channels, check_four_axes
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
+from afma_med.tensors import autocast_off, without_metadata
 
 __all__ = ["AFMABlock", "Variant"]
 
@@ -91,10 +90,10 @@ class AFMABlock(nn.Module):
         Raises:
             ValueError: if shapes, channels or batch disagree, or no whole stride fits both axes.
         """
-        image, feature = _plain(image), _plain(feature)
+        image, feature = without_metadata(image), without_metadata(feature)
         self._check_channels(image, feature)
         grid = PatchGrid((image.shape[2], image.shape[3]), _read_stride(image, feature), self.patch_size)
-        with torch.autocast(device_type=image.device.type, enabled=False):
+        with autocast_off(image):
             query = self._project(split_patches(self.embed_image(image), self.patch_size))
             key = self._project(split_patches(self.embed_feature(feature, grid.stride), self.patch_size))
         return PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
@@ -149,11 +148,6 @@ def check_variant(variant: str) -> None:
     """
     if variant not in get_args(Variant):
         raise ValueError(f"`variant` must be one of {get_args(Variant)}; got {variant!r}. Choose one of them.")
-
-
-def _plain(x: Tensor) -> Tensor:
-    """Metadata is of no use inside the attention and slows every operation."""
-    return x.as_tensor() if isinstance(x, MetaTensor) else x
 
 
 def _read_stride(image: Tensor, feature: Tensor) -> int:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 from torch import Tensor, nn
 
-from afma_med.checks import check_channels, check_four_axes
+from afma_med.checks import as_patch_size, check_channels, check_four_axes
 from afma_med.functional import PatchAttention, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
-from afma_med.networks.feature_tap import FeatureError, FeatureTap, blank_image, list_features, probing, whole_stride
-from afma_med.patches import pad_to
+from afma_med.networks.feature_tap import FeatureError, FeatureTap, list_features, whole_stride
+from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
+from afma_med.networks.scripting import ScriptableAFMANet
+from afma_med.patches import crop_to, pad_to
 
 __all__ = ["AFMANet"]
-
-# Side of the blank image that shows, at construction, which channels a backbone's feature map and output have.
-_PROBE_SIZE = 128
 
 
 class AFMANet(nn.Module):
     """Correct a segmentation network's logits with the attention between its image and one of its feature maps.
 
     Any image size goes in and comes out: the image is zero-padded at the bottom and right to what the backbone and the
-    stride need (a multiple of ``size_divisor``, at least ``min_size``), the logits are cropped back. The backbone's own
-    state_dict stays whole under ``backbone.``.
+    stride need (``input_sizes``, found at construction with blank images), the logits are cropped back. The backbone's
+    own state_dict stays whole under ``backbone.``.
 
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W), for example of segmentation_models_pytorch or MONAI.
@@ -63,22 +62,20 @@ class AFMANet(nn.Module):
         super().__init__()
         check_variant(variant)
         check_channels(out_channels=out_channels, in_channels=in_channels)
+        as_patch_size(patch_size)
         self.backbone = backbone
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.attention_supervision = attention_supervision
         self.variant = variant
+        probe_size = find_probe_size(backbone, in_channels)
         try:
             self.feature_tap = FeatureTap(backbone, feature)
-            logits, feature_map = self._probe(_PROBE_SIZE)
-            stride = whole_stride(feature_map, blank_image(backbone, in_channels, _PROBE_SIZE))
+            feature_channels = self._probe_host(probe_size)
         except FeatureError as error:
-            raise FeatureError(f"{error}\n{self._feature_table()}") from error
-        self._check_logits(logits)
-        self.size_divisor = self._find_size_divisor(stride)
-        self.min_size = self._find_min_size()
+            raise FeatureError(f"{error}\n{self._feature_table(probe_size)}") from error
         self.afma_block = AFMABlock(
-            feature_map.shape[1], out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
+            feature_channels, out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
         )
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, PatchAttention]:
@@ -100,65 +97,55 @@ class AFMANet(nn.Module):
                 f"Build backbone and AFMANet with in_channels={image.shape[1]}, or change the input."
             )
         height, width = image.shape[2:]
-        padded = pad_to(image, (self._host_side(height), self._host_side(width)))
+        padded = pad_to(image, (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
         logits, feature = self.feature_tap.run(self.backbone, padded)
         attention = self.afma_block(padded, feature)
-        logits = modulate_logits(logits[:, :, :height, :width], attention, soft=self.variant == "paper")
+        logits = modulate_logits(crop_to(logits, (height, width)), attention, soft=self.variant == "paper")
         if self.training and self.attention_supervision:
             return logits, attention
         return logits
 
-    def _host_side(self, side: int) -> int:
-        """The image side that the backbone gets: a multiple of the divisor, and not too small for it."""
-        return max(side + -side % self.size_divisor, self.min_size)
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script compiles in place of this module."""
+        return ScriptableAFMANet(
+            self.backbone, self.feature_tap, self.afma_block, sizes=self.input_sizes, soft=self.variant == "paper"
+        )
 
-    def _find_size_divisor(self, stride: int) -> int:
-        """The multiple that image sides must have: what the encoder says, or else the smallest that works."""
-        known = getattr(getattr(self.backbone, "encoder", None), "output_stride", None)
-        if known is not None:
-            return math.lcm(int(known), stride)
-        # An odd multiple, so that a host that needs more than the divisor fails on it.
-        works = (stride << doublings for doublings in range(7) if self._works_on(3 * (stride << doublings)))
-        return next(works, math.lcm(_PROBE_SIZE, stride))
-
-    def _find_min_size(self) -> int:
-        """The smallest image side that the backbone works on, as far as doubling the divisor finds it."""
-        size = self.size_divisor
-        while size < _PROBE_SIZE and not self._works_on(size):
-            size *= 2
-        return size
-
-    def _works_on(self, size: int) -> bool:
+    def _probe_host(self, size: int) -> int:
+        """Check backbone and feature on blank images, find the sizes that go, and return the feature's channels."""
         try:
-            logits, _ = self._probe(size)
-        except ValueError:
-            return False
-        return tuple(logits.shape[2:]) == (size, size)
+            logits, feature = self._run_on_blank(size)
+            self._check_logits(logits, size)
+            stride = whole_stride(feature, blank_image(self.backbone, self.in_channels, size))
+            self.input_sizes = find_input_sizes(
+                lambda side: self._run_on_blank(side)[0], known=size, strides=self._encoder_strides(size), stride=stride
+            )
+        except Exception:
+            self.feature_tap.remove()
+            raise
+        return feature.shape[1]
 
-    def _probe(self, size: int) -> tuple[Tensor, Tensor]:
-        """Run the backbone once, in eval mode, on a blank square image."""
-        try:
-            with probing(self.backbone):
-                return self.feature_tap.run(self.backbone, blank_image(self.backbone, self.in_channels, size))
-        except RuntimeError as error:
-            raise ValueError(
-                f"`backbone` must run on images of `in_channels`={self.in_channels} channels; on one of "
-                f"{size}×{size} pixels it failed: {error}. Give backbone and AFMANet the same number of image channels."
-            ) from error
+    def _run_on_blank(self, size: int) -> tuple[Tensor, Tensor]:
+        with probing(self.backbone):
+            return self.feature_tap.run(self.backbone, blank_image(self.backbone, self.in_channels, size))
 
-    def _feature_table(self) -> str:
-        try:
-            features = list_features(self.backbone, in_channels=self.in_channels, size=_PROBE_SIZE)
-        except RuntimeError as error:
-            return f"Its maps cannot be listed, since it does not run on a blank image: {error}"
+    def _encoder_strides(self, size: int) -> list[int]:
+        """The strides that image sides should be multiples of, where the backbone has an encoder."""
+        encoder: Any = getattr(self.backbone, "encoder", None)
+        maps = list_features(self.backbone, in_channels=self.in_channels, size=size)
+        strides = [info.stride for info in maps if isinstance(info.feature, int)]
+        return [*strides, int(encoder.output_stride)] if hasattr(encoder, "output_stride") else strides
+
+    def _feature_table(self, size: int) -> str:
+        features = list_features(self.backbone, in_channels=self.in_channels, size=size)
         rows = [f"  {info.feature!s:<40} {info.channels:>5} channels  stride {info.stride}" for info in features]
         return "\n".join(["The maps of this network (afma_med.networks.list_features):", *rows])
 
-    def _check_logits(self, logits: object) -> None:
+    def _check_logits(self, logits: object, size: int) -> None:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if shape != (1, self.out_channels, _PROBE_SIZE, _PROBE_SIZE):
+        if shape != (1, self.out_channels, size, size):
             raise ValueError(
                 f"`backbone` must give logits of shape (B, {self.out_channels}, H, W) for `out_channels`="
-                f"{self.out_channels}; a 1×{_PROBE_SIZE}×{_PROBE_SIZE} image gave {shape}. "
+                f"{self.out_channels}; a 1×{size}×{size} image gave {shape}. "
                 "Give the backbone and AFMANet the same number of classes, and no auxiliary head."
             )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-__all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "blank_image", "list_features", "probing", "whole_stride"]
+from afma_med.networks.probing import blank_image, find_probe_size, probing
+
+__all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "list_features", "whole_stride"]
 
 
 class FeatureError(ValueError):
@@ -29,8 +29,8 @@ class FeatureInfo(NamedTuple):
 class FeatureTap:
     """Run a backbone and take one of its feature maps along, without changing the backbone.
 
-    A forward hook is set for the length of one call, so that copying, pickling and the backbone's own state_dict are
-    untouched.
+    A forward hook stays on the tapped module and remembers its output for the length of :meth:`run` only: what is
+    registered once, torch.compile can follow. The backbone's own state_dict is untouched; copies have their own tap.
 
     Args:
         backbone: the segmentation network.
@@ -67,6 +67,10 @@ class FeatureTap:
             )
         self.feature = feature
         self.module_name = feature if isinstance(feature, str) else "encoder"
+        self._running = False
+        self._captured: Any = None
+        self._module: nn.Module | None = None
+        self._attach(backbone.get_submodule(self.module_name))
 
     def run(self, backbone: nn.Module, image: Tensor) -> tuple[Any, Tensor]:
         """Run the backbone on an image.
@@ -81,20 +85,34 @@ class FeatureTap:
         Raises:
             FeatureError: if the module did not run, the depth does not exist, or what it gave is no 4-D map.
         """
-        captured: list[Any] = []
-        handle = backbone.get_submodule(self.module_name).register_forward_hook(
-            lambda _module, _inputs, output: captured.append(output)
-        )
+        module = backbone.get_submodule(self.module_name)
+        if module is not self._module:  # the hook was removed, the module replaced, or the backbone alone copied
+            self.remove()
+            self._attach(module)
+        self._running, self._captured = True, None
         try:
             output = backbone(image)
         finally:
-            handle.remove()
-        if not captured:
+            captured, self._running, self._captured = self._captured, False, None
+        if captured is None:
             raise FeatureError(
                 f"`feature` must name a module that runs in the forward pass; {self.module_name!r} did not. "
                 "Choose another one."
             )
-        return output, self._select(captured[-1], image)
+        return output, self._select(captured, image)
+
+    def remove(self) -> None:
+        """Take the hook off the backbone until the next :meth:`run`, for what refuses hooks: torch.jit.script."""
+        self._handle.remove()
+        self._module = None
+
+    def _attach(self, module: nn.Module) -> None:
+        self._module = module
+        self._handle = module.register_forward_hook(self._capture)
+
+    def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if self._running:
+            self._captured = output
 
     def _select(self, captured: Any, image: Tensor) -> Tensor:
         if isinstance(self.feature, int):
@@ -107,7 +125,7 @@ class FeatureTap:
         return captured
 
 
-def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int = 128) -> list[FeatureInfo]:
+def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None = None) -> list[FeatureInfo]:
     """List the feature maps of a network that AFMA can use: encoder depths first, then modules in the order they run.
 
     Of modules that pass on the same map, the outermost is named.
@@ -115,16 +133,20 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int = 128)
     Args:
         backbone: the segmentation network.
         in_channels: C, channels of the image.
-        size: side of the blank image that the network is run on, in pixels.
+        size: side of the blank image that the network is run on, in pixels; None finds one that it takes.
 
     Returns:
         Name or depth, channels, (h, w) and stride of every map that is smaller than the image by a whole stride.
+
+    Raises:
+        ValueError: if the network runs on no blank image.
 
     Example:
         >>> import segmentation_models_pytorch as smp
         >>> list_features(smp.Unet("resnet18", encoder_weights=None))[1]
         FeatureInfo(feature=2, channels=64, size=(32, 32), stride=4)
     """
+    image = blank_image(backbone, in_channels, size or find_probe_size(backbone, in_channels))
     outputs: dict[str, Any] = {}
 
     def remember(name: str, output: Any) -> None:  # a hook that returned something would replace the output
@@ -135,7 +157,6 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int = 128)
         for name, module in backbone.named_modules()
         if name
     ]
-    image = blank_image(backbone, in_channels, size)
     try:
         with probing(backbone):
             backbone(image)
@@ -150,25 +171,6 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int = 128)
     modules = sorted(named.values(), key=lambda item: order[id(item[1])])
     found = [*_list_depths(outputs.get("encoder"), image), *modules]
     return [info for feature, output in found if (info := _describe_map(feature, output, image)) is not None]
-
-
-@contextlib.contextmanager
-def probing(backbone: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode, without gradients, and every module back into its own mode afterwards."""
-    modes = {module: module.training for module in backbone.modules()}
-    try:
-        backbone.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def blank_image(backbone: nn.Module, in_channels: int, size: int) -> Tensor:
-    """Make a blank square image, (1,C,size,size), on the device and in the type of the network's parameters."""
-    parameter = next(backbone.parameters(), torch.empty(0))
-    return torch.zeros(1, in_channels, size, size, device=parameter.device, dtype=parameter.dtype)
 
 
 def whole_stride(feature_map: Tensor, image: Tensor) -> int:
@@ -189,7 +191,12 @@ def whole_stride(feature_map: Tensor, image: Tensor) -> int:
 
 
 def _list_depths(maps: Any, image: Tensor) -> list[tuple[int, Any]]:
-    return [*enumerate(_without_image(maps, image))][1:] if isinstance(maps, list | tuple) else []
+    return [*enumerate(_without_image(_maps_alone(maps), image))][1:] if isinstance(maps, list | tuple) else []
+
+
+def _maps_alone(maps: Sequence[Any]) -> Sequence[Any]:
+    """Maps without what comes beside them: the encoders of smp.DPT return (maps, prefix tokens)."""
+    return maps[0] if len(maps) > 0 and isinstance(maps[0], list | tuple) else maps
 
 
 def _describe_map(feature: int | str, output: Any, image: Tensor) -> FeatureInfo | None:
@@ -216,7 +223,7 @@ def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:
             f"`feature` must be a module name for a backbone whose encoder returns one map; got depth {depth} and "
             f"{_describe(maps)}. Choose out of `dict(backbone.encoder.named_modules())`, with the prefix 'encoder.'."
         )
-    maps = _without_image(maps, image)
+    maps = _without_image(_maps_alone(maps), image)
     if not 1 <= depth < len(maps):
         strides = ", ".join(f"{i}: {_describe(m)}" for i, m in enumerate(maps) if i)
         raise FeatureError(
