@@ -65,7 +65,7 @@ HOSTS = (
         _smp("dpt", _VIT, dynamic_img_size=True),
         (1, 2, 3, 4, "decoder"),
         "built with `dynamic_img_size=True`; every depth has stride 16",
-        lacks=WAYS,
+        lacks=("script", "export"),
     ),
     Host(
         "smp.DPT, vit_tiny, fixed size",

@@ -105,12 +105,10 @@ def find_input_sizes(run: Callable[[int], Tensor], *, known: int, stride: int, s
 
     if not works(known // 2) and not works(2 * known):
         return InputSizes(known, known, known)
-    if strides:
-        divisor = math.lcm(stride, *strides)
-    else:
-        # An odd multiple, so that a host that needs more than the divisor fails on it.
-        candidates = (stride << doublings for doublings in range(7))
-        divisor = next((size for size in candidates if works(3 * size)), math.lcm(known, stride))
+    divisor = math.lcm(stride, *strides)
+    # On an odd multiple, so that a host that needs more than the divisor fails.
+    while divisor < known and not works((known // divisor | 1) * divisor):
+        divisor *= 2
     smallest = divisor
     while smallest < known and not works(smallest):
         smallest *= 2
