@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from afma_med import AFMALoss, AFMANet
 
-# A multiple of nothing, then multiples of what hosts need, other batches, smaller and larger images.
-EXAMPLE = (2, 3, 61, 93)
-SIZES = [(2, 3, 64, 96), (1, 3, 33, 80), (3, 3, 90, 70)]
+# A multiple of nothing, then multiples of what hosts need, other batches, smaller and larger images. torch.export takes
+# for a constant what is 1 in its example, and for none what is not: no map or grid of patches here has one row only.
+EXAMPLE = (2, 3, 93, 125)
+SIZES = [(2, 3, 96, 128), (1, 3, 65, 150), (3, 3, 90, 70)]
+TINY = (1, 3, 20, 40)
 UNET = HOSTS[0]
 
 
@@ -84,7 +86,7 @@ def through_onnx(net: nn.Module, image: Tensor, path: Path) -> Callable[[Tensor]
 @pytest.mark.parametrize(("host", "way"), [case(host, way) for host in HOSTS for way in WAYS if way not in host.lacks])
 def test_host_leaves_python_and_gives_the_same_at_other_sizes(host: Host, way: str, tmp_path: Path) -> None:
     net = wrap(host)
-    check_outside(leave_python(net, way, tmp_path), net, SIZES)
+    check_outside(leave_python(net, way, tmp_path), net, SIZES if way == "export" else [*SIZES, TINY])
 
 
 @pytest.mark.parametrize(
