@@ -65,7 +65,7 @@ HOSTS = (
         _smp("dpt", _VIT, dynamic_img_size=True),
         (1, 2, 3, 4, "decoder"),
         "built with `dynamic_img_size=True`; every depth has stride 16",
-        lacks=("script", "export"),
+        lacks=("script",),
     ),
     Host(
         "smp.DPT, vit_tiny, fixed size",
@@ -114,7 +114,7 @@ HOSTS = (
     Host(
         "monai UNETR",
         lambda: monai_nets.UNETR(
-            3, CLASSES, img_size=96, feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4, spatial_dims=2
+            3, CLASSES, img_size=160, feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4, spatial_dims=2
         ),
         ("encoder2", "encoder3"),
         "images of up to its `img_size`, padded to that size",

@@ -16,7 +16,7 @@ __all__ = ["PROBE_SIZES", "InputSizes", "blank_image", "find_input_sizes", "find
 
 # Sides of blank images that networks are tried on, in pixels. Nearly all take the first; vision transformers of one
 # fixed size take the one that they were built for.
-PROBE_SIZES = (128, 224, 96, 256, 64, 384, 512, 1024)
+PROBE_SIZES = (128, 224, 96, 256, 64, 160, 192, 320, 384, 448, 512, 518, 640, 1024)
 _REFUSALS = (RuntimeError, ValueError, AssertionError)
 
 
