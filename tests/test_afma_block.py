@@ -204,3 +204,23 @@ def test_a_feature_map_without_a_whole_stride_is_refused(size):
     message = f"`feature` must be smaller than the image by one whole stride on both axes; got {size[0]}×{size[1]} for "
     with pytest.raises(ValueError, match=message + "an image of 6×8"):
         make_block()(torch.zeros(1, 2, 6, 8), torch.zeros(1, 3, *size))
+
+
+def test_a_patch_too_large_to_project_is_refused():
+    with pytest.raises(
+        ValueError, match=r"`patch_size` must have at most 16384 pixels.*got \(1000, 1000\), D = 1000000"
+    ):
+        AFMABlock(4, 2, patch_size=1000)
+    assert AFMABlock(4, 2, patch_size=1000, variant="paper")(
+        torch.rand(1, 3, 8, 8), torch.rand(1, 4, 4, 4)
+    ).key.shape == (
+        1,
+        2,
+        1,
+        1000000,
+    )
+
+
+def test_a_patch_larger_than_the_map_is_padded_to():
+    attention = AFMABlock(4, 2, patch_size=10)(torch.rand(1, 3, 8, 8), torch.rand(1, 4, 4, 4))
+    assert attention.query.shape == attention.key.shape == (1, 2, 1, 100)

@@ -13,6 +13,9 @@ from afma_med.tensors import autocast_off, without_metadata
 
 __all__ = ["AFMABlock", "Variant"]
 
+# Pixels of a patch whose projection, 4 · D² weights, still fits into memory: 128×128, 4 GiB.
+_LARGEST_DEPTH = 2**14
+
 Variant = Literal["released", "paper"]
 
 
@@ -35,7 +38,7 @@ class AFMABlock(nn.Module):
         variant: ``"released"`` or ``"paper"``.
 
     Raises:
-        ValueError: if a number is not positive or the variant is unknown.
+        ValueError: if a number is not positive, a patch too large to be projected, or the variant unknown.
 
     Example:
         >>> block = AFMABlock(feature_channels=64, out_channels=12)
@@ -74,6 +77,11 @@ class AFMABlock(nn.Module):
         self.feature_conv = nn.Conv2d(feature_channels, out_channels, kernel_size=1)
         if variant == "released":
             depth = self.patch_size[0] * self.patch_size[1]
+            if depth > _LARGEST_DEPTH:
+                raise ValueError(
+                    f"`patch_size` must have at most {_LARGEST_DEPTH} pixels, since the projection of patches has 4 · D² "
+                    f"weights; got {self.patch_size}, D = {depth}. The paper uses 10."
+                )
             self.patch_linear1 = nn.Linear(depth, 2 * depth, bias=False)
             self.patch_linear2 = nn.Linear(2 * depth, depth, bias=False)
 
