@@ -79,7 +79,7 @@ class AFMABlock(nn.Module):
             depth = self.patch_size[0] * self.patch_size[1]
             if depth > _LARGEST_DEPTH:
                 raise ValueError(
-                    f"`patch_size` must have at most {_LARGEST_DEPTH} pixels, since the projection of patches has 4 · D² "
+                    f"`patch_size` must have at most {_LARGEST_DEPTH} pixels, for their projection has 4 · D² "
                     f"weights; got {self.patch_size}, D = {depth}. The paper uses 10."
                 )
             self.patch_linear1 = nn.Linear(depth, 2 * depth, bias=False)
