@@ -149,6 +149,21 @@ def test_embeddings_are_maps_of_the_input_size():
     torch.testing.assert_close(block.embed_feature(feature, 4), block.embed_feature(feature, 2) / 4)
 
 
+@pytest.mark.parametrize("size", [(20, 33), (9, 6), (5, 9), (5, 5), (4, 9), (1, 1)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_convolution_is_both_convolutions(variant, size):
+    """On the outermost ring too; values and gradients."""
+    block = make_block(variant).double()
+    image = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    inputs = [image, *block.image_conv1.parameters(), *block.image_conv2.parameters()]
+    got, expected = block.embed_image(image), block.image_conv2(block.image_conv1(image))
+    torch.testing.assert_close(got, expected)
+    weight = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(embedded, inputs, weight) for embedded in (got, expected))
+    for one, both in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, both)
+
+
 def test_the_representation_tells_patch_size_and_variant():
     assert "patch_size=(2, 3), variant='paper'" in repr(make_block("paper"))
 

@@ -13,7 +13,7 @@ import torch
 from hosts import CLASSES, HOSTS, WAYS, Host
 from torch import Tensor, nn
 
-from afma_med import AFMALoss, AFMANet
+from afma_med import AFMALoss, AFMANet, SliceWise
 
 # A multiple of nothing, then multiples of what hosts need, other batches, smaller and larger images. torch.export takes
 # for a constant what is 1 in its example, and for none what is not: no map or grid of patches here has one row only.
@@ -96,8 +96,8 @@ def test_host_leaves_python_and_gives_the_same_at_other_sizes(host: Host, way: s
 )
 def test_what_a_host_lacks_it_lacks_without_afma(host: Host, way: str, tmp_path: Path) -> None:
     """At sides that it takes without padding."""
-    divisor, _, largest = wrap(host).input_sizes
-    sides = [largest] * 4 if largest else [7 * divisor, 8 * divisor, 9 * divisor, 10 * divisor]
+    divisor, smallest, largest = wrap(host).input_sizes
+    sides = [largest or smallest + steps * divisor for steps in (3, 4, 5, 6)]
     sizes = [(2, 3, *sides[:2]), (1, 3, *sides[1:3]), (3, 3, *sides[2:])]
     bare = host.make().eval()
     with pytest.raises(Exception):  # noqa: B017 -- anything, from a refusal of the compiler to another output
@@ -198,3 +198,22 @@ def test_memory_format_does_not_matter(variant: str, memory_format: torch.memory
     expected = net(image)
     got = copy.deepcopy(net).to(memory_format=memory_format)(image.to(memory_format=memory_format))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["trace", "export"])
+def test_slice_wise_network_leaves_python(way: str) -> None:
+    """Volumes of other sizes and depths than the example."""
+    net = SliceWise(wrap()).eval()
+    volume = torch.rand(1, 3, 61, 93, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if way == "trace":
+            outside = torch.jit.trace(net, volume, check_trace=False)
+        else:
+            auto = torch.export.Dim.AUTO
+            shapes = ({0: auto, 2: auto, 3: auto, 4: auto},)
+            outside = torch.export.export(
+                net, (volume.repeat(2, 1, 1, 1, 1),), dynamic_shapes=shapes, strict=False
+            ).module()
+    check_outside(outside, net, [(2, 3, 64, 96, 3), (3, 3, 90, 70, 5)])

@@ -59,11 +59,13 @@ class ScriptableAFMANet(nn.Module):
         # Tensors are shared and modules copied, so that the original keeps its own tapped module.
         tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())}
         self.backbone = copy.deepcopy(backbone, tensors)
-        for copied in self.backbone.modules():
-            copied._forward_hooks.clear()
-        parent, _, name = tap.module_name.rpartition(".")
-        holder = self.backbone.get_submodule(parent)
-        setattr(holder, name, _tapped(getattr(holder, name), self.cell, tapped_outputs[-1], feature))
+        copied = self.backbone.get_submodule(tap.module_name)
+        tapped = _tapped(copied, self.cell, tapped_outputs[-1], feature)
+        for module in list(self.backbone.modules()):
+            module._forward_hooks.clear()
+            for name, child in module.named_children():  # several parents may share it, as in MONAI's DynUNet
+                if child is copied:
+                    module._modules[name] = tapped
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment a batch of images, (B,C,H,W) -> (B,K,H,W)."""

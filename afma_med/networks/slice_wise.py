@@ -64,8 +64,8 @@ class SliceWise(nn.Module):
             ValueError: if ``volume`` is not 5-D.
         """
         slices = fold_slices(volume, self.dim, neighbors=self.neighbors)
-        size = self.slices_per_batch or slices.shape[0]
-        outputs = [self.network2d(chunk) for chunk in torch.split(slices, size)]
+        chunks = torch.split(slices, self.slices_per_batch) if self.slices_per_batch else [slices]
+        outputs = [self.network2d(chunk) for chunk in chunks]
         if isinstance(outputs[0], Tensor):
             return unfold_slices(torch.cat(outputs), volume.shape[0], self.dim)
         logits = torch.cat([output[0] for output in outputs])
