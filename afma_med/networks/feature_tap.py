@@ -196,7 +196,8 @@ def _list_depths(maps: Any, image: Tensor) -> list[tuple[int, Any]]:
 
 def _maps_alone(maps: Sequence[Any]) -> Sequence[Any]:
     """Maps without what comes beside them: the encoders of smp.DPT return (maps, prefix tokens)."""
-    return maps[0] if len(maps) > 0 and isinstance(maps[0], list | tuple) else maps
+    first = maps[0] if maps else None
+    return first if isinstance(first, (list, tuple)) else maps  # torch 2.6 compiles no union of types
 
 
 def _describe_map(feature: int | str, output: Any, image: Tensor) -> FeatureInfo | None:
