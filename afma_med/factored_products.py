@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,53 +31,90 @@ def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
 
 
 class SquaredDistance(torch.autograd.Function):
-    """Sum of (Q Kᵀ / D - G G'ᵀ / D')² over the batch, from factors.
+    """Sum of (Q Kᵀ / D - G Pᵀ / D')² over the batch, from factors.
 
-    With S = [Q / D, -G / D'] and T = [K, G'] the difference is S Tᵀ, and its sum of squares is the inner product of
-    two small Gram matrices, <SᵀS, TᵀT>. Its gradients are 2 S (TᵀT) and 2 T (SᵀS). The Gram matrices cancel when the
-    two attentions are close, so that float32 would lose the value: they are formed in float64, a few (image, class)
-    pairs at a time. Only the factors themselves are kept for the backward pass.
+    As a sum of inner products of small Gram matrices:
+    <QᵀQ, KᵀK> / D² - 2 <QᵀG, KᵀP> / (D D') + <GᵀG, PᵀP> / D'². Its gradients are 2 Q KᵀK / D² - 2 G (KᵀP)ᵀ / (D D')
+    for Q, and likewise for the others. The three terms cancel when the two attentions are close, so that float32 would
+    lose the value: the Gram matrices are formed in float64, a few (image, class) pairs at a time. Of G only the rows
+    that are not all zero take part: a patch of a label holds one or two of the classes.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key, other_query, other_key)
-        total = torch.zeros((), dtype=torch.float64, device=query.device)
-        for s, t in _stacked_factors(query, key, other_query, other_key):
-            total += ((s.transpose(1, 2) @ s) * (t.transpose(1, 2) @ t)).sum()
+        q, k, g, p = (factor.flatten(0, 1) for factor in (query, key, other_query, other_key))
+        rows = _Rows(g)
+        present = rows.take(g)
+        qq, kk, kp, pp = _gram(q, q), _gram(k, k), _gram(k, p), _gram(p, p)
+        qg, gg = rows.gram(rows.take(q), present), rows.gram(present, present)
+        ours, theirs = q.shape[-1], g.shape[-1]
+        total = (qq * kk).sum() / ours**2 - 2 * (qg * kp).sum() / (ours * theirs) + (gg * pp).sum() / theirs**2
+        ctx.rows, ctx.shape, ctx.other_needed = rows, query.shape, any(ctx.needs_input_grad[2:])
+        # Of the other query, all of it is needed for gradients of the other attention only.
+        ctx.save_for_backward(q, k, g if ctx.other_needed else present, p, qq, kk, kp, pp, qg, gg)
         return total.to(query.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        factors = ctx.saved_tensors
-        depth, other_depth = factors[0].shape[-1], factors[2].shape[-1]
-        needed = ctx.needs_input_grad
-        parts: list[list[Tensor]] = [[], [], [], []]
-        for s, t in _stacked_factors(*factors):
-            gram_s, gram_t = 2 * s.transpose(1, 2) @ s, 2 * t.transpose(1, 2) @ t
-            sides = (
-                (s, gram_t[..., :depth]),
-                (t, gram_s[..., :depth]),
-                (s, gram_t[..., depth:]),
-                (t, gram_s[..., depth:]),
-            )
-            scales = 1 / depth, 1.0, -1 / other_depth, 1.0
-            for i, ((stacked, gram), scale) in enumerate(zip(sides, scales, strict=True)):
-                if needed[i]:
-                    parts[i].append((stacked @ gram * scale).to(factors[i].dtype))
-        return tuple(
-            grad * torch.cat(part).reshape(factor.shape) if part else None
-            for part, factor in zip(parts, factors, strict=True)
-        )
+        q, k, g, p, qq, kk, kp, pp, qg, gg = ctx.saved_tensors
+        ours, theirs, twice = q.shape[-1], g.shape[-1], 2 * grad.double()
+        own, cross, other = twice / ours**2, twice / (ours * theirs), twice / theirs**2
+        rows: _Rows = ctx.rows
+        present = rows.take(g) if ctx.other_needed else g
+        # Where a row of G is zero nothing cancels, and float32 is enough.
+        grad_q = rows.put(q @ (kk * own).to(q.dtype), rows.difference(rows.take(q), kk * own, present, kp.mT * cross))
+        gradients = [grad_q, _difference(k, qq * own, p, qg.mT * cross)]
+        if ctx.other_needed:
+            gradients += [_difference(g, pp * other, q, kp * cross), _difference(p, gg * other, k, qg * cross)]
+        shaped = [gradient.reshape(*ctx.shape[:2], *gradient.shape[1:]) for gradient in gradients]
+        return tuple(shaped) if ctx.other_needed else (*shaped, None, None)
 
 
-def _stacked_factors(
-    query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield S and T of :class:`SquaredDistance`, (items,N,2D) and (items,M,2D) in float64, few items at a time."""
-    factors = [factor.flatten(0, 1) for factor in (query, key, other_query, other_key)]
-    items = max(1, _CHUNK_ELEMENTS // (query.shape[2] * (query.shape[3] + other_query.shape[3])))
-    for q, k, g, pooled in zip(*(torch.split(factor, items) for factor in factors), strict=True):
-        s = torch.cat([q.double() / q.shape[-1], -g.double() / g.shape[-1]], dim=-1)
-        yield s, torch.cat([k.double(), pooled.double()], dim=-1)
+class _Rows:
+    """The rows of a batch of matrices (items,N,D) that are not all zero, and products with these only.
+
+    In a graph, whose sizes must not depend on values, all rows.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.all = is_captured()
+        if not self.all:
+            self.item, self.row = x.any(dim=-1).nonzero(as_tuple=True)
+            self.counts = torch.bincount(self.item, minlength=x.shape[0]).tolist()
+
+    def take(self, x: Tensor) -> Tensor:
+        """(items,N,D) -> (rows,D), item by item."""
+        return x if self.all else x[self.item, self.row]
+
+    def gram(self, x: Tensor, y: Tensor) -> Tensor:
+        """XᵀY of each item in float64, from rows that were taken."""
+        if self.all:
+            return _gram(x, y)
+        pairs = zip(torch.split(x, self.counts), torch.split(y, self.counts), strict=True)
+        return torch.stack([a.double().T @ b.double() for a, b in pairs])
+
+    def difference(self, x: Tensor, x_matrix: Tensor, y: Tensor, y_matrix: Tensor) -> Tensor:
+        """What :func:`_difference` gives for rows that were taken."""
+        if self.all:
+            return _difference(x, x_matrix, y, y_matrix)
+        items = zip(torch.split(x, self.counts), x_matrix, torch.split(y, self.counts), y_matrix, strict=True)
+        return torch.cat([_difference(*item) for item in items])
+
+    def put(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Put rows where others were taken, in place."""
+        if self.all:
+            return rows
+        return x.index_put_((self.item, self.row), rows)
+
+
+def _gram(x: Tensor, y: Tensor) -> Tensor:
+    """XᵀY of each item, (items,D,D') in float64, few items at a time."""
+    items = max(1, _CHUNK_ELEMENTS // (x.shape[1] * (x.shape[2] + y.shape[2])))
+    chunks = zip(torch.split(x, items), torch.split(y, items), strict=True)
+    return torch.cat([a.double().transpose(1, 2) @ b.double() for a, b in chunks])
+
+
+def _difference(x: Tensor, x_matrix: Tensor, y: Tensor, y_matrix: Tensor) -> Tensor:
+    """X times its matrix less Y times its own, of each item; in float64, for the two may cancel."""
+    return (x.double() @ x_matrix - y.double() @ y_matrix).to(x.dtype)
