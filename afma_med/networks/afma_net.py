@@ -35,7 +35,8 @@ class AFMANet(nn.Module):
             class probabilities instead of the one-hot arg max.
 
     Raises:
-        ValueError: if the feature does not exist or is no map, or the backbone's output has not K channels.
+        ValueError: if the backbone does not run on blank images, the feature does not exist or is no map, or the
+            backbone's output has not K channels.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -88,7 +89,7 @@ class AFMANet(nn.Module):
             Logits (B,K,H,W); in train mode with ``attention_supervision``, (logits, attention).
 
         Raises:
-            ValueError: if ``image`` is not 4-D or has not C channels.
+            ValueError: if ``image`` is not 4-D, has not C channels, or is larger than the only size of the backbone.
         """
         check_four_axes("image", image, "(B,C,H,W)")
         if image.shape[1] != self.in_channels:
