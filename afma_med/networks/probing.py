@@ -18,6 +18,8 @@ __all__ = ["PROBE_SIZES", "InputSizes", "blank_image", "find_input_sizes", "find
 # fixed size take the one that they were built for.
 PROBE_SIZES = (128, 224, 96, 256, 64, 160, 192, 320, 384, 448, 512, 518, 640, 1024)
 _REFUSALS = (RuntimeError, ValueError, AssertionError)
+# Below, AFMABlock embeds images in another way, of which a trace would make a constant.
+_SMALLEST_SIDE = 5
 
 
 class InputSizes(NamedTuple):
@@ -110,6 +112,6 @@ def find_input_sizes(run: Callable[[int], Tensor], *, known: int, stride: int, s
     while divisor < known and not works((known // divisor | 1) * divisor):
         divisor *= 2
     smallest = divisor
-    while smallest < known and not works(smallest):
+    while smallest < known and (smallest < _SMALLEST_SIDE or not works(smallest)):
         smallest *= 2
     return InputSizes(divisor, smallest, None)

@@ -63,7 +63,7 @@ class ScriptableAFMANet(nn.Module):
         tapped = _tapped(copied, self.cell, tapped_outputs[-1], feature)
         for module in list(self.backbone.modules()):
             module._forward_hooks.clear()
-            for name, child in module.named_children():  # several parents may share it, as in MONAI's DynUNet
+            for name, child in list(module._modules.items()):  # several parents may share it, as in MONAI's DynUNet
                 if child is copied:
                     module._modules[name] = tapped
 
