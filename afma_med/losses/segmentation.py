@@ -190,7 +190,10 @@ def _label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Te
     """(B,H,W) class indices with void pixels at torch's own ignore value."""
     if label.shape[1] == classes:
         one_hot, valid = label_to_one_hot(label, classes, ignore_index)
-        if not torch.compiler.is_compiling() and bool((one_hot.sum(dim=1) > 1).any()):
+        overlap = (one_hot.sum(dim=1) > 1).any()
+        if torch.compiler.is_compiling():
+            torch._assert_async(~overlap, "`label` must hold one class a pixel for the softmax")
+        elif overlap:
             raise ValueError(
                 "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
                 "Use SigmoidCrossEntropyLoss for classes that overlap."
