@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from afma_med.checks import as_patch_size, check_channels, check_four_axes
 from afma_med.functional import PatchAttention, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
-from afma_med.networks.feature_tap import FeatureError, FeatureTap, list_features, whole_stride
+from afma_med.networks.feature_tap import FeatureError, FeatureInfo, FeatureTap, list_features, whole_stride
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.networks.scripting import ScriptableAFMANet
 from afma_med.patches import crop_to, pad_to
@@ -70,11 +70,12 @@ class AFMANet(nn.Module):
         self.attention_supervision = attention_supervision
         self.variant = variant
         probe_size = find_probe_size(backbone, in_channels)
+        features = list_features(backbone, in_channels=in_channels, size=probe_size)
         try:
             self.feature_tap = FeatureTap(backbone, feature)
-            feature_channels = self._probe_host(probe_size)
+            feature_channels = self._probe_host(probe_size, _encoder_strides(backbone, features))
         except FeatureError as error:
-            raise FeatureError(f"{error}\n{self._feature_table(probe_size)}") from error
+            raise FeatureError(f"{error}\n{_feature_table(features)}") from error
         self.afma_block = AFMABlock(
             feature_channels, out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
         )
@@ -112,14 +113,14 @@ class AFMANet(nn.Module):
             self.backbone, self.feature_tap, self.afma_block, sizes=self.input_sizes, soft=self.variant == "paper"
         )
 
-    def _probe_host(self, size: int) -> int:
+    def _probe_host(self, size: int, strides: list[int]) -> int:
         """Check backbone and feature on blank images, find the sizes that go, and return the feature's channels."""
         try:
             logits, feature = self._run_on_blank(size)
             self._check_logits(logits, size)
             stride = whole_stride(feature, blank_image(self.backbone, self.in_channels, size))
             self.input_sizes = find_input_sizes(
-                lambda side: self._run_on_blank(side)[0], known=size, strides=self._encoder_strides(size), stride=stride
+                lambda side: self._run_on_blank(side)[0], known=size, strides=strides, stride=stride
             )
         except Exception:
             self.feature_tap.remove()
@@ -130,18 +131,6 @@ class AFMANet(nn.Module):
         with probing(self.backbone):
             return self.feature_tap.run(self.backbone, blank_image(self.backbone, self.in_channels, size))
 
-    def _encoder_strides(self, size: int) -> list[int]:
-        """The strides that image sides should be multiples of, where the backbone has an encoder."""
-        encoder: Any = getattr(self.backbone, "encoder", None)
-        maps = list_features(self.backbone, in_channels=self.in_channels, size=size)
-        strides = [info.stride for info in maps if isinstance(info.feature, int)]
-        return [*strides, int(encoder.output_stride)] if hasattr(encoder, "output_stride") else strides
-
-    def _feature_table(self, size: int) -> str:
-        features = list_features(self.backbone, in_channels=self.in_channels, size=size)
-        rows = [f"  {info.feature!s:<40} {info.channels:>5} channels  stride {info.stride}" for info in features]
-        return "\n".join(["The maps of this network (afma_med.networks.list_features):", *rows])
-
     def _check_logits(self, logits: object, size: int) -> None:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if shape != (1, self.out_channels, size, size):
@@ -150,3 +139,15 @@ class AFMANet(nn.Module):
                 f"{self.out_channels}; a 1×{size}×{size} image gave {shape}. "
                 "Give the backbone and AFMANet the same number of classes, and no auxiliary head."
             )
+
+
+def _encoder_strides(backbone: nn.Module, features: list[FeatureInfo]) -> list[int]:
+    """The strides that image sides should be multiples of, where the backbone has an encoder."""
+    encoder: Any = getattr(backbone, "encoder", None)
+    strides = [info.stride for info in features if isinstance(info.feature, int)]
+    return [*strides, int(encoder.output_stride)] if hasattr(encoder, "output_stride") else strides
+
+
+def _feature_table(features: list[FeatureInfo]) -> str:
+    rows = [f"  {info.feature!s:<40} {info.channels:>5} channels  stride {info.stride}" for info in features]
+    return "\n".join(["The maps of this network (afma_med.networks.list_features):", *rows])

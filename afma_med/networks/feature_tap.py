@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from afma_med.networks.probing import blank_image, find_probe_size, probing
+from afma_med.patches import ceil_divide
 
 __all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "list_features", "whole_stride"]
 
@@ -85,6 +86,19 @@ class FeatureTap:
         Raises:
             FeatureError: if the module did not run, the depth does not exist, or what it gave is no 4-D map.
         """
+        output, captured = self.capture(backbone, image)
+        return output, self.select(captured, image)
+
+    def capture(self, backbone: nn.Module, image: Tensor) -> tuple[Any, Any]:
+        """Run the backbone on an image, and return its output and the tapped module's own, both as they are.
+
+        Args:
+            backbone: the network given at construction, or a copy of it.
+            image: (B,C,H,W).
+
+        Raises:
+            FeatureError: if the module did not run.
+        """
         module = backbone.get_submodule(self.module_name)
         if module is not self._module:  # the hook was removed, the module replaced, or the backbone alone copied
             self.remove()
@@ -99,7 +113,7 @@ class FeatureTap:
                 f"`feature` must name a module that runs in the forward pass; {self.module_name!r} did not. "
                 "Choose another one."
             )
-        return output, self._select(captured, image)
+        return output, captured
 
     def remove(self) -> None:
         """Take the hook off the backbone until the next :meth:`run`, for what refuses hooks: torch.jit.script."""
@@ -114,7 +128,12 @@ class FeatureTap:
         if self._running:
             self._captured = output
 
-    def _select(self, captured: Any, image: Tensor) -> Tensor:
+    def select(self, captured: Any, image: Tensor) -> Tensor:
+        """Choose the feature map, (B,F,h,w), out of what :meth:`capture` found.
+
+        Raises:
+            FeatureError: if the depth does not exist, or it is no 4-D map.
+        """
         if isinstance(self.feature, int):
             captured = _at_depth(captured, self.feature, image)
         if not isinstance(captured, Tensor) or captured.ndim != 4 or captured.shape[1] == 0:
@@ -181,7 +200,7 @@ def whole_stride(feature_map: Tensor, image: Tensor) -> int:
     """
     (height, width), sides = feature_map.shape[2:], image.shape[2:]
     stride = round(sides[0] / max(1, height))
-    ceiled = [-(-side // max(1, stride)) for side in sides]
+    ceiled = [ceil_divide(side, max(1, stride)) for side in sides]
     if stride < 1 or not all(whole - 1 <= part <= whole for part, whole in zip((height, width), ceiled, strict=True)):
         raise FeatureError(
             f"`feature` must give a map smaller than the image by one whole stride; it gave {height}×{width} for an "

@@ -14,6 +14,7 @@ from afma_med.functional import modulate_logits
 from afma_med.networks.afma_block import AFMABlock
 from afma_med.networks.feature_tap import FeatureTap
 from afma_med.networks.probing import InputSizes, blank_image, probing
+from afma_med.patches import ceil_divide
 
 __all__ = ["ScriptableAFMANet"]
 
@@ -43,26 +44,25 @@ class ScriptableAFMANet(nn.Module):
         self.divisor, self.smallest = sizes.divisor, sizes.smallest
         self.largest = -1 if sizes.largest is None else sizes.largest
         image = blank_image(backbone, block.image_conv1.in_channels, sizes.smallest)
-        tapped_outputs: list[Any] = []
-        module = backbone.get_submodule(tap.module_name)
-        handle = module.register_forward_hook(lambda _module, _inputs, output: tapped_outputs.append(output))
         with probing(backbone), warnings.catch_warnings():
             # Checks of shapes become constants, as they should: the shapes here are right by construction.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            logits, feature = tap.run(backbone, image)
+            logits, output = tap.capture(backbone, image)
+            feature = tap.select(output, image)
             example = (image, feature, logits)
             self.correction = torch.jit.trace(  # type: ignore[no-untyped-call]
                 _Correction(block, soft=soft), example, check_trace=False
             )
-        handle.remove()
         self.cell = torch.jit.script(_Cell())
         # Tensors are shared and modules copied, so that the original keeps its own tapped module.
         tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())}
         self.backbone = copy.deepcopy(backbone, tensors)
         copied = self.backbone.get_submodule(tap.module_name)
-        tapped = _tapped(copied, self.cell, tapped_outputs[-1], feature)
+        tapped = _tapped(copied, self.cell, output, feature)
         for module in list(self.backbone.modules()):
-            module._forward_hooks.clear()
+            for key, hook in list(module._forward_hooks.items()):
+                if isinstance(getattr(hook, "__self__", None), FeatureTap):  # other hooks are the user's
+                    del module._forward_hooks[key]
             for name, child in list(module._modules.items()):  # several parents may share it, as in MONAI's DynUNet
                 if child is copied:
                     module._modules[name] = tapped
@@ -72,8 +72,8 @@ class ScriptableAFMANet(nn.Module):
         height, width = image.shape[2], image.shape[3]
         if self.largest >= 0 and max(height, width) > self.largest:
             raise ValueError("`image` is larger than the one size that the backbone takes. Resize or crop it.")
-        bottom = max(height + -height % self.divisor, self.smallest) - height
-        right = max(width + -width % self.divisor, self.smallest) - width
+        bottom = max(ceil_divide(height, self.divisor) * self.divisor, self.smallest) - height
+        right = max(ceil_divide(width, self.divisor) * self.divisor, self.smallest) - width
         padded = F.pad(image, [0, right, 0, bottom])
         logits = self.backbone(padded)
         corrected: Tensor = self.correction(padded, self.cell(), logits[:, :, :height, :width])
