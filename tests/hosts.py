@@ -132,7 +132,7 @@ def table() -> str:
     """The README's table, in Markdown."""
     rows = [
         f"| {host.name} | {', '.join(f'`{feature}`' for feature in host.features)} | {host.note or 'works'} "
-        f"| {', '.join(way for way in WAYS if way not in host.lacks)} |"
+        f"| {', '.join(way for way in WAYS if way not in host.lacks) or 'none of these'} |"
         for host in HOSTS
     ]
     return "\n".join(["| network | tested `feature` | status | leaves Python by |", "|---|---|---|---|", *rows])

@@ -11,6 +11,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TORCH = tuple(int(number) for number in torch.__version__.split(".")[:2])
 STEPS = re.findall(r"^\| (\d+) \((Eq\. [\d-]+)\) \| .* \| `([\w.]+)` \|$", README, flags=re.MULTILINE)
 
 
@@ -45,13 +46,14 @@ def test_every_step_has_one_home(number: int) -> None:
     assert len(tags) == 1
 
 
-@pytest.mark.skipif(int(torch.__version__.split(".")[1]) < 9, reason="older exporters fail on the bare network too")
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # one of them writes a file
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) == 4
     namespace: dict[str, object] = {}
     for block in blocks:
+        if "torch.onnx" in block and TORCH < (2, 9):
+            continue  # its exporter fails on the bare network too
         exec(block, namespace)
 
 
