@@ -1,33 +1,33 @@
-"""What can be known of a matrix query keyᵀ from its thin factors, in bounded memory."""
+"""Products with a matrix query keyᵀ, from its thin factors and in bounded memory."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from afma_med.tensors import is_captured
+from afma_med.tensors import autocast_off, has_nonzero, is_captured, item_chunks
 
-__all__ = ["SquaredDistance", "count_nonzero_per_row"]
-
-# Elements of a temporary that chunked loops may hold at once: 64 MiB in float64.
-_CHUNK_ELEMENTS = 2**23
+__all__ = ["SquaredDistance", "triple_product"]
 
 
-@torch.no_grad()
-def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
-    """Count the non-zeros of each row of query keyᵀ, (B,K,N,1), a bounded number of rows at a time.
+def triple_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Multiply three batches of matrices, A (B C) or (A B) C, whichever takes fewer multiply-adds by its shapes.
 
-    In a trace or an exported program, where sizes are unknown, one class at a time.
+    Args:
+        a: (items,I,J).
+        b: (items,J,K).
+        c: (items,K,L).
+
+    Returns:
+        (items,I,L).
     """
-    key = key.transpose(-1, -2)
-    if is_captured():
-        counts = [(query[:, k] @ key[:, k] != 0).sum(dim=-1) for k in range(query.shape[1])]
-        return torch.stack(counts, dim=1).unsqueeze(-1).to(query.dtype)
-    rows = max(1, _CHUNK_ELEMENTS // (query.shape[0] * query.shape[1] * key.shape[-1]))
-    counts = [(chunk @ key != 0).sum(dim=-1) for chunk in torch.split(query, rows, dim=2)]
-    return torch.cat(counts, dim=2).unsqueeze(-1).to(query.dtype)
+    (rows, inner), (outer, columns) = a.shape[-2:], c.shape[-2:]
+    if not is_captured() and rows * outer * (inner + columns) < inner * columns * (outer + rows):
+        return (a @ b) @ c
+    return a @ (b @ c)
 
 
 class SquaredDistance(torch.autograd.Function):
@@ -36,8 +36,9 @@ class SquaredDistance(torch.autograd.Function):
     As a sum of inner products of small Gram matrices:
     <QᵀQ, KᵀK> / D² - 2 <QᵀG, KᵀP> / (D D') + <GᵀG, PᵀP> / D'². Its gradients are 2 Q KᵀK / D² - 2 G (KᵀP)ᵀ / (D D')
     for Q, and likewise for the others. The three terms cancel when the two attentions are close, so that float32 would
-    lose the value: the Gram matrices are formed in float64, a few (image, class) pairs at a time. Of G only the rows
-    that are not all zero take part: a patch of a label holds one or two of the classes.
+    lose the value: the Gram matrices are formed in float64, a few (image, class) pairs at a time. Where a row of G is
+    all zero, nothing cancels: it takes no part in the last two terms, and float32 does for the first. A patch of a
+    label holds one or two of the classes, so that most rows are such.
     """
 
     @staticmethod
@@ -45,8 +46,8 @@ class SquaredDistance(torch.autograd.Function):
         q, k, g, p = (factor.flatten(0, 1) for factor in (query, key, other_query, other_key))
         rows = _Rows(g)
         present = rows.take(g)
-        qq, kk, kp, pp = _gram(q, q), _gram(k, k), _gram(k, p), _gram(p, p)
-        qg, gg = rows.gram(rows.take(q), present), rows.gram(present, present)
+        kk, kp, pp = _gram(k, k), _gram(k, p), _gram(p, p)
+        qq, qg, gg = rows.whole_gram(q), rows.gram(rows.take(q), present), rows.gram(present, present)
         ours, theirs = q.shape[-1], g.shape[-1]
         total = (qq * kk).sum() / ours**2 - 2 * (qg * kp).sum() / (ours * theirs) + (gg * pp).sum() / theirs**2
         ctx.rows, ctx.shape, ctx.other_needed = rows, query.shape, any(ctx.needs_input_grad[2:])
@@ -62,13 +63,12 @@ class SquaredDistance(torch.autograd.Function):
         own, cross, other = twice / ours**2, twice / (ours * theirs), twice / theirs**2
         rows: _Rows = ctx.rows
         present = rows.take(g) if ctx.other_needed else g
-        # Where a row of G is zero nothing cancels, and float32 is enough.
-        grad_q = rows.put(q @ (kk * own).to(q.dtype), rows.difference(rows.take(q), kk * own, present, kp.mT * cross))
+        grad_q = rows.gradient(q, kk * own, present, kp.mT * cross, ctx.shape)
         gradients = [grad_q, _difference(k, qq * own, p, qg.mT * cross)]
         if ctx.other_needed:
             gradients += [_difference(g, pp * other, q, kp * cross), _difference(p, gg * other, k, qg * cross)]
-        shaped = [gradient.reshape(*ctx.shape[:2], *gradient.shape[1:]) for gradient in gradients]
-        return tuple(shaped) if ctx.other_needed else (*shaped, None, None)
+        shaped = [x.view(*ctx.shape[:2], *x.shape[-2:]) for x in gradients[1:]]
+        return tuple([gradients[0], *shaped, None, None][:4])
 
 
 class _Rows:
@@ -80,7 +80,7 @@ class _Rows:
     def __init__(self, x: Tensor) -> None:
         self.all = is_captured()
         if not self.all:
-            self.item, self.row = x.any(dim=-1).nonzero(as_tuple=True)
+            self.item, self.row = has_nonzero(x).nonzero(as_tuple=True)
             self.counts = torch.bincount(self.item, minlength=x.shape[0]).tolist()
 
     def take(self, x: Tensor) -> Tensor:
@@ -94,27 +94,42 @@ class _Rows:
         pairs = zip(torch.split(x, self.counts), torch.split(y, self.counts), strict=True)
         return torch.stack([a.double().T @ b.double() for a, b in pairs])
 
-    def difference(self, x: Tensor, x_matrix: Tensor, y: Tensor, y_matrix: Tensor) -> Tensor:
-        """What :func:`_difference` gives for rows that were taken."""
+    def whole_gram(self, x: Tensor) -> Tensor:
+        """XᵀX of each item: of rows that were taken in float64, of the rest in the type of X."""
         if self.all:
-            return _difference(x, x_matrix, y, y_matrix)
-        items = zip(torch.split(x, self.counts), x_matrix, torch.split(y, self.counts), y_matrix, strict=True)
-        return torch.cat([_difference(*item) for item in items])
+            return _gram(x, x)
+        grams, starts = [], torch.tensor([0, *self.counts]).cumsum(0).tolist()
+        for i, (start, stop) in enumerate(itertools.pairwise(starts)):
+            rest = x[i].index_fill(0, self.row[start:stop], 0)
+            taken = x[i, self.row[start:stop]].double()
+            grams.append((rest.T @ rest).double() + taken.T @ taken)
+        return torch.stack(grams)
 
-    def put(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Put rows where others were taken, in place."""
+    def gradient(self, x: Tensor, x_matrix: Tensor, y: Tensor, y_matrix: Tensor, shape: torch.Size) -> Tensor:
+        """X times its matrix less Y, the rows of it that were taken, times its own; of that shape.
+
+        Rows that were taken in float64, the rest, where nothing cancels, in the type of X.
+        """
         if self.all:
-            return rows
-        return x.index_put_((self.item, self.row), rows)
+            return _difference(x, x_matrix, y, y_matrix).view(shape)
+        result = x.new_empty(shape)  # written to through a view: autograd adds in place to what is no view itself
+        flat = result.flatten(0, 1)
+        with autocast_off(x):
+            torch.bmm(x, x_matrix.to(x.dtype), out=flat)
+        parts = torch.split(self.take(x), self.counts), x_matrix, torch.split(y, self.counts), y_matrix
+        rows = torch.cat([_difference(*(some[None] for some in part))[0] for part in zip(*parts, strict=True)])
+        flat.index_put_((self.item, self.row), rows)
+        return result
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:
-    """XᵀY of each item, (items,D,D') in float64, few items at a time."""
-    items = max(1, _CHUNK_ELEMENTS // (x.shape[1] * (x.shape[2] + y.shape[2])))
-    chunks = zip(torch.split(x, items), torch.split(y, items), strict=True)
-    return torch.cat([a.double().transpose(1, 2) @ b.double() for a, b in chunks])
+    """XᵀY of each item, (items,D,D') in float64."""
+    chunks = item_chunks(x.shape[0], x.shape[1] * (x.shape[2] + y.shape[2]), x)
+    return torch.cat([x[chunk].double().mT @ y[chunk].double() for chunk in chunks])
 
 
 def _difference(x: Tensor, x_matrix: Tensor, y: Tensor, y_matrix: Tensor) -> Tensor:
     """X times its matrix less Y times its own, of each item; in float64, for the two may cancel."""
-    return (x.double() @ x_matrix - y.double() @ y_matrix).to(x.dtype)
+    chunks = item_chunks(x.shape[0], x.shape[1] * (x.shape[2] + y.shape[2]), x)
+    parts = ((some[chunk] for some in (x, x_matrix, y, y_matrix)) for chunk in chunks)
+    return torch.cat([(a.double() @ m - b.double() @ n).to(x.dtype) for a, m, b, n in parts])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from afma_med.checks import as_patch_size, check_four_axes
-from afma_med.tensors import is_captured
+from afma_med.tensors import at_least_float32, is_captured
 
 __all__ = ["PatchGrid", "ceil_divide", "crop_to", "join_patches", "pad_to", "pool_to_feature", "split_patches"]
 
@@ -98,6 +98,17 @@ def join_patches(patches: Tensor, size: tuple[int, int], patch_size: int | tuple
     return crop_to(x, size)
 
 
+def join_patches_into(maps: Tensor, patches: Tensor, patch_size: tuple[int, int]) -> None:
+    """Write what :func:`join_patches` gives into contiguous maps (B,K,H,W), at once where the patches fit."""
+    (height, width), size = patch_size, (maps.shape[2], maps.shape[3])
+    if size[0] % height or size[1] % width:
+        maps.copy_(join_patches(patches, size, patch_size))
+        return
+    rows, columns = size[0] // height, size[1] // width
+    blocks = maps.view(*maps.shape[:2], rows, height, columns, width).transpose(3, 4)
+    blocks.copy_(patches.view(*maps.shape[:2], rows, columns, height, width))
+
+
 def crop_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Crop (B,K,H,W) at the bottom and right to ``size``: the inverse of :func:`pad_to`."""
     if torch.compiler.is_compiling():  # whether a slice is contiguous would be one more thing to insist on
@@ -113,6 +124,11 @@ def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(x, (0, right, 0, bottom)) if is_captured() or bottom or right else x
 
 
+def count_patches(size: tuple[int, int], patch_size: tuple[int, int]) -> int:
+    """Count the patches of (H, W), the last ones padded."""
+    return ceil_divide(size[0], patch_size[0]) * ceil_divide(size[1], patch_size[1])
+
+
 def ceil_divide(side: int, divisor: int) -> int:
     """Divide and round up. Not -(-a // b): ONNX rounds the quotient of a negative number towards zero."""
     return (side + divisor - 1) // divisor
@@ -120,12 +136,29 @@ def ceil_divide(side: int, divisor: int) -> int:
 
 def pool_to_feature(x: Tensor, grid: PatchGrid, name: str) -> Tensor:
     """Zero-pad (B,K,H,W) to the grid's image and average-pool it by the stride to (B,K,h,w)."""
+    _check_size(x, grid, name)
+    return F.avg_pool2d(pad_to(at_least_float32(x), grid.image_size), grid.stride, grid.stride)
+
+
+def pool_index_to_feature(index: Tensor, grid: PatchGrid, *, classes: int, dtype: torch.dtype, name: str) -> Tensor:
+    """What :func:`pool_to_feature` makes of a one-hot (B,K,H,W), from its class indices (B,H,W), by counting them."""
+    _check_size(index, grid, name)
+    (batch, height, width), (rows, columns) = index.shape, grid.feature_size
+    row, column = (torch.arange(side, device=index.device) // grid.stride for side in (height, width))
+    maps = torch.arange(batch, device=index.device)[:, None, None] * classes + index
+    cell = ((maps * rows + row[:, None]) * columns + column).flatten()
+    counts = torch.zeros(batch * classes * rows * columns, dtype=dtype, device=index.device)
+    counts = counts.scatter_add_(0, cell, torch.ones_like(cell, dtype=dtype))
+    return counts.view(batch, classes, rows, columns) / grid.stride**2
+
+
+def _check_size(x: Tensor, grid: PatchGrid, name: str) -> None:
+    """Refuse a grid that cannot be pooled, or a map that is larger than its image."""
     height, width = grid.image_size
     if grid.stride < 1 or height % grid.stride or width % grid.stride:
         raise ValueError(f"`grid` must have a stride that divides its image size; got {grid}. Pad the image first.")
-    if x.shape[2] > height or x.shape[3] > width:
+    if x.shape[-2] > height or x.shape[-1] > width:
         raise ValueError(
             f"`{name}` must not be larger than the attention's image, {height}×{width}; "
-            f"got {x.shape[2]}×{x.shape[3]}. Use the label and logits of the image that the attention was made from."
+            f"got {x.shape[-2]}×{x.shape[-1]}. Use the label and logits of the image that the attention was made from."
         )
-    return F.avg_pool2d(pad_to(x, grid.image_size), grid.stride, grid.stride)

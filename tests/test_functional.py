@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from afma_med import factored_products
+from afma_med import nonzeros, tensors
 from afma_med.checks import as_patch_size, check_four_axes
 from afma_med.functional import (
     PatchAttention,
@@ -472,13 +472,20 @@ def test_chunks_change_no_number(monkeypatch, elements):
     attention = make_attention(GRIDS[1], kind="sparse")
     other, values = make_attention(GRIDS[1]), random(*attention.key.shape)
     factors = [attention.query, attention.key, other.query, other.key]
+    logits = random(*attention.key.shape[:2], *GRIDS[1].image_size, grad=True)
+    logits.data[0, 1] -= 9  # a class that is not predicted
 
     def everything() -> list[Tensor]:
         spread, distance = attention.apply(values), attention.squared_distance(other)
-        return [spread, distance, *reference.gradients(spread, factors[:2]), *reference.gradients(distance, factors)]
+        modulated = [modulate_logits(logits, attention, soft=soft) for soft in (False, True)]
+        gradients = [*reference.gradients(spread, factors[:2]), *reference.gradients(distance, factors)]
+        for one in modulated:
+            gradients += reference.gradients(one, [logits, *factors[:2]])
+        return [spread, distance, *modulated, *gradients]
 
     whole = everything()
-    monkeypatch.setattr(factored_products, "_CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(tensors, "_CPU_CHUNK", elements)
+    monkeypatch.setattr(nonzeros, "_CHUNK_ELEMENTS", elements)
     for chunked, expected in zip(everything(), whole, strict=True):
         torch.testing.assert_close(chunked, expected, rtol=1e-12, atol=1e-14)
 
@@ -507,8 +514,9 @@ class _Made(TorchDispatchMode):
 def test_training_never_builds_the_matrix(monkeypatch):
     """Neither forward nor backward may hold N × M numbers, not even for one class."""
     chunk = 12_800
-    monkeypatch.setattr(factored_products, "_CHUNK_ELEMENTS", chunk)
-    batch, classes, grid = 2, 3, PatchGrid((40, 80), 2, (2, 2))
+    monkeypatch.setattr(tensors, "_CPU_CHUNK", chunk)
+    monkeypatch.setattr(nonzeros, "_CHUNK_ELEMENTS", chunk)
+    batch, classes, grid = 2, 3, PatchGrid((80, 160), 2, (5, 2))
     image_patches, feature_patches, depth = patches_of(grid)
     factors = [torch.rand(batch, classes, n, depth, requires_grad=True) for n in (image_patches, feature_patches)]
     attention = PatchAttention(*factors, grid)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from afma_med.functional import PatchAttention, gold_attention
-from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_one_hot
+from afma_med.functional import PatchAttention, gold_attention, gold_attention_from_index
+from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
 from afma_med.networks.slice_wise import fold_slices
 
 __all__ = ["AFMALoss", "AFMALossTerms"]
@@ -105,6 +105,12 @@ class AFMALoss(nn.Module):
         segmentation = self.segmentation(*whole)
         if attention is None:
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
-        one_hot, _ = label_to_one_hot(label, logits.shape[1], self.ignore_index)
-        gold = gold_attention(one_hot.to(attention.query.dtype), attention.grid)
+        gold = self._gold_attention(label, attention, logits.shape[1])
         return AFMALossTerms(segmentation, attention.squared_distance(gold))
+
+    def _gold_attention(self, label: Tensor, attention: PatchAttention, classes: int) -> PatchAttention:
+        if label.shape[1] != classes:
+            index = label_to_index(label, classes, self.ignore_index)
+            return gold_attention_from_index(index, attention.grid, classes, dtype=attention.key.dtype)
+        one_hot, _ = label_to_one_hot(label, classes, self.ignore_index)
+        return gold_attention(one_hot.to(attention.key.dtype), attention.grid)

@@ -12,7 +12,7 @@ from afma_med.checks import check_four_axes
 from afma_med.networks.slice_wise import fold_slices
 from afma_med.tensors import at_least_float32, without_metadata
 
-__all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_one_hot"]
+__all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_index", "label_to_one_hot"]
 
 # What torch's own losses skip by default; void pixels are sent there.
 _VOID = -100
@@ -91,7 +91,7 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
             pixel_loss = F.binary_cross_entropy_with_logits(logits, one_hot.to(logits.dtype), reduction="none")
             pixel_weight = valid.to(logits.dtype) * (1.0 if weight is None else weight)
             return (pixel_loss * pixel_weight).sum() / pixel_weight.sum().clamp_min(torch.finfo(logits.dtype).tiny)
-        index = _label_to_index(label, logits.shape[1], self.ignore_index)
+        index = label_to_index(label, logits.shape[1], self.ignore_index)
         total = F.cross_entropy(logits, index, weight=weight, ignore_index=_VOID, reduction="sum")
         valid = index != _VOID
         norm = valid.sum() if weight is None else (weight[index.clamp_min(0)] * valid).sum()
@@ -186,8 +186,8 @@ def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> t
     return label.masked_fill(void, 0).float(), ~void
 
 
-def _label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
-    """(B,H,W) class indices with void pixels at torch's own ignore value."""
+def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+    """Turn a checked label, indices or one-hot, into (B,H,W) class indices, void pixels at torch's own ignore value."""
     if label.shape[1] == classes:
         one_hot, valid = label_to_one_hot(label, classes, ignore_index)
         overlap = (one_hot.sum(dim=1) > 1).any()

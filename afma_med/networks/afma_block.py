@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afma_med.checks import as_patch_size, check_channels, check_four_axes
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
+from afma_med.networks.embedding import convolve_twice, project_patches
 from afma_med.tensors import autocast_off, without_metadata
 
 __all__ = ["AFMABlock", "Variant"]
 
 # Pixels of a patch whose projection, 4 · D² weights, still fits into memory: 128×128, 4 GiB.
 _LARGEST_DEPTH = 2**14
-# Pixels from the image's border that its outermost ring depends on, in the embedding.
-_RING_REACH = 5
 
 Variant = Literal["released", "paper"]
 
@@ -105,52 +103,36 @@ class AFMABlock(nn.Module):
         self._check_channels(image, feature)
         grid = PatchGrid((image.shape[2], image.shape[3]), _read_stride(image, feature), self.patch_size)
         with autocast_off(image):
-            query = self._project(split_patches(self.embed_image(image), self.patch_size))
-            key = self._project(split_patches(self.embed_feature(feature, grid.stride), self.patch_size))
+            query = self._project(self.embed_image(image))
+            key = self._project(self.embed_feature(feature, grid.stride))
         return PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
 
     def embed_image(self, image: Tensor) -> Tensor:
-        """Embed the image: a 7×7 and a 3×3 convolution with nothing between, which are one 9×9 convolution.
-
-        Not so on the outermost ring of pixels: the zero padding of the second one stands there for what the first
-        would have given beyond the border. The ring is computed by one after the other.
+        """Embed the image: a 7×7 and a 3×3 convolution with nothing between.
 
         Step 1 (Eq. 1). (B,C,H,W) -> (B,K,H,W), or (B,1,H,W) in the paper variant.
         """
-        image = image.to(self.image_conv1.weight.dtype)
-        if min(image.shape[2:]) < _RING_REACH:
-            return self._convolve_twice(image, (3, 3, 3, 3), (1, 1, 1, 1))
-        first, second = self.image_conv1, self.image_conv2
-        kernel = F.conv2d(first.weight.transpose(0, 1), second.weight.flip(2, 3), padding=2).transpose(0, 1)
-        bias = F.linear(first.bias, second.weight.sum(dim=(2, 3)), second.bias)  # type: ignore[arg-type]
-        interior = F.conv2d(image, kernel, bias, padding=3)
-        top = self._convolve_twice(image[:, :, :_RING_REACH], (3, 3, 3, 0), (1, 1, 1, 0))
-        bottom = self._convolve_twice(image[:, :, -_RING_REACH:], (3, 3, 0, 3), (1, 1, 0, 1))
-        left = self._convolve_twice(image[..., :_RING_REACH], (3, 0, 3, 3), (1, 0, 1, 1))[:, :, 1:-1]
-        right = self._convolve_twice(image[..., -_RING_REACH:], (0, 3, 3, 3), (0, 1, 1, 1))[:, :, 1:-1]
-        return torch.cat([top, torch.cat([left, interior, right], dim=3), bottom], dim=2)
+        return convolve_twice(image.to(self.image_conv1.weight.dtype), self.image_conv1, self.image_conv2)
 
     def embed_feature(self, feature: Tensor, stride: int) -> Tensor:
         """Turn the feature map into one map per class: a 1×1 convolution, divided by s².
 
         Step 2 (Eq. 2). (B,F,h,w) -> (B,K,h,w).
         """
-        embedded: Tensor = self.feature_conv(feature.to(self.feature_conv.weight.dtype))
-        return embedded / stride**2
+        weight, bias = self.feature_conv.weight, self.feature_conv.bias
+        # As a product of matrices, which takes the feature map as it lies in memory; of batches, or it would be copied.
+        matrices = weight[:, :, 0, 0].expand(len(feature), -1, -1)
+        embedded = torch.bmm(matrices, feature.to(weight.dtype).flatten(2)) + bias[:, None]  # type: ignore[index]
+        return embedded.view(*embedded.shape[:2], *feature.shape[2:]) / stride**2
 
     def extra_repr(self) -> str:
         return f"patch_size={self.patch_size}, variant={self.variant!r}"
 
-    def _convolve_twice(self, image: Tensor, first: tuple[int, ...], second: tuple[int, ...]) -> Tensor:
-        """Both convolutions, with the given zero padding (left, right, top, bottom) before each."""
-        embedded = F.conv2d(F.pad(image, first), self.image_conv1.weight, self.image_conv1.bias)
-        return F.conv2d(F.pad(embedded, second), self.image_conv2.weight, self.image_conv2.bias)
-
-    def _project(self, patches: Tensor) -> Tensor:
-        """Project patches; the two bias-free linears with nothing between are one D×D matrix."""
+    def _project(self, maps: Tensor) -> Tensor:
+        """Split into patches and project them; the two bias-free linears with nothing between are one D×D matrix."""
         if self.variant == "paper":
-            return patches
-        return F.linear(patches, self.patch_linear2.weight @ self.patch_linear1.weight).relu()
+            return split_patches(maps, self.patch_size)
+        return project_patches(maps, self.patch_linear2.weight @ self.patch_linear1.weight, self.patch_size)
 
     def _check_channels(self, image: Tensor, feature: Tensor) -> None:
         check_four_axes("image", image, "(B,C,H,W)")
