@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -36,90 +35,93 @@ class SquaredDistance(torch.autograd.Function):
     As a sum of inner products of small Gram matrices:
     <QᵀQ, KᵀK> / D² - 2 <QᵀG, KᵀP> / (D D') + <GᵀG, PᵀP> / D'². Its gradients are 2 Q KᵀK / D² - 2 G (KᵀP)ᵀ / (D D')
     for Q, and likewise for the others. The three terms cancel when the two attentions are close, so that float32 would
-    lose the value: the Gram matrices are formed in float64, a few (image, class) pairs at a time. Where a row of G is
-    all zero, nothing cancels: it takes no part in the last two terms, and float32 does for the first. A patch of a
-    label holds one or two of the classes, so that most rows are such.
+    lose the value: the Gram matrices are formed in float64. Where a row of G is all zero, nothing cancels: it takes no
+    part in the last two terms, and float32 does for the first. A patch of a label holds one or two of the classes, so
+    that most rows are such.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:
         q, k, g, p = (factor.flatten(0, 1) for factor in (query, key, other_query, other_key))
-        rows = _Rows(g)
-        present = rows.take(g)
+        grams, ctx.parts = [], []
+        for chunk, rows in _rows_with_values(g):
+            some_q, some_g = rows.take(q[chunk]).double(), rows.take(g[chunk])
+            g64 = some_g.double()
+            grams.append((rows.gram_of_others(q[chunk]) + some_q.mT @ some_q, some_q.mT @ g64, g64.mT @ g64))
+            ctx.parts.append((chunk, rows, some_g))
+        qq, qg, gg = (torch.cat(matrices) for matrices in zip(*grams, strict=True))
         kk, kp, pp = _gram(k, k), _gram(k, p), _gram(p, p)
-        qq, qg, gg = rows.whole_gram(q), rows.gram(rows.take(q), present), rows.gram(present, present)
         ours, theirs = q.shape[-1], g.shape[-1]
         total = (qq * kk).sum() / ours**2 - 2 * (qg * kp).sum() / (ours * theirs) + (gg * pp).sum() / theirs**2
-        ctx.rows, ctx.shape, ctx.other_needed = rows, query.shape, any(ctx.needs_input_grad[2:])
+        ctx.shapes = [factor.shape for factor in (query, key, other_query, other_key)]
+        ctx.other_needed = any(ctx.needs_input_grad[2:])
         # Of the other query, all of it is needed for gradients of the other attention only.
-        ctx.save_for_backward(q, k, g if ctx.other_needed else present, p, qq, kk, kp, pp, qg, gg)
+        ctx.save_for_backward(q, k, g if ctx.other_needed else None, p, qq, kk, qg, kp, gg, pp)
         return total.to(query.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, g, p, qq, kk, kp, pp, qg, gg = ctx.saved_tensors
-        ours, theirs, twice = q.shape[-1], g.shape[-1], 2 * grad.double()
+        q, k, g, p, *grams = ctx.saved_tensors
+        ours, theirs, twice = q.shape[-1], p.shape[-1], 2 * grad.double()
         own, cross, other = twice / ours**2, twice / (ours * theirs), twice / theirs**2
-        rows: _Rows = ctx.rows
-        present = rows.take(g) if ctx.other_needed else g
-        grad_q = rows.gradient(q, kk * own, present, kp.mT * cross, ctx.shape)
-        gradients = [grad_q, _difference(k, qq * own, p, qg.mT * cross)]
-        if ctx.other_needed:
-            gradients += [_difference(g, pp * other, q, kp * cross), _difference(p, gg * other, k, qg * cross)]
-        shaped = [x.view(*ctx.shape[:2], *x.shape[-2:]) for x in gradients[1:]]
-        return tuple([gradients[0], *shaped, None, None][:4])
+        factors = own, own, cross, cross, other, other
+        qq, kk, qg, kp, gg, pp = (factor * gram for factor, gram in zip(factors, grams, strict=True))
+        # Written to through a view, for autograd adds in place to what is no view itself.
+        grad_query = q.new_empty(ctx.shapes[0])
+        grad_q = grad_query.flatten(0, 1)
+        for chunk, rows, some_g in ctx.parts:
+            with autocast_off(q):
+                torch.bmm(q[chunk], kk[chunk].to(q.dtype), out=grad_q[chunk])
+            rows.put(grad_q[chunk], _difference(rows.take(q[chunk]), kk[chunk], some_g, kp[chunk].mT))
+        grad_key = _difference(k, qq, p, qg.mT).view(ctx.shapes[1])
+        if not ctx.other_needed:
+            return grad_query, grad_key, None, None
+        others = _difference(g, pp, q, kp), _difference(p, gg, k, qg)
+        return grad_query, grad_key, *(x.view(shape) for x, shape in zip(others, ctx.shapes[2:], strict=True))
+
+
+def _rows_with_values(x: Tensor) -> list[tuple[slice, _Rows]]:
+    """Chunks of the items of (items,N,D), and in each the rows that are not all zero."""
+    chunks = item_chunks(x.shape[0], x.shape[1] * x.shape[2], x)
+    if is_captured():  # the sizes of a graph must not depend on values
+        return [(chunk, _Rows()) for chunk in chunks]
+    filled = has_nonzero(x)
+    most = filled.sum(dim=1).tolist()
+    indices = (filled[chunk].half().topk(max(most[chunk]), dim=1, sorted=False).indices for chunk in chunks)
+    return [(chunk, _Rows(rows, x.shape[1])) for chunk, rows in zip(chunks, indices, strict=True)]
 
 
 class _Rows:
-    """The rows of a batch of matrices (items,N,D) that are not all zero, and products with these only.
+    """Some rows of each matrix of (items,N,D), the same number of each: all of them, if no indices are given.
 
-    In a graph, whose sizes must not depend on values, all rows.
+    Args:
+        indices: (items,rows).
+        length: N.
     """
 
-    def __init__(self, x: Tensor) -> None:
-        self.all = is_captured()
-        if not self.all:
-            self.item, self.row = has_nonzero(x).nonzero(as_tuple=True)
-            self.counts = torch.bincount(self.item, minlength=x.shape[0]).tolist()
+    def __init__(self, indices: Tensor | None = None, length: int = 0) -> None:
+        self.flat = None  # indices into all items' rows, one after the other
+        if indices is not None:
+            self.flat = (indices + length * torch.arange(len(indices), device=indices.device)[:, None]).flatten()
 
     def take(self, x: Tensor) -> Tensor:
-        """(items,N,D) -> (rows,D), item by item."""
-        return x if self.all else x[self.item, self.row]
+        """(items,N,D) -> (items,rows,D)."""
+        return x if self.flat is None else x.flatten(0, 1)[self.flat].view(len(x), len(self.flat) // len(x), x.shape[2])
 
-    def gram(self, x: Tensor, y: Tensor) -> Tensor:
-        """XᵀY of each item in float64, from rows that were taken."""
-        if self.all:
-            return _gram(x, y)
-        pairs = zip(torch.split(x, self.counts), torch.split(y, self.counts), strict=True)
-        return torch.stack([a.double().T @ b.double() for a, b in pairs])
+    def put(self, x: Tensor, values: Tensor) -> None:
+        """Write values (items,rows,D) to these rows of a contiguous x."""
+        if self.flat is None:
+            x.copy_(values)
+        else:
+            x.view(-1, x.shape[2])[self.flat] = values.flatten(0, 1)
 
-    def whole_gram(self, x: Tensor) -> Tensor:
-        """XᵀX of each item: of rows that were taken in float64, of the rest in the type of X."""
-        if self.all:
-            return _gram(x, x)
-        grams, starts = [], torch.tensor([0, *self.counts]).cumsum(0).tolist()
-        for i, (start, stop) in enumerate(itertools.pairwise(starts)):
-            rest = x[i].index_fill(0, self.row[start:stop], 0)
-            taken = x[i, self.row[start:stop]].double()
-            grams.append((rest.T @ rest).double() + taken.T @ taken)
-        return torch.stack(grams)
-
-    def gradient(self, x: Tensor, x_matrix: Tensor, y: Tensor, y_matrix: Tensor, shape: torch.Size) -> Tensor:
-        """X times its matrix less Y, the rows of it that were taken, times its own; of that shape.
-
-        Rows that were taken in float64, the rest, where nothing cancels, in the type of X.
-        """
-        if self.all:
-            return _difference(x, x_matrix, y, y_matrix).view(shape)
-        result = x.new_empty(shape)  # written to through a view: autograd adds in place to what is no view itself
-        flat = result.flatten(0, 1)
-        with autocast_off(x):
-            torch.bmm(x, x_matrix.to(x.dtype), out=flat)
-        parts = torch.split(self.take(x), self.counts), x_matrix, torch.split(y, self.counts), y_matrix
-        rows = torch.cat([_difference(*(some[None] for some in part))[0] for part in zip(*parts, strict=True)])
-        flat.index_put_((self.item, self.row), rows)
-        return result
+    def gram_of_others(self, x: Tensor) -> Tensor:
+        """XᵀX of the other rows, formed in the type of X, (items,D,D) float64."""
+        if self.flat is None:
+            return x.new_zeros((), dtype=torch.float64)
+        others = x.flatten(0, 1).index_fill(0, self.flat, 0).view_as(x)
+        return (others.mT @ others).double()
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:

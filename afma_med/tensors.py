@@ -10,8 +10,8 @@ from torch import Tensor
 
 __all__ = ["at_least_float32", "autocast_off", "has_nonzero", "is_captured", "item_chunks", "without_metadata"]
 
-# Elements that are worked on at once: 2 MiB of float32 on a CPU, 256 MiB on other devices.
-_CPU_CHUNK, _DEVICE_CHUNK = 2**19, 2**26
+# Elements that are worked on at once: 2 MiB of float32 on a CPU, 64 MiB on other devices.
+_CPU_CHUNK, _DEVICE_CHUNK = 2**19, 2**24
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from afma_med import AFMABlock, PatchGrid
+from afma_med import AFMABlock, PatchGrid, tensors
+from afma_med.networks import embedding
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 VARIANTS = ["released", "paper"]
@@ -162,6 +163,28 @@ def test_one_convolution_is_both_convolutions(variant, size):
     gradients = (torch.autograd.grad(embedded, inputs, weight) for embedded in (got, expected))
     for one, both in zip(*gradients, strict=True):
         torch.testing.assert_close(one, both)
+
+
+@pytest.mark.parametrize("size", [(20, 33), (5, 5), (1, 1)])
+def test_embedding_and_projection_are_their_formulas(monkeypatch, size):
+    """As in graphs and as run, a few maps at a time; values and gradients."""
+    block = make_block().double()
+    image = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    feature = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    inputs = [image, feature, *block.parameters()]
+
+    def factors_and_gradients() -> list[Tensor]:
+        attention = block(image, feature)
+        loss = (attention.query * torch.arange(float(attention.query.numel())).view_as(attention.query)).sum()
+        return [*attention[:2], *torch.autograd.grad(loss + attention.key.square().sum(), inputs)]
+
+    as_run = factors_and_gradients()
+    monkeypatch.setattr(tensors, "_CPU_CHUNK", 1)
+    one_by_one = factors_and_gradients()
+    monkeypatch.setattr(embedding, "is_captured", lambda: True)
+    for result in (as_run, one_by_one):
+        for got, expected in zip(result, factors_and_gradients(), strict=True):
+            torch.testing.assert_close(got, expected)
 
 
 def test_the_representation_tells_patch_size_and_variant():

@@ -1,6 +1,8 @@
 """Steps 3-10 as pure functions: values and gradients against the naive reference, laws, precision, memory, refusals."""
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,13 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from afma_med import nonzeros, tensors
+from afma_med import AFMABlock, AFMALoss, functional, nonzeros, tensors
 from afma_med.checks import as_patch_size, check_four_axes
 from afma_med.functional import (
     PatchAttention,
     PatchGrid,
     compress_prediction,
     gold_attention,
+    gold_attention_from_index,
     join_patches,
     modulate_logits,
     split_patches,
@@ -464,6 +467,48 @@ def test_autocast_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(plain, lowered, strict=True))
 
 
+# Two ways to the same numbers: by the formula, as in graphs, and as it is run.
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_modulation_is_the_formula(monkeypatch, grid, soft):
+    attention = make_attention(grid, kind="sparse")
+    logits = random(2, 3, grid.image_size[0] - 1, grid.image_size[1], grad=True)
+    inputs = [logits, attention.query, attention.key]
+    run = modulate_logits(logits, attention, soft=soft)
+    monkeypatch.setattr(functional, "is_captured", lambda: True)
+    assert_same(run, modulate_logits(logits, attention, soft=soft), inputs)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gold_attention_from_indices_is_that_from_maps(grid, dtype):
+    one_hot = random_label(2, 3, grid.image_size)[:, :, :-1].clone()
+    one_hot[:, :, 1, :2] = 0  # void
+    index = one_hot.argmax(dim=1).where(one_hot.any(dim=1), -100)
+    from_index = gold_attention_from_index(index, grid, 3, dtype=dtype)
+    from_maps = gold_attention(one_hot.to(dtype), grid)
+    assert from_index.query.dtype == torch.bool
+    assert torch.equal(from_index.query.to(dtype), from_maps.query)
+    torch.testing.assert_close(from_index.key, from_maps.key, rtol=1e-7 if dtype == torch.float32 else 1e-15, atol=0)
+
+
+def test_gradients_under_autocast_are_those_without():
+    attention = make_attention(GRIDS[1], kind="sparse")
+    factors = [factor.detach().float().requires_grad_() for factor in attention[:2]]
+    attention, logits = PatchAttention(*factors, GRIDS[1]), torch.randn(2, 3, *GRIDS[1].image_size)
+    gold = gold_attention(random_label(2, 3, GRIDS[1].image_size).float(), GRIDS[1])
+
+    def gradients() -> tuple[Tensor, ...]:
+        loss = modulate_logits(logits, attention).square().sum() + attention.squared_distance(gold)
+        return torch.autograd.grad(loss, factors)
+
+    plain = gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(torch.equal(a, b) for a, b in zip(gradients(), plain, strict=True))
+
+
 # Memory.
 
 
@@ -536,6 +581,39 @@ def test_training_never_builds_the_matrix(monkeypatch):
         attention.dense().square().mean().backward()
     assert made.has_matrix(image_patches, feature_patches)
     assert made.largest(torch.float32) == batch * classes * image_patches * feature_patches
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most bytes that tensors, temporaries of torch's own included, take beyond what there is before."""
+    run()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(itertools.accumulate(change for _, change in changes))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 8])
+@pytest.mark.parametrize("size", [(240, 320), (640, 480), (640, 960)])
+def test_training_adds_a_few_times_the_size_of_the_logits(size, stride):
+    """The bound that AFMABlock's docstring states; at several sizes, for what is built of N × M would outgrow it."""
+    batch, classes = 2, 5
+    block, loss = AFMABlock(8, classes), AFMALoss()
+    image, label = torch.randn(batch, 3, *size), torch.randint(classes, (batch, 1, size[0] // 20, size[1] // 20))
+    label = label.repeat_interleave(20, dim=2).repeat_interleave(20, dim=3)
+    feature = torch.randn(batch, 8, *(side // stride for side in size), requires_grad=True)
+    logits = torch.randn(batch, classes, *size, requires_grad=True)
+
+    def train(*, with_afma: bool) -> None:
+        attention = block(image, feature) if with_afma else None
+        output = (modulate_logits(logits, attention), attention) if with_afma else logits
+        loss(output, label).backward()
+        for leaf in (logits, feature, *block.parameters()):
+            leaf.grad = None
+
+    bare, ours = peak_bytes(lambda: train(with_afma=False)), peak_bytes(lambda: train(with_afma=True))
+    logits_bytes = logits.numel() * logits.element_size()
+    assert 3 * logits_bytes < ours - bare < (5 + 7 / stride**2) * logits_bytes + 16 * 2**20
 
 
 # Refusals.

@@ -30,6 +30,9 @@ class AFMABlock(nn.Module):
     Submodules ``image_conv1, image_conv2, feature_conv, patch_linear1, patch_linear2`` (the linears in the released
     variant only) hold the parameters in the shapes of the released code.
 
+    Memory: with the correction of the logits and the loss, a training step holds at its peak less than (5 + 7 / s²)
+    times what the float32 logits (B,K,H,W) take, K being 4 at least, plus 16 MiB on a CPU, more than without AFMA.
+
     Args:
         feature_channels: F, channels of the feature map.
         out_channels: K, number of classes; 1 is binary.
@@ -121,7 +124,7 @@ class AFMABlock(nn.Module):
         """
         weight, bias = self.feature_conv.weight, self.feature_conv.bias
         # As a product of matrices, which takes the feature map as it lies in memory; of batches, or it would be copied.
-        matrices = weight[:, :, 0, 0].expand(len(feature), -1, -1)
+        matrices = weight[:, :, 0, 0].expand(feature.shape[0], -1, -1)
         embedded = torch.bmm(matrices, feature.to(weight.dtype).flatten(2)) + bias[:, None]  # type: ignore[index]
         return embedded.view(*embedded.shape[:2], *feature.shape[2:]) / stride**2
 
