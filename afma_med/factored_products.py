@@ -88,7 +88,7 @@ def _rows_with_values(x: Tensor) -> list[tuple[slice, _Rows]]:
         return [(chunk, _Rows()) for chunk in chunks]
     filled = has_nonzero(x)
     most = filled.sum(dim=1).tolist()
-    indices = (filled[chunk].half().topk(max(most[chunk]), dim=1, sorted=False).indices for chunk in chunks)
+    indices = (filled[chunk].float().topk(max(most[chunk]), dim=1, sorted=False).indices for chunk in chunks)
     return [(chunk, _Rows(rows, x.shape[1])) for chunk, rows in zip(chunks, indices, strict=True)]
 
 
