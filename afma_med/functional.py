@@ -41,7 +41,7 @@ from afma_med.patches import (
     pool_to_feature,
     split_patches,
 )
-from afma_med.tensors import at_least_float32, autocast_off, is_captured
+from afma_med.tensors import at_least_float32, autocast_off, is_captured, with_metadata_of, without_metadata
 
 __all__ = [
     "PatchAttention",
@@ -202,9 +202,10 @@ def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = F
         correction = join_patches(attention.apply(values), grid.image_size, grid.patch_size)
         return logits + logits * crop_to(correction, (logits.shape[2], logits.shape[3]))
     query, key = at_least_float32(attention.query), at_least_float32(attention.key)
+    plain = at_least_float32(without_metadata(logits))
     with autocast_off(query):
-        modulated: Tensor = ModulateLogits.apply(at_least_float32(logits), query, key, values.to(key.dtype), grid)
-    return modulated
+        modulated: Tensor = ModulateLogits.apply(plain, query, key, without_metadata(values).to(key.dtype), grid)
+    return with_metadata_of(modulated, logits)
 
 
 def gold_attention(one_hot: Tensor, grid: PatchGrid) -> PatchAttention:

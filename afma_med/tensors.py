@@ -8,7 +8,15 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-__all__ = ["at_least_float32", "autocast_off", "has_nonzero", "is_captured", "item_chunks", "without_metadata"]
+__all__ = [
+    "at_least_float32",
+    "autocast_off",
+    "has_nonzero",
+    "is_captured",
+    "item_chunks",
+    "with_metadata_of",
+    "without_metadata",
+]
 
 # Elements that are worked on at once: 2 MiB of float32 on a CPU, 64 MiB on other devices.
 _CPU_CHUNK, _DEVICE_CHUNK = 2**19, 2**24
@@ -40,6 +48,14 @@ def is_captured() -> bool:
 def without_metadata(x: Tensor) -> Tensor:
     """Leave MONAI's metadata behind, which slows every operation."""
     return x.as_tensor() if isinstance(x, MetaTensor) else x
+
+
+def with_metadata_of(x: Tensor, source: Tensor) -> Tensor:
+    """Give MONAI's metadata of another tensor, if it has any."""
+    if not isinstance(source, MetaTensor):
+        return x
+    copied: Tensor = MetaTensor(x).copy_meta_from(source)  # type: ignore[no-untyped-call]
+    return copied
 
 
 def item_chunks(items: int, elements: int, like: Tensor) -> list[slice]:

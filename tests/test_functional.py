@@ -10,6 +10,7 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.data import MetaTensor, decollate_batch, list_data_collate
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -479,6 +480,17 @@ def test_modulation_is_the_formula(monkeypatch, grid, soft):
     run = modulate_logits(logits, attention, soft=soft)
     monkeypatch.setattr(functional, "is_captured", lambda: True)
     assert_same(run, modulate_logits(logits, attention, soft=soft), inputs)
+
+
+def test_modulated_logits_keep_their_metadata():
+    """A batch of MONAI's cannot be taken apart unless its metadata are left behind meanwhile."""
+    attention = make_attention(GRIDS[1])
+    logits = random(2, 3, *GRIDS[1].image_size, grad=True)
+    batch = list_data_collate([MetaTensor(item, meta={"name": name}) for name, item in zip("ab", logits, strict=True)])
+    modulated = modulate_logits(batch, attention)
+    assert isinstance(modulated, MetaTensor)
+    assert [item.meta["name"] for item in decollate_batch(modulated)] == ["a", "b"]
+    assert_same(modulated.as_tensor(), modulate_logits(logits, attention), [attention.key, attention.query])
 
 
 @pytest.mark.parametrize("grid", GRIDS)
