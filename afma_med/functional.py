@@ -105,8 +105,9 @@ class PatchAttention(NamedTuple):
         query, key = at_least_float32(self.query), at_least_float32(self.key)
         with autocast_off(query):
             spread = triple_product(query, key.mT, values.to(key.dtype))
-            scale = row_scale(query.detach().flatten(0, 1), key.detach().flatten(0, 1))
-            return spread * scale.view(*query.shape[:3], 1)
+            # Class by class: a graph counts in products, N × M numbers of which are enough at a time.
+            factors = zip(query.detach().unbind(1), key.detach().unbind(1), strict=True)
+            return spread * torch.stack([row_scale(*pair) for pair in factors], dim=1)
 
     def squared_distance(self, other: PatchAttention) -> Tensor:
         """Average (A - A_other)² over (B,K,N,M), the AFMA loss (Eq. 23), without building either matrix.

@@ -11,7 +11,18 @@ from torch import Tensor
 from afma_med.checks import as_patch_size, check_four_axes
 from afma_med.tensors import at_least_float32, is_captured
 
-__all__ = ["PatchGrid", "ceil_divide", "crop_to", "join_patches", "pad_to", "pool_to_feature", "split_patches"]
+__all__ = [
+    "PatchGrid",
+    "ceil_divide",
+    "count_patches",
+    "crop_to",
+    "join_patches",
+    "join_patches_into",
+    "pad_to",
+    "pool_index_to_feature",
+    "pool_to_feature",
+    "split_patches",
+]
 
 
 class PatchGrid(NamedTuple):
