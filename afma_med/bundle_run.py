@@ -12,9 +12,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from afma_med.handlers.checkpoints import BEST, LAST
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+from torch import nn
 
-__all__ = ["dataset_or_sample", "exit_on_error", "find_weights", "open_run_folder", "read_settings", "write_settings"]
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.networks import AFMANet
+
+__all__ = [
+    "build_network",
+    "dataset_or_sample",
+    "exit_on_error",
+    "find_weights",
+    "folder_of",
+    "list_inputs",
+    "open_run_folder",
+    "process_device",
+    "read_settings",
+    "say_where",
+    "start_processes",
+    "stop_processes",
+    "write_settings",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -25,25 +46,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def dataset_or_sample(
-    dataset_dir: str | os.PathLike[str], sample_dir: str | os.PathLike[str], *, draw: Callable[[Path], object]
-) -> str:
+def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
     """Return a dataset's default folder, or draw the embedded sample if that folder does not exist.
 
     Args:
-        dataset_dir: where the dataset would be.
-        sample_dir: where the sample is drawn to.
-        draw: function that draws the sample into a folder, at no cost when it is there.
+        reader: the dataset.
+        data_dir: folder of datasets; the dataset's own would be ``data_dir/NAME``, the sample goes beside it.
 
     Returns:
         The folder to use.
 
     Example:
         >>> import tempfile
-        >>> dataset_or_sample(tempfile.gettempdir(), "never/drawn", draw=print) == tempfile.gettempdir()
+        >>> from afma_med.data import ISIC
+        >>> folder = tempfile.mkdtemp()
+        >>> Path(folder, "isic").mkdir()
+        >>> dataset_or_sample(ISIC, folder) == folder + "/isic"
         True
     """
-    if Path(dataset_dir).is_dir():
+    dataset_dir, sample_dir = Path(data_dir, reader.name), Path(data_dir, reader.sample)
+    if dataset_dir.is_dir():
         return str(dataset_dir)
     logger.warning(
         "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
@@ -51,8 +73,90 @@ def dataset_or_sample(
         dataset_dir,
         sample_dir,
     )
-    draw(Path(sample_dir))
+    reader.write_sample(sample_dir)
     return str(sample_dir)
+
+
+def list_inputs(
+    reader: DatasetReader, source: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str], section: str
+) -> list[dict[str, str]]:
+    """List what is to be predicted: a file, the files of a folder, or a section of the dataset.
+
+    Args:
+        reader: the dataset, which tells its kind of files.
+        source: file or folder; None for a section of the dataset.
+        dataset_dir: folder of the dataset.
+        section: ``"train"``, ``"val"`` or ``"test"``.
+
+    Returns:
+        Items with the path of an image or volume, without labels.
+
+    Raises:
+        FileNotFoundError: if there is nothing to predict.
+        DatasetError: naming every file that cannot be opened.
+
+    Example:
+        >>> from afma_med.data import ISIC
+        >>> list_inputs(ISIC, "no/such/file.jpg", "data/isic", "test")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+    """
+    if source is None:
+        return [{"image": item["image"]} for item in reader.datalist(dataset_dir, section)]
+    if not Path(source).exists():
+        raise FileNotFoundError(f"`input` must be a file or folder; there is no `{source}`. Check the path.")
+    return reader.find_inputs(Path(source))
+
+
+def folder_of(source: str | os.PathLike[str] | None) -> str:
+    """Return the folder whose subfolders predictions keep: the source itself; none for a file or without a source.
+
+    Example:
+        >>> folder_of(None), folder_of("photos/a.jpg")
+        ('', '')
+    """
+    return str(Path(source).resolve()) if source is not None and Path(source).is_dir() else ""
+
+
+def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Module:
+    """Wrap a backbone with AFMA, or leave it as it is for a baseline of the same recipe.
+
+    Args:
+        backbone: network (B,C,H,W) -> logits (B,K,H,W).
+        afma: whether to wrap it.
+        **options: of :class:`afma_med.AFMANet`.
+
+    Example:
+        >>> build_network(nn.Conv2d(3, 2, 1), afma=False)
+        Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
+    """
+    return AFMANet(backbone, **options) if afma else backbone
+
+
+def start_processes() -> int:
+    """Join the processes that torchrun started, on the GPU of this one if there are any, and return the rank."""
+    if not dist.is_initialized():
+        dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(process_device())
+    # Asked for at once: later only the first process would build what asks, and wait for the others for ever.
+    return idist.get_rank()
+
+
+def process_device() -> torch.device:
+    """Return the device of this process of several, by torchrun's LOCAL_RANK."""
+    return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu")
+
+
+def stop_processes() -> None:
+    """Leave the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def say_where(prediction_dir: str | os.PathLike[str], count: int) -> None:
+    """Log where the predictions are."""
+    logger.info("Predictions of %d inputs are in %s", count, prediction_dir)
 
 
 def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = False, rank: int = 0) -> str | None:

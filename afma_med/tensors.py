@@ -54,7 +54,7 @@ def with_metadata_of(x: Tensor, source: Tensor) -> Tensor:
     """Give MONAI's metadata of another tensor, if it has any."""
     if not isinstance(source, MetaTensor):
         return x
-    copied: Tensor = MetaTensor(x).copy_meta_from(source)  # type: ignore[no-untyped-call]
+    copied: Tensor = MetaTensor(x).copy_meta_from(source)
     return copied
 
 

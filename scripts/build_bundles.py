@@ -15,11 +15,12 @@ BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 
 def build_bundle(source: Path) -> str:
     """Return the JSON text of the bundle of one dataset source; the source's own ids come first."""
-    own = ConfigParser.load_config_files([str(source)])
+    own = json.loads(source.read_text(encoding="utf-8"))
     base = ConfigParser.load_config_files([str(source.with_name("base.json"))])
     merged = ConfigParser.load_config_files([str(source.with_name("base.json")), str(source)])
+    # Keys such as "whole#save" have gone into what they change.
     order = ["imports", "bundle_root", *own, *base]
-    return json.dumps({key: merged[key] for key in dict.fromkeys(order)}, indent=4, ensure_ascii=False) + "\n"
+    return json.dumps({key: merged[key] for key in dict.fromkeys(order) if key in merged}, indent=4, ensure_ascii=False) + "\n"
 
 
 def main() -> int:

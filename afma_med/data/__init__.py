@@ -1,20 +1,44 @@
-"""Datasets: class tables, readers that pair image and label files, and the embedded sample."""
+"""Datasets: class tables, readers that pair image and label files, the embedded samples."""
 
 from afma_med.data.camvid import camvid_datalist
+from afma_med.data.cityscapes import cityscapes_datalist
 from afma_med.data.class_table import VOID, ClassInfo, class_colors, class_groups, class_names
-from afma_med.data.label_pixels import count_label_pixels, map_raw_labels
+from afma_med.data.cub import cub_datalist
+from afma_med.data.datalist import DatasetError
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.isic import isic_datalist
+from afma_med.data.label_pixels import map_raw_labels
+from afma_med.data.lits import balanced_slice_weights, lits_datalist
+from afma_med.data.readers import CAMVID, CITYSCAPES, CUB, ISIC, LITS, READERS
+from afma_med.data.sample_folder import is_sample
 from afma_med.data.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
+from afma_med.data.survey import survey_dataset, survey_section
 
 __all__ = [
+    "CAMVID",
+    "CITYSCAPES",
+    "CUB",
+    "ISIC",
+    "LITS",
+    "READERS",
     "VOID",
     "ClassInfo",
+    "DatasetError",
+    "DatasetReader",
+    "balanced_slice_weights",
     "camvid_datalist",
+    "cityscapes_datalist",
     "class_colors",
     "class_groups",
     "class_names",
-    "count_label_pixels",
+    "cub_datalist",
     "draw_street_scene",
+    "is_sample",
     "is_street_scenes",
+    "isic_datalist",
+    "lits_datalist",
     "map_raw_labels",
+    "survey_dataset",
+    "survey_section",
     "write_street_scenes",
 ]

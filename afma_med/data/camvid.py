@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from afma_med.data.class_table import ClassInfo
-from afma_med.data.datalist import check_section, missing_layout, pair_files, refuse_unlisted
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "LAYOUT", "ORIGINAL_CLASSES", "camvid_datalist"]
+from afma_med.data.class_table import ClassInfo
+from afma_med.data.datalist import DatasetError, check_section, missing_layout, pair_files
+from afma_med.data.dataset_reader import SECTIONS, Item
+from afma_med.data.label_pixels import read_coded_label
+from afma_med.data.splits import read_names, unlisted
+
+__all__ = ["CLASSES", "LAYOUT", "ORIGINAL_CLASSES", "camvid_datalist", "read_label"]
 
 #: The 12 classes of the common layout; small and large as the paper groups them.
 CLASSES = (
@@ -76,7 +82,6 @@ or the original release (labels coded in colours):
     LabeledApproved_full/NAME_L.png
     train.txt val.txt test.txt   optional, one NAME a line; otherwise the published 367/101/233 split is used"""
 
-_SECTIONS = ("train", "val", "test")
 _ORIGINAL_IMAGES, _ORIGINAL_LABELS = "701_StillsRaw_full", "LabeledApproved_full"
 
 
@@ -91,7 +96,8 @@ def camvid_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str
         ``[{"image": path, "label": path}, ...]`` in the order of the names.
 
     Raises:
-        ValueError: if the section is unknown, files are unpaired, unreadable or of different sizes.
+        ValueError: if the section is unknown.
+        DatasetError: naming every file that is unpaired, unreadable or of another size than its partner.
         FileNotFoundError: if ``root`` or what it must hold is missing; the message shows the layout.
 
     Example:
@@ -101,7 +107,7 @@ def camvid_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str
         >>> len(camvid_datalist(root, "train"))
         2
     """
-    check_section(section, _SECTIONS)
+    check_section(section, SECTIONS)
     folder = Path(root)
     if (folder / _ORIGINAL_IMAGES).is_dir():
         return _original_datalist(folder, section)
@@ -115,22 +121,28 @@ def _original_datalist(folder: Path, section: str) -> list[dict[str, str]]:
     if not (folder / _ORIGINAL_LABELS).is_dir():
         raise missing_layout("CamVid", folder, folder / _ORIGINAL_LABELS, LAYOUT)
     split_file = folder / f"{section}.txt"
-    wanted = _read_names(split_file) if split_file.is_file() else None
-    pairs = pair_files(
-        folder / _ORIGINAL_IMAGES,
-        folder / _ORIGINAL_LABELS,
-        label_suffix="_L",
-        keep=lambda name: _published_section(name) == section if wanted is None else name in wanted,
-    )
+    wanted = read_names(split_file) if split_file.is_file() else None
+    problems: list[str] = []
+    try:
+        pairs = pair_files(
+            folder / _ORIGINAL_IMAGES,
+            folder / _ORIGINAL_LABELS,
+            label_suffix="_L",
+            keep=lambda name: _published_section(name) == section if wanted is None else name in wanted,
+        )
+    except DatasetError as error:
+        pairs, problems = error.items, error.problems
     if wanted is not None:
-        refuse_unlisted(split_file, wanted, [Path(pair["image"]).stem for pair in pairs])
+        images = (path.stem for path in (folder / _ORIGINAL_IMAGES).iterdir())
+        problems += filter(None, [unlisted(split_file, wanted, images)])
+    if problems:
+        raise DatasetError(problems, pairs)
     return pairs
 
 
-def _read_names(split_file: Path) -> set[str]:
-    """Names out of a split file; of lines that hold paths (image, label), the first one's name counts."""
-    lines = split_file.read_text(encoding="utf-8").splitlines()
-    return {Path(line.split()[0]).stem for line in lines if line.strip()}
+def read_label(item: Item) -> NDArray[np.uint8]:
+    """Read the label of an item, of either layout, as (H,W) train ids."""
+    return read_coded_label(item["label"], CLASSES, color_classes=ORIGINAL_CLASSES)
 
 
 def _published_section(name: str) -> str:

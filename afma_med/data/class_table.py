@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VOID", "ClassInfo", "class_colors", "class_groups", "class_names", "color_lookup", "raw_id_lookup"]
+__all__ = ["VOID", "ClassInfo", "class_colors", "class_groups", "class_names", "color_lookup", "raw_id_lookup", "raw_ids"]
 
 # The label value of pixels that are of no class: left out of losses and metrics.
 VOID = 255
@@ -87,6 +87,20 @@ def raw_id_lookup(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
     return lookup
 
 
+def raw_ids(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Return the raw id of each train id, (256,), the first one where several share it; others stay as they are.
+
+    Example:
+        >>> from afma_med.data import isic
+        >>> raw_ids(isic.CLASSES)[:2].tolist()
+        [0, 255]
+    """
+    ids = np.arange(256, dtype=np.uint8)
+    for info in _by_train_id(classes):
+        ids[info.train_id] = info.raw_id
+    return ids
+
+
 def color_lookup(classes: Sequence[ClassInfo]) -> dict[tuple[int, int, int], int]:
     """Return the train id of each colour, for label files that are coded in colours.
 
@@ -95,7 +109,8 @@ def color_lookup(classes: Sequence[ClassInfo]) -> dict[tuple[int, int, int], int
         >>> color_lookup(camvid.ORIGINAL_CLASSES)[(192, 128, 64)] == class_names(camvid.CLASSES).index("pedestrian")
         True
     """
-    return {info.color: info.train_id for info in classes}
+    # Of classes that share a colour, as Cityscapes' pole and polegroup, the first counts.
+    return {info.color: info.train_id for info in reversed(classes)}
 
 
 def _by_train_id(classes: Sequence[ClassInfo]) -> list[ClassInfo]:

@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["check_section", "missing_layout", "pair_files", "refuse_unlisted"]
+__all__ = [
+    "EXIF_ORIENTATION",
+    "PICTURES",
+    "DatasetError",
+    "check_section",
+    "files_by_name",
+    "find_pictures",
+    "list_files",
+    "missing_layout",
+    "pair_by_name",
+    "pair_files",
+    "unlabelled_items",
+]
 
-_PICTURES = (".png", ".jpg", ".jpeg")
-_EXIF_ORIENTATION = 0x0112
-# More names than this do not help the reader of an error.
+#: Suffixes of picture files, in lower case.
+PICTURES = (".png", ".jpg", ".jpeg")
+
+#: EXIF tag of how a picture must be turned to be upright.
+EXIF_ORIENTATION = 0x0112
+# More files of one kind than this do not help the reader of an error.
 _SHOWN = 8
+
+
+class DatasetError(ValueError):
+    """Refuse a dataset for everything that is wrong with its files.
+
+    Args:
+        problems: one text each.
+        items: what is left and can be used, for a report that goes on.
+
+    Example:
+        >>> print(DatasetError(["1 images without a label:\\n  a.png"]))
+        The dataset's files must fit together; got:
+        1 images without a label:
+          a.png
+        Add, replace or remove these files.
+    """
+
+    def __init__(self, problems: Sequence[str], items: Sequence[dict[str, str]] = ()) -> None:
+        self.problems = list(problems)
+        self.items = list(items)
+        super().__init__(
+            "The dataset's files must fit together; got:\n{}\nAdd, replace or remove these files.".format(
+                "\n".join(self.problems)
+            )
+        )
 
 
 def pair_files(
@@ -36,24 +76,131 @@ def pair_files(
 
     Raises:
         FileNotFoundError: if there is no image.
-        ValueError: if an image or label has no partner or two, cannot be opened, or the sizes differ.
+        DatasetError: naming every image or label that has no partner or two, cannot be opened, or differs in size.
 
     Example:
         >>> pair_files("data/camvid/train", "data/camvid/trainannot")  # doctest: +SKIP
         [{'image': 'data/camvid/train/0001TP_006690.png', 'label': 'data/camvid/trainannot/0001TP_006690.png'}, ...]
     """
-    images = _by_name(image_dir, _PICTURES, "", keep)
-    labels = _by_name(label_dir, (".png",), label_suffix, keep)
+    images = files_by_name(Path(image_dir).iterdir(), PICTURES)
+    labels = files_by_name(Path(label_dir).iterdir(), (".png",), name_suffix=label_suffix)
+    return pair_by_name(images, labels, keep=keep, image_dir=image_dir, label_dir=label_dir)
+
+
+def files_by_name(
+    paths: Iterable[Path], suffixes: Sequence[str], *, name_prefix: str = "", name_suffix: str = ""
+) -> dict[str, list[Path]]:
+    """Group files by name, without prefix and suffix; hidden files and those without them are left out.
+
+    Args:
+        paths: files of any kind.
+        suffixes: which kinds of files count, in lower case.
+        name_prefix: what every name begins with.
+        name_suffix: what every name ends with, before the file's suffix.
+
+    Example:
+        >>> files_by_name([Path("a_L.png"), Path("b.txt")], (".png",), name_suffix="_L")
+        {'a': [PosixPath('a_L.png')]}
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        suffix = next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), None)
+        if suffix is None or path.name.startswith("."):
+            continue
+        name = path.name[: -len(suffix)]
+        if name.startswith(name_prefix) and name.endswith(name_suffix):
+            found.setdefault(name.removeprefix(name_prefix).removesuffix(name_suffix), []).append(path)
+    return found
+
+
+def pair_by_name(
+    images: Mapping[str, Sequence[Path]],
+    labels: Mapping[str, Sequence[Path]],
+    *,
+    keep: Callable[[str], bool] = lambda _name: True,
+    image_dir: object = "the images' folder",
+    label_dir: object = "the labels' folder",
+    check: Callable[[dict[str, str]], Sequence[str]] | None = None,
+) -> list[dict[str, str]]:
+    """Pair images with labels of the same name.
+
+    Args:
+        images: files of each name, see :func:`files_by_name`.
+        labels: files of each name.
+        keep: which names belong to the list.
+        image_dir: where the images are, for messages.
+        label_dir: where the labels are.
+        check: pair -> what is wrong with it, one line each; default: pictures must open and agree in size.
+
+    Returns:
+        ``[{"image": path, "label": path}, ...]`` in the order of the names.
+
+    Raises:
+        FileNotFoundError: if there is no image.
+        DatasetError: naming every file that does not pair or cannot be used.
+    """
+    images = {name: paths for name, paths in images.items() if keep(name)}
+    labels = {name: paths for name, paths in labels.items() if keep(name)}
     if not images:
         raise FileNotFoundError(
-            f"`{image_dir}` must hold images ({', '.join(_PICTURES)}); found none that belong to this section. "
-            "Check the dataset folder."
+            f"`{image_dir}` must hold images; found none that belong to this section. Check the dataset folder."
         )
-    _refuse(f"images without a label in `{label_dir}`", (images[name] for name in images.keys() - labels.keys()))
-    _refuse(f"labels without an image in `{image_dir}`", (labels[name] for name in labels.keys() - images.keys()))
-    pairs = [{"image": str(images[name]), "label": str(labels[name])} for name in sorted(images)]
-    _refuse("files that cannot be used", (problem for pair in pairs for problem in _problems(pair)))
-    return pairs
+    both = images.keys() & labels.keys()
+    twice = [paths for files in (images, labels) for paths in files.values() if len(paths) > 1]
+    single = [name for name in sorted(both) if len(images[name]) == len(labels[name]) == 1]
+    pairs = [{"image": str(images[name][0]), "label": str(labels[name][0])} for name in single]
+    found = [(pair, (check or _picture_problems)(pair)) for pair in pairs]
+    problems = [
+        list_files(f"images without a label in `{label_dir}`", _first(images, images.keys() - both)),
+        list_files(f"labels without an image in `{image_dir}`", _first(labels, labels.keys() - both)),
+        list_files("names with several files, where one is needed", (" and ".join(map(str, paths)) for paths in twice)),
+        list_files("files that cannot be used", (line for _, lines in found for line in lines)),
+    ]
+    good = [pair for pair, lines in found if not lines]
+    if any(problems):
+        raise DatasetError([problem for problem in problems if problem], good)
+    return good
+
+
+def unlabelled_items(images: Mapping[str, Sequence[Path]], image_dir: object) -> list[dict[str, str]]:
+    """List images of a section whose labels are withheld.
+
+    Args:
+        images: files of each name, see :func:`files_by_name`.
+        image_dir: where they are, for messages.
+
+    Returns:
+        ``[{"image": path}, ...]`` in the order of the names.
+
+    Raises:
+        FileNotFoundError: if there is no image.
+        DatasetError: naming every file that cannot be opened.
+    """
+    # An image is its own partner, so that the same checks apply.
+    pairs = pair_by_name(images, images, image_dir=image_dir, label_dir=image_dir)
+    return [{"image": pair["image"]} for pair in pairs]
+
+
+def find_pictures(source: Path) -> list[dict[str, str]]:
+    """List a picture, or all pictures below a folder, for prediction.
+
+    Args:
+        source: file or folder.
+
+    Returns:
+        ``[{"image": path}, ...]`` in the order of the names; names may not differ by their suffix alone.
+
+    Raises:
+        FileNotFoundError: if there is no picture.
+        DatasetError: naming every file that cannot be opened, and names of several files.
+    """
+    if source.is_file():
+        return unlabelled_items({source.stem: [source]}, source)
+    names: dict[str, list[Path]] = {}
+    for path in sorted(source.rglob("*")):
+        for name, paths in files_by_name([path], PICTURES).items():
+            names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
+    return unlabelled_items(names, source)
 
 
 def check_section(section: str, sections: Sequence[str]) -> None:
@@ -74,37 +221,21 @@ def missing_layout(dataset: str, root: Path, missing: Path, layout: str) -> File
     )
 
 
-def refuse_unlisted(split_file: Path, wanted: Iterable[str], found: Iterable[str]) -> None:
-    """Refuse names of a split file that have no image.
-
-    Raises:
-        ValueError: listing them.
-    """
-    _refuse(f"names of `{split_file}` without an image", set(wanted) - set(found))
-
-
-def _by_name(
-    folder: str | os.PathLike[str], suffixes: tuple[str, ...], name_suffix: str, keep: Callable[[str], bool]
-) -> dict[str, Path]:
-    """Files of a folder by name, without the name suffix; hidden files are left out."""
-    found: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if not path.stem.endswith(name_suffix):
-            continue
-        name = path.stem.removesuffix(name_suffix)
-        if not keep(name):
-            continue
-        if name in found:
-            raise ValueError(
-                f"`{folder}` must hold one file a name; got {found[name].name} and {path.name}. Delete one."
-            )
-        found[name] = path
-    return found
+def list_files(what: str, items: Iterable[Path | str]) -> str:
+    """Write one problem with its files, cut short; empty without any."""
+    found = sorted(str(item) for item in items)
+    if not found:
+        return ""
+    shown = "\n  ".join(found[:_SHOWN])
+    more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{len(found)} {what}:\n  {shown}{more}"
 
 
-def _problems(pair: dict[str, str]) -> list[str]:
+def _first(files: Mapping[str, Sequence[Path]], names: Iterable[str]) -> list[Path]:
+    return [files[name][0] for name in names]
+
+
+def _picture_problems(pair: dict[str, str]) -> list[str]:
     """What is wrong with the headers of an image and its label, one line each."""
     sizes, problems = [], []
     for path in pair.values():
@@ -123,16 +254,5 @@ def _oriented_size(path: str) -> tuple[int, int]:
     """(width, height) as seen, after the EXIF orientation; reads the header only."""
     with Image.open(path) as image:
         width, height = image.size
-        sideways = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (height, width) if sideways else (width, height)
-
-
-def _refuse(what: str, items: Iterable[Path | str]) -> None:
-    found = sorted(str(item) for item in items)
-    if found:
-        shown = "\n  ".join(found[:_SHOWN])
-        more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise ValueError(
-            f"Image and label files must pair one to one; {len(found)} {what}:\n  {shown}{more}\n"
-            "Add, replace or remove them."
-        )

@@ -84,4 +84,5 @@ class ProgressLog:
 
 
 def _figures(values: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {float(value):.4f}" for name, value in values.items())
+    # A mean over classes that do not occur is NaN, which is no news.
+    return "  ".join(f"{name} {float(value):.4f}" for name, value in values.items() if float(value) == float(value))

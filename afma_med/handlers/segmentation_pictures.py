@@ -17,7 +17,9 @@ __all__ = ["SegmentationPictures"]
 
 
 class SegmentationPictures:
-    """Add image, label and prediction of the evaluator's first images to TensorBoard, side by side, each epoch.
+    """Add image, label and prediction of some of the evaluator's images to TensorBoard, side by side, each epoch.
+
+    They are spread evenly over the section: the first frames of a drive, or slices of a volume, look all the same.
 
     Args:
         summary_writer: where the pictures go.
@@ -41,8 +43,13 @@ class SegmentationPictures:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        length = engine.state.epoch_length or 0
+        # The middles of `count` equal parts of the epoch.
+        shown = {int((part + 0.5) * length / self.count) for part in range(min(self.count, length))}
+        if (engine.state.iteration - 1) % max(length, 1) not in shown:
+            return
         items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
-        for item in items[: max(0, self.count - self._shown)]:
+        for item in items[:1]:
             prediction = item[CommonKeys.PRED].argmax(dim=0)
             picture = compare_segmentations(
                 _array(item[CommonKeys.IMAGE]),

@@ -1,41 +1,48 @@
-"""Reading of PNG and JPEG images and labels: what MONAI's loaders leave to the user."""
+"""PNG and JPEG images and labels, in and out: what MONAI's loaders leave to the user."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, PILReader
-from monai.transforms import LoadImage, MapTransform
+from monai.transforms import LoadImage, MapTransform, SaveImage
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from afma_med.data.class_table import ClassInfo, class_colors
-from afma_med.data.label_pixels import map_raw_labels
+from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
+from afma_med.data.dataset_reader import Item
 
-__all__ = ["ColorizeClassesd", "LoadPictured", "MapRawLabelsd", "to_rgb"]
+__all__ = ["ColorizeClassesd", "LoadLabeld", "LoadPictured", "MapToRawIdsd", "SavePictured", "to_rgb"]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture upright after its EXIF orientation and make it RGB, whatever it was.
+    """Turn a picture upright after its EXIF orientation and make it RGB of 8 bits, whatever it was.
+
+    Sixteen bits become eight by their range, 0 to 65535.
 
     Example:
         >>> to_rgb(Image.new("L", (4, 2))).mode
         'RGB'
+        >>> to_rgb(Image.fromarray(np.array([[65535]], dtype=np.uint16))).getpixel((0, 0))
+        (255, 255, 255)
     """
-    return ImageOps.exif_transpose(image).convert("RGB")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        upright = Image.fromarray((np.asarray(upright).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 class LoadPictured(MapTransform):
-    """Load PNG or JPEG files as (C,H,W), rows first, with an error that names the file.
+    """Load PNG or JPEG images as RGB (3,H,W), rows first and upright, with an error that names the file.
 
     Dictionary transform around :class:`monai.transforms.LoadImage` with PILReader.
 
     Args:
         keys: items that hold paths.
-        rgb: turn the picture upright and make it RGB, for images; False for labels, whose values must stay.
 
     Raises:
         ValueError: if a file cannot be read as a picture.
@@ -44,13 +51,13 @@ class LoadPictured(MapTransform):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/gray.png"
         >>> Image.new("L", (4, 2)).save(path)
-        >>> LoadPictured("image", rgb=True)({"image": path})["image"].shape
+        >>> LoadPictured("image")({"image": path})["image"].shape
         torch.Size([3, 2, 4])
     """
 
-    def __init__(self, keys: KeysCollection, *, rgb: bool) -> None:
+    def __init__(self, keys: KeysCollection) -> None:
         super().__init__(keys)
-        reader = PILReader(converter=to_rgb if rgb else None, reverse_indexing=False)
+        reader = PILReader(converter=to_rgb, reverse_indexing=False)
         self.loader = LoadImage(reader=reader, image_only=True, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -66,46 +73,62 @@ class LoadPictured(MapTransform):
         return loaded
 
 
-class MapRawLabelsd(MapTransform):
-    """Map loaded label files, raw ids (1,H,W) or colours (3,H,W), to train ids (1,H,W).
+class LoadLabeld(MapTransform):
+    """Load label files as train ids (1,H,W), uint8, by the dataset's own reader.
 
     Args:
-        keys: items that hold labels.
-        classes: table that gives the raw ids their train ids.
-        color_classes: table that gives the colours theirs; default ``classes``.
+        keys: items that hold the paths of labels.
+        read_label: item -> (H,W) train ids, such as a :class:`~afma_med.data.dataset_reader.DatasetReader`'s.
+        allow_missing_keys: leave items without a label as they are, for prediction.
 
     Raises:
-        ValueError: naming file and values, if a label holds what the table does not list.
+        ValueError: naming file and values, if a label cannot be read or holds what the class table does not list.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> MapRawLabelsd("label", camvid.CLASSES)({"label": torch.tensor([[[0, 11]]])})["label"]
-        tensor([[[ 0, 11]]], dtype=torch.uint8)
+        >>> import tempfile
+        >>> from afma_med.data import ISIC
+        >>> path = tempfile.mkdtemp() + "/mask.png"
+        >>> Image.new("L", (4, 2), 255).save(path)
+        >>> LoadLabeld("label", ISIC.read_label)({"label": path})["label"].unique()
+        metatensor([1], dtype=torch.uint8)
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        classes: Sequence[ClassInfo],
-        *,
-        color_classes: Sequence[ClassInfo] | None = None,
+        self, keys: KeysCollection, read_label: Callable[[Item], NDArray[np.uint8]], *, allow_missing_keys: bool = False
     ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.read_label = read_label
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        loaded: dict[Any, Any] = dict(data)
+        for key in self.key_iterator(loaded):
+            train_ids = torch.from_numpy(self.read_label({**loaded, "label": loaded[key]}))
+            loaded[key] = MetaTensor(train_ids[None], meta={"filename_or_obj": str(loaded[key])})
+        return loaded
+
+
+class MapToRawIdsd(MapTransform):
+    """Map train ids (1,H,W) to the raw ids of the dataset's label files, for predictions that are to be written.
+
+    Args:
+        keys: items that hold train ids.
+        classes: table of the classes.
+
+    Example:
+        >>> from afma_med.data import ISIC
+        >>> MapToRawIdsd("pred", ISIC.classes)({"pred": torch.tensor([[[0, 1]]])})["pred"]
+        tensor([[[  0, 255]]], dtype=torch.uint8)
+    """
+
+    def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
-        self.classes = classes
-        self.color_classes = color_classes
+        self.raw_ids = torch.from_numpy(raw_ids(classes))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         mapped = dict(data)
         for key in self.key_iterator(mapped):
-            label = mapped[key]
-            raw = np.asarray(label)
-            raw = raw[0] if raw.shape[0] == 1 else np.moveaxis(raw, 0, -1)
-            try:
-                train_ids = torch.from_numpy(map_raw_labels(raw, self.classes, color_classes=self.color_classes))
-            except ValueError as error:
-                name = label.meta.get("filename_or_obj", key) if isinstance(label, MetaTensor) else key
-                raise ValueError(f"Label `{name}` cannot be used: {error}") from error
-            mapped[key] = _with_meta(train_ids[None], label)
+            ids = mapped[key]
+            mapped[key] = _with_meta(self.raw_ids[torch.as_tensor(ids).cpu().long().as_subclass(torch.Tensor)], ids)
         return mapped
 
 
@@ -133,6 +156,47 @@ class ColorizeClassesd(MapTransform):
             colors = self.colors[torch.as_tensor(ids[0]).cpu().long().as_subclass(torch.Tensor)].permute(2, 0, 1)
             painted[key] = _with_meta(colors, ids)
         return painted
+
+
+class SavePictured(MapTransform):
+    """Save labels or pictures, rows first, as PNG files named after their images.
+
+    Dictionary transform around :class:`monai.transforms.SaveImage` with PILWriter.
+
+    Args:
+        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata.
+        output_dir: folder for the files.
+        postfix: what names add to the image's name, after an underscore.
+        input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> label = MetaTensor(torch.ones(1, 2, 3), meta={"filename_or_obj": "images/a.jpg"})
+        >>> item = SavePictured("pred", folder, postfix="mask")({"pred": label})
+        >>> Image.open(folder + "/a_mask.png").size
+        (3, 2)
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str, *, postfix: str = "", input_dir: str = "") -> None:
+        super().__init__(keys)
+        saver = SaveImage(
+            output_dir=output_dir,
+            output_postfix=postfix,
+            output_ext=".png",
+            output_dtype=np.uint8,
+            data_root_dir=input_dir,
+            separate_folder=False,
+            print_log=False,
+            writer="PILWriter",
+        )
+        self.saver = saver
+        saver.set_options(write_kwargs={"reverse_indexing": False})
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            self.saver(data[key])
+        return dict(data)
 
 
 def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""What a dataset is to everything else: its files, its labels, its classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afma_med.data.class_table import ClassInfo
+
+__all__ = ["SECTIONS", "DatasetReader", "Inspected", "Item"]
+
+#: The sections of every dataset.
+SECTIONS = ("train", "val", "test")
+
+#: Paths of an image and, where there is one, its label under ``"image"`` and ``"label"``; and what else a reader needs.
+Item = Mapping[str, Any]
+
+
+class Inspected(NamedTuple):
+    """What a look into one image, or one slice of a volume, and its label gives.
+
+    Args:
+        item: what the transforms of a training take.
+        size: (H, W) in pixels.
+        counts: (K,) int64, the label's pixels of each class; None without a label.
+    """
+
+    item: dict[str, Any]
+    size: tuple[int, int]
+    counts: NDArray[np.int64] | None
+
+
+class DatasetReader(NamedTuple):
+    """Describe a dataset: all that bundles, ``python -m afma_med.data check`` and evaluation know of it.
+
+    Args:
+        name: short name, that of its default folder below ``data/``.
+        title: name for people.
+        classes: table of the classes, raw ids as the dataset's label files have them.
+        datalist: (root, section) -> items of paths, whole images or volumes; refuses what does not pair.
+        inspect: item of paths -> what lies in the files, one :class:`Inspected` an image or slice; raises ValueError,
+            naming the file and the remedy, if they cannot be used.
+        read_label: :class:`Inspected` item -> (H,W) uint8 train ids, void as ``VOID``.
+        find_inputs: file or folder -> items ``{"image": path}`` of what can be predicted.
+        write_sample: draws the embedded sample in the dataset's layout into a folder, at no cost when it is there.
+        sample: name of the sample's default folder below ``data/``.
+        unscored: names of classes that are trained but left out of the scores.
+    """
+
+    name: str
+    title: str
+    classes: Sequence[ClassInfo]
+    datalist: Callable[[str | os.PathLike[str], str], list[dict[str, str]]]
+    inspect: Callable[[Item], list[Inspected]]
+    read_label: Callable[[Item], NDArray[np.uint8]]
+    find_inputs: Callable[[Path], list[dict[str, str]]]
+    write_sample: Callable[[Path], object]
+    sample: str
+    unscored: tuple[str, ...] = ()

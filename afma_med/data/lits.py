@@ -1,0 +1,287 @@
+"""LiTS: abdominal CT volumes with liver and tumours, for networks that look at axial slices.
+
+Reference:
+    Bilic et al.: The Liver Tumor Segmentation Benchmark (LiTS), Medical Image Analysis 84, 2023.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afma_med.data.class_table import VOID, ClassInfo, class_names, raw_id_lookup
+from afma_med.data.datalist import DatasetError, check_section, files_by_name, missing_layout, pair_by_name
+from afma_med.data.dataset_reader import SECTIONS, Inspected, Item
+from afma_med.data.dicom_series import find_series, series_files
+from afma_med.data.nifti_slices import NiftiSlices, cache_file, replacing
+from afma_med.data.slice_weights import balanced_slice_weights
+from afma_med.data.splits import read_names, split_names, unlisted
+from afma_med.data.voxel_grid import require_same_grid
+
+__all__ = [
+    "CLASSES",
+    "LAYOUT",
+    "balanced_slice_weights",
+    "find_volumes",
+    "inspect_volume",
+    "lits_datalist",
+    "map_raw_volume",
+    "read_label_slice",
+]
+
+#: Blue and orange are told apart by every kind of colour vision.
+CLASSES = (
+    ClassInfo("background", 0, 0, (0, 0, 0)),
+    ClassInfo("liver", 1, 1, (0, 114, 178), "large"),
+    ClassInfo("tumour", 2, 2, (230, 159, 0), "small"),
+)
+
+LAYOUT = """\
+these files, in one folder or in folders of any names (such as "Training Batch 1"), .nii or .nii.gz:
+    volume-N.nii  segmentation-N.nii   values 0 background, 1 liver, 2 tumour
+    test-volume-N.nii                  optional, without labels: the section test
+    train.txt val.txt test.txt         optional, directly in the folder, one volume's name a line
+Without train.txt, val.txt and test.txt, 10 % of the volumes are split off for val and 20 % for test, always the same
+ones. If there are test-volume-N.nii, those 20 % stay in train."""
+
+_SUFFIXES = (".nii", ".nii.gz")
+
+
+def lits_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
+    """List the volumes of a section of LiTS with their labels.
+
+    Args:
+        root: folder of the files of ``LAYOUT``.
+        section: ``"train"``, ``"val"`` or ``"test"``.
+
+    Returns:
+        ``[{"image": path, "label": path}, ...]`` in the order of the numbers; without labels for the published test
+        volumes.
+
+    Raises:
+        ValueError: if the section is unknown, or there are fewer than three volumes to be split.
+        FileNotFoundError: if ``root`` holds no volume; the message shows the layout.
+        DatasetError: naming every file that is unpaired, unreadable, cut short, not 3-D or on another grid than its
+            partner.
+
+    Example:
+        >>> import tempfile
+        >>> from afma_med.data.ct_phantom import write_ct_phantom
+        >>> root = write_ct_phantom(tempfile.mkdtemp() + "/phantoms", count=4)
+        >>> [len(lits_datalist(root, section)) for section in ("train", "val", "test")]
+        [2, 1, 1]
+    """
+    check_section(section, SECTIONS)
+    folder = Path(root)
+    paths = [path for path in _files_below(folder) if path.name.lower().endswith(_SUFFIXES)]
+    images = files_by_name(paths, _SUFFIXES, name_prefix="volume-")
+    labels = files_by_name(paths, _SUFFIXES, name_prefix="segmentation-")
+    withheld = files_by_name(paths, _SUFFIXES, name_prefix="test-volume-")
+    split_file = folder / f"{section}.txt"
+    if split_file.is_file():
+        return _listed_volumes(split_file, images, labels, withheld)
+    if section == "test" and withheld:
+        return _list_unlabelled(withheld, folder)
+    if not images:
+        raise missing_layout("LiTS", folder, folder / "volume-0.nii", LAYOUT)
+    keep = _keep_by_split(images.keys() | labels.keys(), section, own_test=bool(withheld))
+    names = {name for name in images.keys() | labels.keys() if name in keep}
+    return _list_labelled(images, labels, names, folder)
+
+
+def find_volumes(source: Path) -> list[dict[str, str]]:
+    """List a volume, or all volumes below a folder, for prediction: NIfTI files and folders of DICOM series.
+
+    Args:
+        source: .nii, .nii.gz, folder of one DICOM series, or a folder of any of these.
+
+    Returns:
+        ``[{"image": path}, ...]`` in the order of the numbers; files named segmentation-N are left out.
+
+    Raises:
+        FileNotFoundError: if there is no volume.
+        DatasetError: naming every file or folder that cannot be used, and names of several files.
+    """
+    if source.is_file():
+        return _list_unlabelled({source.name: [source]}, source)
+    names: dict[str, list[Path]] = {}
+    for path in sorted(_files_below(source)):
+        for name, paths in files_by_name([path], _SUFFIXES).items():
+            if not name.startswith("segmentation-"):
+                names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
+    for folder in find_series(source):
+        names.setdefault(str(folder.relative_to(source)), []).append(folder)
+    return _list_unlabelled(names, source)
+
+
+def inspect_volume(item: Item, *, cache_dir: str | os.PathLike[str] | None = None) -> list[Inspected]:
+    """Look into a volume: its slices, and how many pixels of each class they have.
+
+    Reads one slice of the label at a time and keeps the counts in the cache folder. Unpacks .nii.gz files, which a
+    training would do at its first look at them.
+
+    Args:
+        item: paths under ``"image"`` and, if there is one, ``"label"``.
+        cache_dir: see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
+
+    Returns:
+        One a slice, from inferior to superior; its item has the number of the slice under ``"slice"``.
+
+    Raises:
+        ValueError: naming the file, if it is damaged, not on the grid of its partner, or has other label values.
+        OSError: if a .nii.gz cannot be unpacked for want of room or permission.
+
+    Example:
+        >>> import tempfile
+        >>> from afma_med.data.ct_phantom import write_ct_phantom
+        >>> folder = tempfile.mkdtemp()
+        >>> item = lits_datalist(write_ct_phantom(folder + "/phantoms", count=3), "val")[0]
+        >>> slices = inspect_volume(item, cache_dir=folder + "/cache")
+        >>> slices[5].item["slice"], slices[5].counts.shape
+        (5, (3,))
+    """
+    image = NiftiSlices(item["image"], cache_dir=cache_dir)
+    image.unpack()
+    size, paths = image.shape[:2], {key: item[key] for key in ("image", "label") if key in item}
+    if "label" not in item:
+        return [Inspected({**paths, "slice": k}, size, None) for k in range(len(image))]
+    label = NiftiSlices(item["label"], cache_dir=cache_dir)
+    require_same_grid(image.grid, label.grid, paths=(image.path, label.path))
+    counts = _kept_counts(label)
+    return [Inspected({**paths, "slice": k}, size, row) for k, row in enumerate(counts)]
+
+
+def read_label_slice(item: Item, *, cache_dir: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
+    """Read the label of a slice as train ids.
+
+    Args:
+        item: path under ``"label"``, number of the slice, from inferior, under ``"slice"``.
+        cache_dir: see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
+
+    Returns:
+        (H,W) train ids, upright.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or has values other than the raw ids.
+        IndexError: if there is no such slice.
+    """
+    return map_raw_volume(NiftiSlices(item["label"], cache_dir=cache_dir)[item["slice"]], item["label"])
+
+
+def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Map the values of a label, a slice or a volume, to train ids.
+
+    Args:
+        raw: raw ids of any shape.
+        path: where they come from, for the message.
+
+    Raises:
+        ValueError: naming file and values, if there are others than the raw ids of ``CLASSES``.
+
+    Example:
+        >>> map_raw_volume(np.array([0.0, 2.0]), "segmentation-0.nii").tolist()
+        [0, 2]
+    """
+    with np.errstate(invalid="ignore"):  # NaN is no integer, and is found below
+        ids = raw.astype(np.uint8)
+    train_ids = raw_id_lookup(CLASSES)[ids]
+    strange = (ids != raw) | (train_ids == VOID)
+    if strange.any():
+        raise ValueError(
+            f"`{path}` must hold the values {[info.raw_id for info in CLASSES]} only; got "
+            f"{np.unique(raw[strange])[:8].tolist()}. Replace the file, or remove it together with its partner."
+        )
+    return train_ids
+
+
+def _files_below(root: Path) -> list[Path]:
+    """Every file below a folder, and below folders that are linked into it."""
+    if not root.is_dir():
+        return []
+    return [path for entry in root.iterdir() for path in (entry.rglob("*") if entry.is_dir() else (entry,))]
+
+
+def _keep_by_split(names: set[str], section: str, *, own_test: bool) -> set[str]:
+    """The section's share; test has volumes of its own, then its share stays in train."""
+    kept = split_names(names, section)
+    return kept | split_names(names, "test") if own_test and section == "train" else kept
+
+
+def _listed_volumes(
+    split_file: Path, images: dict[str, list[Path]], labels: dict[str, list[Path]], withheld: dict[str, list[Path]]
+) -> list[dict[str, str]]:
+    """Volumes that a split file lists, as ``volume-N``, ``test-volume-N`` or their file names."""
+    # A line's suffix is gone, which leaves the .nii of .nii.gz.
+    listed = {name.removesuffix(".nii") for name in read_names(split_file)}
+    found = {f"volume-{name}" for name in images} | {f"test-volume-{name}" for name in withheld}
+    if problem := unlisted(split_file, listed, found):
+        raise DatasetError([problem])
+    tests = {name: paths for name, paths in withheld.items() if f"test-volume-{name}" in listed}
+    names = {name for name in images if f"volume-{name}" in listed}
+    labelled = _list_labelled(images, labels, names, split_file.parent) if names or not tests else []
+    return labelled + (_list_unlabelled(tests, split_file.parent) if tests else [])
+
+
+def _list_labelled(
+    images: dict[str, list[Path]], labels: dict[str, list[Path]], names: set[str], root: Path
+) -> list[dict[str, str]]:
+    keep = names.__contains__
+    pairs = pair_by_name(images, labels, keep=keep, image_dir=root, label_dir=root, check=_pair_problems)
+    return sorted(pairs, key=_number)
+
+
+def _list_unlabelled(images: dict[str, list[Path]], root: Path) -> list[dict[str, str]]:
+    # An image is its own partner, so that the same checks apply.
+    pairs = pair_by_name(images, images, image_dir=root, label_dir=root, check=_pair_problems)
+    return [{"image": pair["image"]} for pair in sorted(pairs, key=_number)]
+
+
+def _number(item: dict[str, str]) -> tuple[int, str]:
+    """Sort volume-10 behind volume-9."""
+    name = Path(item["image"]).name
+    return int("".join(filter(str.isdecimal, name.split(".nii")[0])) or -1), name
+
+
+def _pair_problems(pair: dict[str, str]) -> list[str]:
+    """What the headers and lengths of a volume and its label tell, one line each."""
+    volumes, problems = [], []
+    for path in dict.fromkeys(pair.values()):
+        try:
+            if Path(path).is_dir():
+                series_files(path)
+                continue
+            volumes.append(NiftiSlices(path))
+            volumes[-1].check()
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+    if len(volumes) == 2 and not problems:
+        try:
+            require_same_grid(volumes[0].grid, volumes[1].grid, paths=tuple(pair.values()))
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _kept_counts(label: NiftiSlices) -> NDArray[np.int64]:
+    """(D,K) pixels of each class in each slice, out of the cache folder if they are there."""
+    height, width, depth = label.shape
+    classes = len(class_names(CLASSES))
+    kept = cache_file(label.path, ".counts.npy", cache_dir=label.cache_dir)
+    try:
+        counts: NDArray[np.int64] = np.load(kept)
+        if counts.shape == (depth, classes) and (counts.sum(axis=1) == height * width).all():
+            return counts
+    except (OSError, ValueError, EOFError):
+        pass  # not there or damaged
+    slices = (map_raw_volume(label[k], label.path) for k in range(depth))
+    counts = np.stack([np.bincount(ids.ravel(), minlength=classes) for ids in slices]).astype(np.int64)
+    try:
+        with replacing(kept) as temporary:
+            np.save(temporary, counts)
+    except OSError as error:
+        warnings.warn(f"Counts of {label.path} are not kept: {error}. Set AFMA_MED_CACHE to a folder.", stacklevel=3)
+    return counts

@@ -1,0 +1,236 @@
+"""Axial slices of NIfTI volumes, upright, without loading the volume."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import operator
+import os
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
+
+from afma_med.data.voxel_grid import Grid, orient_grid
+
+__all__ = ["NiftiSlices", "cache_file", "replacing"]
+
+# Rows from anterior to posterior, columns from right to left, slices from inferior to superior.
+_AXES = "PLS"
+_CHUNK = 4 << 20  # bytes
+# A temporary file that nobody has written to for this many seconds was left by a process that was killed.
+_ABANDONED = 3600
+
+
+class NiftiSlices:
+    """Read axial slices of a NIfTI volume by memory mapping, whatever the orientation it is stored in.
+
+    Only the header is read here. A .nii.gz is unpacked into the cache folder when its first slice is asked for; several
+    processes may do so at once. No file stays open and no voxel is kept, so that many volumes may be held and pickled.
+
+    Args:
+        path: of a .nii or .nii.gz, 3-D, or with further axes of length 1.
+        cache_dir: folder for unpacked files; default the environment variable ``AFMA_MED_CACHE``, or
+            ``~/.cache/afma_med``.
+
+    Attributes:
+        grid: of the slices, axes "PLS": rows from anterior to posterior, columns from the patient's right to left,
+            slices from inferior to superior; upright in radiological display.
+        stored: grid of the file's own axes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, if it is no NIfTI volume.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/volume-0.nii"
+        >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
+        >>> slices = NiftiSlices(path)
+        >>> len(slices), slices[-1].shape, slices[-1].dtype
+        (2, (3, 4), dtype('float32'))
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None) -> None:
+        self.path, self.cache_dir = Path(path), cache_dir
+        with _naming(self.path):
+            image: Any = nib.load(self.path)
+            self.stored = _checked_grid(image)
+            proxy = image.dataobj
+            self._dtype, self._offset, self._scaling = proxy.dtype, int(proxy.offset), (proxy.slope, proxy.inter)
+        self._packed = self.path.name.lower().endswith(".gz")
+        self._end = self._offset + int(np.prod(self.stored.shape, dtype=np.int64)) * int(self._dtype.itemsize)
+        self._transform, self.grid = orient_grid(self.stored, _AXES)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, D): rows, columns, slices."""
+        return self.grid.shape
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """(4,4) from (row, column, slice) to millimetres towards the patient's right, anterior, superior."""
+        return self.grid.affine
+
+    def __len__(self) -> int:
+        return self.shape[2]
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """Read slice ``index``, counted from inferior, as (H,W)."""
+        depth, k, order = len(self), operator.index(index), self._transform[:, 0].tolist()
+        if not -depth <= k < depth:
+            raise IndexError(f"`index` must be in -{depth}..{depth - 1}; got {index}. {self.path} has {depth} slices.")
+        where: list[int | slice] = [0, 0, 0]
+        for axis, (target, step) in enumerate(self._transform.astype(int).tolist()):
+            where[axis] = (k % depth if step > 0 else depth - 1 - k % depth) if target == 2 else slice(None, None, step)
+        plane = self._scale(self._map()[tuple(where)])
+        return plane if order.index(0) < order.index(1) else np.ascontiguousarray(plane.T)
+
+    def load(self) -> NDArray[np.float32]:
+        """Read the whole volume in the file's own axes, without the cache folder.
+
+        Raises:
+            ValueError: naming the file, if it is cut short or damaged.
+        """
+        volume = np.empty(self.stored.shape, dtype=np.float32, order="F")
+        if self._packed:
+            with _naming(self.path), gzip.open(self.path) as packed:
+                content = packed.read()  # to the end, where the checksum is
+            self._check_length(len(content))
+            raw = np.ndarray(self.stored.shape, self._dtype, content, self._offset, order="F")
+        else:
+            raw = self._map()
+        for k in range(volume.shape[2]):
+            volume[..., k] = self._scale(raw[..., k])
+        return volume
+
+    def check(self) -> None:
+        """Compare the file's length with what its header promises, without reading the voxels.
+
+        Raises:
+            ValueError: naming the file, if it is cut short.
+        """
+        with _naming(self.path):
+            size = _unpacked_length(self.path, self._end) if self._packed else self.path.stat().st_size
+        self._check_length(size)
+
+    def unpack(self) -> Path:
+        """Return the file that is mapped: the volume's own, or its unpacked copy, written if it is not there.
+
+        Raises:
+            ValueError: naming the file, if it is cut short or damaged.
+            OSError: if the cache folder cannot be written.
+        """
+        if not self._packed:
+            self._check_length(self.path.stat().st_size)
+            return self.path
+        target = cache_file(self.path, ".nii", cache_dir=self.cache_dir)
+        if not target.is_file() or target.stat().st_size < self._end:
+            _unpack(self.path, target)
+            self._check_length(target.stat().st_size)
+        return target
+
+    def _map(self) -> NDArray[np.generic]:
+        return np.memmap(self.unpack(), self._dtype, "r", self._offset, self.stored.shape, order="F")
+
+    def _check_length(self, size: int) -> None:
+        if size < self._end:
+            raise _broken(self.path, f"{size} of {self._end} bytes: it is cut short")
+
+    def _scale(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Copy stored values as what they mean; in float64 until then, for large offsets."""
+        return np.array(apply_read_scaling(np.asarray(raw), *self._scaling), dtype=np.float32, order="C")
+
+
+def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Name what is kept of a file: another name for another path, size or time of change."""
+    folder = Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
+    status = path.stat()
+    key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}")).hexdigest()[:16]
+    return folder / f"{path.name.split('.nii')[0]}-{key}{suffix}"
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target``, with the same suffix, and move it there if all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unpack(source: Path, target: Path) -> None:
+    try:
+        with replacing(target) as temporary, gzip.open(source) as packed, temporary.open("wb") as unpacked:
+            _remove_abandoned(target)
+            shutil.copyfileobj(packed, unpacked, _CHUNK)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _broken(source, error) from error
+    except OSError as error:
+        raise OSError(
+            f"`cache_dir` must be a folder with room for unpacked volumes; got {target.parent} ({error}). "
+            "Set AFMA_MED_CACHE to one, or unpack the .nii.gz files to .nii."
+        ) from error
+
+
+def _remove_abandoned(target: Path) -> None:
+    for path in target.parent.glob(f".*.{glob.escape(target.name)}"):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+def _unpacked_length(path: Path, expected: int) -> int:
+    """Count a gzip file's unpacked bytes; without unpacking if its trailer, the length modulo 2^32, is as expected."""
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        if int.from_bytes(file.read(), "little") == expected % 2**32:
+            return expected
+    # Cut short, or of several members, or with something behind the voxels: only unpacking tells.
+    with gzip.open(path) as packed:
+        return sum(len(chunk) for chunk in iter(lambda: packed.read(_CHUNK), b""))
+
+
+def _checked_grid(image: Any) -> Grid:
+    """The grid of a NIfTI image of three axes, further axes of length 1 left out."""
+    if not isinstance(image, nib.Nifti1Image):
+        raise ValueError(f"a {type(image).__name__}")
+    shape, affine, dtype = image.shape, np.asarray(image.affine, dtype=np.float64), image.header.get_data_dtype()
+    if len(shape) < 3 or set(shape[3:]) - {1} or 0 in shape:
+        raise ValueError(f"voxels of shape {shape}, where one 3-D volume is needed")
+    if dtype.kind not in "iuf":
+        raise ValueError(f"voxels of type {dtype}, where one number each is needed")
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise ValueError(f"an affine that spans no volume, {affine[:3].tolist()}")
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in whatever nibabel, gzip and NumPy raise about broken ones."""
+    try:
+        yield
+    except (MemoryError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, reason: object) -> ValueError:
+    text = " ".join(str(reason).split()).rstrip(".?")
+    return ValueError(
+        f"`{path}` must be a whole NIfTI volume; got: {text}. Replace the file, or remove it together with its partner."
+    )

@@ -1,0 +1,76 @@
+"""The datasets that the package knows: for each, the reader of its files and the sample that stands in for it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from afma_med.data import camvid, cityscapes, cub, isic, lits
+from afma_med.data.cityscapes_sample import write_cityscapes_sample
+from afma_med.data.ct_phantom import write_ct_phantom
+from afma_med.data.datalist import find_pictures
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.label_pixels import inspect_pictures
+from afma_med.data.single_objects import write_birds, write_lesions
+from afma_med.data.street_scenes import write_street_scenes
+
+__all__ = ["CAMVID", "CITYSCAPES", "CUB", "ISIC", "LITS", "READERS"]
+
+CAMVID = DatasetReader(
+    name="camvid",
+    title="CamVid",
+    classes=camvid.CLASSES,
+    datalist=camvid.camvid_datalist,
+    inspect=partial(inspect_pictures, read_label=camvid.read_label, classes=12),
+    read_label=camvid.read_label,
+    find_inputs=find_pictures,
+    write_sample=write_street_scenes,
+    sample="street_scenes",
+    unscored=("unlabelled",),
+)
+CITYSCAPES = DatasetReader(
+    name="cityscapes",
+    title="Cityscapes",
+    classes=cityscapes.CLASSES,
+    datalist=cityscapes.cityscapes_datalist,
+    inspect=partial(inspect_pictures, read_label=cityscapes.read_label, classes=19),
+    read_label=cityscapes.read_label,
+    find_inputs=find_pictures,
+    write_sample=write_cityscapes_sample,
+    sample="street_scenes_cityscapes",
+)
+LITS = DatasetReader(
+    name="lits",
+    title="LiTS",
+    classes=lits.CLASSES,
+    datalist=lits.lits_datalist,
+    inspect=lits.inspect_volume,
+    read_label=lits.read_label_slice,
+    find_inputs=lits.find_volumes,
+    write_sample=write_ct_phantom,
+    sample="ct_phantom",
+)
+ISIC = DatasetReader(
+    name="isic",
+    title="ISIC",
+    classes=isic.CLASSES,
+    datalist=isic.isic_datalist,
+    inspect=partial(inspect_pictures, read_label=isic.read_label, classes=2),
+    read_label=isic.read_label,
+    find_inputs=find_pictures,
+    write_sample=write_lesions,
+    sample="lesions",
+)
+CUB = DatasetReader(
+    name="cub",
+    title="CUB",
+    classes=cub.CLASSES,
+    datalist=cub.cub_datalist,
+    inspect=partial(inspect_pictures, read_label=cub.read_label, classes=2),
+    read_label=cub.read_label,
+    find_inputs=find_pictures,
+    write_sample=write_birds,
+    sample="birds",
+)
+
+#: Every reader by its name.
+READERS: dict[str, DatasetReader] = {reader.name: reader for reader in (CAMVID, CITYSCAPES, LITS, ISIC, CUB)}

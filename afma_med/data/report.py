@@ -1,0 +1,109 @@
+"""A dataset in figures, for people: sections, sizes, classes with their weights, objects by size, problems."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from afma_med.data.class_table import class_names
+from afma_med.data.datalist import DatasetError
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.object_sizes import count_objects
+from afma_med.data.survey import Survey, survey_section
+from afma_med.losses.frequency_balance import median_frequency_weights
+
+__all__ = ["report_dataset"]
+
+# More sizes than this in a row help nobody.
+_SHOWN = 4
+
+
+def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections: Sequence[str]) -> tuple[str, bool]:
+    """Look into every file of a dataset and write down what was found.
+
+    Args:
+        reader: the dataset.
+        root: its folder.
+        sections: which sections; one that is not there is said to be missing.
+
+    Returns:
+        The report, and whether nothing is wrong.
+
+    Raises:
+        FileNotFoundError: if the folder holds none of the sections.
+
+    Example:
+        >>> import tempfile
+        >>> from afma_med.data import CAMVID, write_street_scenes
+        >>> root = write_street_scenes(tempfile.mkdtemp() + "/scenes", counts={"train": 2}, size=(48, 64))
+        >>> report, sound = report_dataset(CAMVID, root, ["train"])
+        >>> print(report.splitlines()[2], sound)
+        train         2  48×64 (2) True
+    """
+    surveys: dict[str, Survey] = {}
+    problems: list[str] = []
+    for section in sections:
+        try:
+            surveys[section] = survey_section(reader, root, section)
+        except FileNotFoundError as error:
+            problems.append(f"{section}: {error}")
+    if not surveys:
+        raise FileNotFoundError(problems[0].partition(": ")[2])
+    problems += [text for survey in surveys.values() for text in survey.problems]
+    parts = [f"{reader.title} at {root}", _section_table(surveys)]
+    if any(survey.counts.any() for survey in surveys.values()):
+        parts.append(_class_table(reader, surveys))
+    parts.append(str(DatasetError(problems)) if problems else "Nothing is wrong with the files.")
+    return "\n\n".join(parts).replace("\n\n", "\n", 1) + "\n", not problems
+
+
+def _section_table(surveys: Mapping[str, Survey]) -> str:
+    rows = []
+    for section, survey in surveys.items():
+        sizes = [f"{height}×{width} ({count})" for (height, width), count in survey.sizes.most_common(_SHOWN)]
+        more = f" and {len(survey.sizes) - _SHOWN} more" if len(survey.sizes) > _SHOWN else ""
+        volumes = f", {len(survey.files)} volumes" if len(survey.files) != len(survey.items) else ""
+        rows.append((section, str(len(survey.items)), ", ".join(sizes) + more + volumes))
+    return _table(("section", "images", "height×width (how many)"), rows, left={0, 2})
+
+
+def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
+    counts = np.concatenate([survey.counts.numpy() for survey in surveys.values()])
+    share = counts.sum(axis=0) / max(counts.sum(), 1)
+    images = (counts > 0).sum(axis=0)
+    training = surveys.get("train")
+    # Only the training labels decide how the loss weighs a class.
+    weighed = training is not None and bool(training.counts.any())
+    weights = median_frequency_weights(training.counts).tolist() if weighed and training is not None else None
+    objects = _count_all_objects(reader, surveys.values())
+    rows = [
+        (name, f"{share[k]:.2%}", str(images[k]), f"{weights[k]:.4f}" if weights else "-", *map(str, objects[k]))
+        for k, name in enumerate(class_names(reader.classes))
+    ]
+    head = ("class", "pixels", "images", "weight", "objects < 32²", "32² to 96²", "> 96² pixels")
+    return _table(head, rows, left={0})
+
+
+def _count_all_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[np.int64]:
+    """Objects of every class by size over all labels."""
+    items = [item for survey in surveys for item in survey.items if "label" in item]
+    names = class_names(reader.classes)
+    total = np.zeros((len(names), 3), dtype=np.int64)
+    for item in tqdm(items, desc="Counting objects", unit="label", disable=None):
+        total += count_objects(reader.read_label(item), len(names))
+    return total
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, *rows]
+    )

@@ -1,0 +1,203 @@
+"""Folders of embedded samples: whole or absent, drawn once, and never in place of anything else."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+__all__ = [
+    "MARKER",
+    "SampleFolder",
+    "check_counts",
+    "check_int",
+    "check_size",
+    "is_sample",
+    "number_sections",
+    "write_sample",
+]
+
+#: The file that tells a sample from a dataset; it holds the settings that the sample was drawn with.
+MARKER = "sample.json"
+# The street scenes in CamVid's layout had a marker of their own before there were other samples.
+_MARKERS = (MARKER, "street_scenes.json")
+
+
+class SampleFolder(NamedTuple):
+    """Say what the folder of a sample holds.
+
+    Args:
+        settings: JSON types; what tells this sample from another, the version of its pixels among it.
+        files: (number, paths) of what is drawn in one go, the paths relative to the folder.
+        folders: relative paths of folders that are there even if empty.
+        texts: contents of text files by name.
+        own: names and patterns of names of what the folder may hold whatever the settings, so that it may be replaced.
+        marker: name of the marker file.
+    """
+
+    settings: Mapping[str, Any]
+    files: Sequence[tuple[int, tuple[str, ...]]]
+    folders: tuple[str, ...] = ()
+    texts: Mapping[str, str] = {}
+    own: tuple[str, ...] = ()
+    marker: str = MARKER
+
+
+def is_sample(root: str | os.PathLike[str]) -> bool:
+    """Tell whether ``root`` holds an embedded sample, whichever, by its marker file.
+
+    Example:
+        >>> is_sample("no/such/folder")
+        False
+    """
+    return any(Path(root, marker).is_file() for marker in _MARKERS)
+
+
+def write_sample(
+    root: str | os.PathLike[str], sample: SampleFolder, *, draw: Callable[[int, Sequence[Path]], None], title: str
+) -> Path:
+    """Draw a sample beside ``root`` and move it there when complete, unless it is there already.
+
+    Args:
+        root: folder of the sample; absent, empty, or written by this function.
+        sample: what the folder shall hold.
+        draw: (number, paths) -> None, writes the files of one number.
+        title: of the progress bar.
+
+    Returns:
+        ``root`` as an absolute path.
+
+    Raises:
+        FileExistsError: if ``root`` holds anything else, which is left alone.
+
+    Example:
+        >>> sample = SampleFolder({"sample": "zeros", "version": 1}, [(0, ("a/0.txt",))], own=("a",))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = write_sample(folder, sample, draw=lambda number, paths: Path(paths[0]).touch(), title="Zeros")
+        ...     sorted(path.name for path in root.rglob("*"))
+        ['0.txt', 'a', 'sample.json']
+    """
+    root = Path(root).absolute()
+    if _is_complete(root, sample):
+        return root
+    _check_replaceable(root, sample)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
+        _draw_files(Path(folder, "new"), sample, draw, title)
+        try:
+            if root.exists():
+                root.rename(Path(folder, "old"))
+            Path(folder, "new").rename(root)
+        except OSError:
+            # Another process may have put the same sample there meanwhile, which is as good.
+            if not _is_complete(root, sample):
+                raise
+    return root
+
+
+def check_int(name: str, value: int, *, least: int = 0) -> int:
+    """Return an integer argument as int, or refuse it.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is too small.
+
+    Example:
+        >>> check_int("seed", 3)
+        3
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer ≥ {least}; got {value!r}. Pass an int.") from None
+    if number < least:
+        raise ValueError(f"`{name}` must be ≥ {least}; got {number}. Pass a larger number.")
+    return number
+
+
+def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
+    """Return a pair (height, width), or refuse it.
+
+    Raises:
+        TypeError: if it is no pair of integers.
+        ValueError: if a side is too small.
+
+    Example:
+        >>> check_size([48, 64], least=32)
+        (48, 64)
+    """
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise TypeError(f"`size` must be a pair (height, width); got {size!r}. Pass two integers ≥ {least}.")
+    return check_int("size[0]", size[0], least=least), check_int("size[1]", size[1], least=least)
+
+
+def check_counts(counts: Mapping[str, int] | None, *, default: Mapping[str, int]) -> dict[str, int]:
+    """Return how many images each section shall have, 0 where ``counts`` is silent; None for the default.
+
+    Raises:
+        TypeError: if a count is no integer.
+        ValueError: if a count is negative or a section unknown.
+
+    Example:
+        >>> check_counts({"train": 2}, default={"train": 60, "test": 16})
+        {'train': 2, 'test': 0}
+    """
+    if counts is None:
+        return dict(default)
+    unknown = sorted(set(counts) - set(default))
+    if unknown:
+        raise ValueError(f"`counts` must name sections of {list(default)}; got {unknown[0]!r}. Rename or drop it.")
+    return {section: check_int(f"counts[{section!r}]", counts.get(section, 0)) for section in default}
+
+
+def number_sections(counts: Mapping[str, int]) -> list[tuple[int, str]]:
+    """Number the images of all sections; the sections take the numbers in turn, so that they never share one.
+
+    Example:
+        >>> number_sections({"train": 2, "test": 1})
+        [(0, 'train'), (2, 'train'), (1, 'test')]
+    """
+    return [(k + len(counts) * i, section) for k, section in enumerate(counts) for i in range(counts[section])]
+
+
+def _draw_files(root: Path, sample: SampleFolder, draw: Callable[[int, Sequence[Path]], None], title: str) -> None:
+    """Draw all files below a new folder, and the marker last."""
+    root.mkdir(parents=True)
+    parents = {str(Path(path).parent) for _, paths in sample.files for path in paths}
+    for name in sorted({*sample.folders, *parents}):
+        Path(root, name).mkdir(parents=True, exist_ok=True)
+    # None: no bar where stderr is no terminal.
+    for number, paths in tqdm(sample.files, unit="image", desc=title, disable=None):
+        draw(number, [Path(root, path) for path in paths])
+    for name, text in sample.texts.items():
+        Path(root, name).write_text(text, encoding="utf-8")
+    Path(root, sample.marker).write_text(json.dumps(sample.settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_complete(root: Path, sample: SampleFolder) -> bool:
+    try:
+        found = json.loads(Path(root, sample.marker).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    paths = [*sample.texts, *(path for _, paths in sample.files for path in paths)]
+    return bool(found == sample.settings) and all(Path(root, path).is_file() for path in paths)
+
+
+def _check_replaceable(root: Path, sample: SampleFolder) -> None:
+    if not root.exists():
+        return
+    found = {path.name for path in root.iterdir()} if root.is_dir() else {"a file of that name"}
+    own = (sample.marker, *sample.texts, *sample.own) if Path(root, sample.marker).is_file() else ()
+    foreign = sorted(name for name in found if not any(fnmatch(name, pattern) for pattern in own))
+    if foreign:
+        raise FileExistsError(
+            f"`root` must be a new or empty folder, or hold nothing but the sample; got {root} with "
+            f"{foreign[0]!r} in it. Choose another folder, or move that away."
+        )

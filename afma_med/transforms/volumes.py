@@ -1,0 +1,280 @@
+"""Reading of CT slices and volumes, and saving of predicted labels on the grid of the volume they belong to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import SpaceKeys
+from nibabel.orientations import apply_orientation
+from numpy.typing import NDArray
+
+from afma_med.data.class_table import VOID, ClassInfo
+from afma_med.data.dicom_series import read_series
+from afma_med.data.lits import map_raw_volume
+from afma_med.data.nifti_slices import NiftiSlices, replacing
+from afma_med.data.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
+
+__all__ = ["LoadSliced", "LoadVolumed", "SaveLabelVolumed"]
+
+# What of a NIfTI header says where the voxels lie.
+_QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+_GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", "srow_z")
+
+
+class LoadSliced(MapTransform):
+    """Load one axial slice of NIfTI volumes, upright, whatever the orientation they are stored in.
+
+    Items have paths under the keys and the number of the slice, from inferior, under ``"slice"``, as
+    :func:`afma_med.data.lits.inspect_volume` gives them.
+
+    Args:
+        keys: items that hold paths; images become (1,H,W) float32 Hounsfield units.
+        label_key: which of the keys is the label of LiTS, which becomes (1,H,W) uint8 train ids.
+        cache_dir: folder for unpacked .nii.gz files, see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
+        allow_missing_keys: pass items without one of the keys.
+
+    Raises:
+        ValueError: naming the file, if it cannot be used, has other label values, or is not on its partner's grid.
+        IndexError: if there is no such slice.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/volume-0.nii"
+        >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
+        >>> LoadSliced("image")({"image": path, "slice": 1})["image"].shape
+        torch.Size([1, 3, 4])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image", "label"),
+        *,
+        label_key: str = "label",
+        cache_dir: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_key = label_key
+        self.cache_dir = cache_dir
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        loaded = dict(data)
+        first: NiftiSlices | None = None
+        for key in self.key_iterator(loaded):
+            slices = NiftiSlices(loaded[key], cache_dir=self.cache_dir)
+            first = slices if first is None else first
+            require_same_grid(first.grid, slices.grid, paths=(first.path, slices.path))
+            plane = slices[loaded["slice"]]
+            values = map_raw_volume(plane, slices.path) if key == self.label_key else plane
+            meta = {"filename_or_obj": str(slices.path), "slice": int(loaded["slice"])}
+            loaded[key] = MetaTensor(torch.from_numpy(values)[None], meta=meta)
+        return loaded
+
+
+class LoadVolumed(MapTransform):
+    """Load whole volumes, NIfTI files or folders of one DICOM series, in their own orientation.
+
+    Metadata are those that MONAI's Orientationd, Spacingd and Invertd work with.
+
+    Args:
+        keys: items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes.
+        image_key: the image that the label belongs to.
+        label_key: which of the keys is the label of LiTS; it is turned to the image's axes, if the image is loaded too,
+            and becomes (1,H,W,D) uint8 train ids.
+        allow_missing_keys: pass items without one of the keys.
+
+    Raises:
+        ValueError: naming the file or folder, if it cannot be used, holds several series, has other label values, or
+            is not on its partner's grid.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/volume-0.nii"
+        >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
+        >>> LoadVolumed("image")({"image": path})["image"].shape
+        torch.Size([1, 4, 3, 2])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image", "label"),
+        *,
+        image_key: str = "image",
+        label_key: str = "label",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        loaded = dict(data)
+        volumes = {key: _read_volume(data[key]) for key in self.key_iterator(loaded)}
+        for key, (volume, grid) in volumes.items():
+            if key != self.label_key:
+                loaded[key] = _with_geometry(volume, grid, path=data[key])
+                continue
+            label = map_raw_volume(volume, data[key])
+            if self.image_key in volumes:
+                paths = (data[self.image_key], data[key])
+                label, grid = _turn_label(label, grid, image=volumes[self.image_key][1], paths=paths)
+            loaded[key] = _with_geometry(label, grid, path=data[key])
+        return loaded
+
+
+class SaveLabelVolumed(MapTransform):
+    """Save predicted volumes as NIfTI labels with exactly the geometry of the volumes they were predicted from.
+
+    ``volume-3.nii`` gives ``segmentation-3.nii.gz``; a name without "volume", or that of a DICOM folder, gives
+    ``<name>_segmentation.nii.gz``. A file that is there is replaced, at once when the new one is complete.
+
+    Args:
+        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadVolumed` gave
+            the image and on its grid, where Invertd brings them.
+        output_dir: folder for the files, another than that of the volumes, whose labels have the same names.
+        classes: table that gives the train ids their raw ids.
+        input_dir: folder of the volumes, whose subfolders are kept; default: all files go into one folder.
+        allow_missing_keys: pass items without one of the keys.
+
+    Raises:
+        TypeError: if a prediction has no metadata.
+        ValueError: if its shape or affine is not the volume's, a value is no train id, or the folder is that of the
+            volumes.
+
+    Example:
+        >>> import tempfile
+        >>> from afma_med.data.lits import CLASSES
+        >>> folder = tempfile.mkdtemp()
+        >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), folder + "/volume-0.nii")
+        >>> image = LoadVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
+        >>> item = SaveLabelVolumed("pred", folder + "/predicted", classes=CLASSES)({"pred": image})
+        >>> [path.name for path in Path(folder, "predicted").iterdir()]
+        ['segmentation-0.nii.gz']
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str],
+        *,
+        classes: Sequence[ClassInfo],
+        input_dir: str | os.PathLike[str] = "",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.output_dir = Path(output_dir)
+        self.input_dir = input_dir
+        # Of several raw ids of a train id, the first one in the table.
+        self.raw_ids = {info.train_id: info.raw_id for info in reversed(classes) if info.train_id != VOID}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            prediction = data[key]
+            if not isinstance(prediction, MetaTensor) or "filename_or_obj" not in prediction.meta:
+                raise TypeError(
+                    f"`{key}` must be a MetaTensor that names its volume; got {type(prediction).__name__}. "
+                    "Load the volume with LoadVolumed and keep its metadata."
+                )
+            source = Path(prediction.meta["filename_or_obj"])
+            values = prediction.numpy(force=True)
+            values = values[0] if values.ndim == 4 and len(values) == 1 else values
+            image = _empty_like_series(prediction.meta) if source.is_dir() else _empty_like_nifti(source)
+            _require_shape_and_affine(values.shape, prediction.affine.numpy(force=True), image=image, source=source)
+            raw = self._to_raw_ids(values, source).reshape(image.shape)
+            with replacing(self._target(source)) as temporary:
+                nib.save(type(image)(raw, image.affine, image.header), temporary)
+        return dict(data)
+
+    def _to_raw_ids(self, train_ids: NDArray[Any], source: Path) -> NDArray[np.uint8]:
+        raw = np.zeros(train_ids.shape, dtype=np.uint8)
+        known = np.zeros(train_ids.shape, dtype=bool)
+        for train_id, raw_id in self.raw_ids.items():
+            own = train_ids == train_id
+            raw[own] = raw_id
+            known |= own
+        if not known.all():
+            raise ValueError(
+                f"The prediction for `{source}` must hold the train ids {sorted(self.raw_ids)} only; got "
+                f"{np.unique(train_ids[~known])[:8].tolist()}. Take the index of the largest logit first (AsDiscreted)."
+            )
+        return raw
+
+    def _target(self, source: Path) -> Path:
+        within = os.path.relpath(source.parent, self.input_dir) if self.input_dir else ""
+        folder = self.output_dir / within
+        if folder.resolve() == source.parent.resolve():
+            raise ValueError(
+                f"`output_dir` must be another folder than that of the volumes, whose labels have the same names; got "
+                f"{self.output_dir}. Choose another."
+            )
+        name = source.name if source.is_dir() else source.name[: source.name.lower().index(".nii")]
+        named = name.replace("volume", "segmentation") if "volume" in name else f"{name}_segmentation"
+        return folder / f"{named}.nii.gz"
+
+
+def _read_volume(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Grid]:
+    if Path(path).is_dir():
+        return read_series(path)
+    slices = NiftiSlices(path)
+    return slices.load(), slices.stored
+
+
+def _turn_label(
+    label: NDArray[np.uint8], grid: Grid, *, image: Grid, paths: Sequence[str | os.PathLike[str]]
+) -> tuple[NDArray[np.uint8], Grid]:
+    """Bring a label to its image's axes; refuse it if it does not lie on the image."""
+    transform, turned = orient_grid(grid, "".join(nib.aff2axcodes(image.affine)))
+    require_same_grid(image, turned, paths=paths)
+    # Rounding aside, the affines are the same; the image's keeps both exactly together through the transforms.
+    return np.array(apply_orientation(label, transform), dtype=np.uint8), image
+
+
+def _with_geometry(values: NDArray[Any], grid: Grid, *, path: str | os.PathLike[str]) -> MetaTensor:
+    affine = torch.from_numpy(grid.affine.copy())
+    meta = {
+        "filename_or_obj": str(path),
+        "original_affine": affine.clone(),
+        "spatial_shape": np.array(grid.shape),
+        "space": SpaceKeys.RAS,
+    }
+    return MetaTensor(torch.from_numpy(values)[None], affine=affine, meta=meta)
+
+
+def _empty_like_nifti(source: Path) -> Any:
+    """An image without voxels that has the geometry of a file, bit by bit, and nothing else of it."""
+    reference: Any = nib.load(source)
+    header = type(reference.header)()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(reference.shape)
+    for field in _GEOMETRY:
+        header[field] = reference.header[field]
+    return type(reference)(np.broadcast_to(np.uint8(0), reference.shape), reference.affine, header)
+
+
+def _empty_like_series(meta: Mapping[Hashable, Any]) -> Any:
+    """An image without voxels on the grid of a DICOM series as it was read."""
+    affine = np.asarray(meta["original_affine"], dtype=np.float64)
+    shape = tuple(int(side) for side in meta["spatial_shape"])
+    image = nib.Nifti1Image(np.broadcast_to(np.uint8(0), shape), affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def _require_shape_and_affine(shape: tuple[int, ...], affine: NDArray[Any], *, image: Any, source: Path) -> None:
+    sides, expected = tuple(shape), Grid(image.shape[:3], np.asarray(image.affine))
+    if sides != expected.shape or not same_grid(expected, Grid(expected.shape, affine)):
+        raise ValueError(
+            f"The prediction for `{source}` must lie on the volume's own grid, {expected}; got shape {sides}, affine "
+            f"{np.round(affine[:3], 3).tolist()}. Undo the preprocessing with Invertd first."
+        )
