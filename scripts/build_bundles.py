@@ -20,7 +20,10 @@ def build_bundle(source: Path) -> str:
     merged = ConfigParser.load_config_files([str(source.with_name("base.json")), str(source)])
     # Keys such as "whole#save" have gone into what they change.
     order = ["imports", "bundle_root", *own, *base]
-    return json.dumps({key: merged[key] for key in dict.fromkeys(order) if key in merged}, indent=4, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({key: merged[key] for key in dict.fromkeys(order) if key in merged}, indent=4, ensure_ascii=False)
+        + "\n"
+    )
 
 
 def main() -> int:

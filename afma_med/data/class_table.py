@@ -8,7 +8,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VOID", "ClassInfo", "class_colors", "class_groups", "class_names", "color_lookup", "raw_id_lookup", "raw_ids"]
+__all__ = [
+    "VOID",
+    "ClassInfo",
+    "class_colors",
+    "class_groups",
+    "class_names",
+    "color_lookup",
+    "raw_id_lookup",
+    "raw_ids",
+]
 
 # The label value of pixels that are of no class: left out of losses and metrics.
 VOID = 255

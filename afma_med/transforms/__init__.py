@@ -1,15 +1,21 @@
 """MONAI dictionary transforms: only what MONAI lacks."""
 
-from afma_med.transforms.pictures import ColorizeClassesd, LoadLabeld, LoadPictured, MapToRawIdsd, SavePictured
-from afma_med.transforms.volumes import LoadSliced, LoadVolumed, SaveLabelVolumed
+from afma_med.transforms.pictures import (
+    ColorizeClassesd,
+    LoadImagePictured,
+    LoadLabeld,
+    MapToRawIdsd,
+    SaveImagePictured,
+)
+from afma_med.transforms.volumes import LoadImageVolumed, LoadSliced, SaveImageVolumed
 
 __all__ = [
     "ColorizeClassesd",
+    "LoadImagePictured",
+    "LoadImageVolumed",
     "LoadLabeld",
-    "LoadPictured",
     "LoadSliced",
-    "LoadVolumed",
     "MapToRawIdsd",
-    "SaveLabelVolumed",
-    "SavePictured",
+    "SaveImagePictured",
+    "SaveImageVolumed",
 ]

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, PILReader
-from monai.transforms import LoadImage, MapTransform, SaveImage
+from monai.transforms import LoadImaged, MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
 from afma_med.data.dataset_reader import Item
 
-__all__ = ["ColorizeClassesd", "LoadLabeld", "LoadPictured", "MapToRawIdsd", "SavePictured", "to_rgb"]
+__all__ = ["ColorizeClassesd", "LoadImagePictured", "LoadLabeld", "MapToRawIdsd", "SaveImagePictured", "to_rgb"]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -36,10 +36,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-class LoadPictured(MapTransform):
+class LoadImagePictured(LoadImaged):
     """Load PNG or JPEG images as RGB (3,H,W), rows first and upright, with an error that names the file.
 
-    Dictionary transform around :class:`monai.transforms.LoadImage` with PILReader.
+    A :class:`monai.transforms.LoadImaged` with PILReader; MONAI Label and MONAI Deploy, which load images themselves,
+    know by that what to leave out.
 
     Args:
         keys: items that hold paths.
@@ -51,20 +52,19 @@ class LoadPictured(MapTransform):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/gray.png"
         >>> Image.new("L", (4, 2)).save(path)
-        >>> LoadPictured("image")({"image": path})["image"].shape
+        >>> LoadImagePictured("image")({"image": path})["image"].shape
         torch.Size([3, 2, 4])
     """
 
     def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
-        reader = PILReader(converter=to_rgb, reverse_indexing=False)
-        self.loader = LoadImage(reader=reader, image_only=True, ensure_channel_first=True)
+        reader: Any = PILReader(converter=to_rgb, reverse_indexing=False)
+        super().__init__(keys, reader=reader, ensure_channel_first=True)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             try:
-                loaded[key] = self.loader(loaded[key])
+                loaded[key] = self._loader(loaded[key], reader)
             except Exception as error:  # whatever Pillow or MONAI raise, the user needs the file's name
                 raise ValueError(
                     f"`{loaded[key]}` must be a readable PNG or JPEG; got: {_last_line(error)}. "
@@ -158,10 +158,10 @@ class ColorizeClassesd(MapTransform):
         return painted
 
 
-class SavePictured(MapTransform):
+class SaveImagePictured(SaveImaged):
     """Save labels or pictures, rows first, as PNG files named after their images.
 
-    Dictionary transform around :class:`monai.transforms.SaveImage` with PILWriter.
+    A :class:`monai.transforms.SaveImaged` with PILWriter, which does not swap rows and columns.
 
     Args:
         keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata.
@@ -173,14 +173,14 @@ class SavePictured(MapTransform):
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> label = MetaTensor(torch.ones(1, 2, 3), meta={"filename_or_obj": "images/a.jpg"})
-        >>> item = SavePictured("pred", folder, postfix="mask")({"pred": label})
+        >>> item = SaveImagePictured("pred", folder, postfix="mask")({"pred": label})
         >>> Image.open(folder + "/a_mask.png").size
         (3, 2)
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str, *, postfix: str = "", input_dir: str = "") -> None:
-        super().__init__(keys)
-        saver = SaveImage(
+        super().__init__(
+            keys,
             output_dir=output_dir,
             output_postfix=postfix,
             output_ext=".png",
@@ -190,13 +190,7 @@ class SavePictured(MapTransform):
             print_log=False,
             writer="PILWriter",
         )
-        self.saver = saver
-        saver.set_options(write_kwargs={"reverse_indexing": False})
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        for key in self.key_iterator(dict(data)):
-            self.saver(data[key])
-        return dict(data)
+        self.saver.write_kwargs["reverse_indexing"] = False
 
 
 def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import LoadImaged, MapTransform, SaveImaged
 from monai.utils import SpaceKeys
 from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from afma_med.data.lits import map_raw_volume
 from afma_med.data.nifti_slices import NiftiSlices, replacing
 from afma_med.data.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
 
-__all__ = ["LoadSliced", "LoadVolumed", "SaveLabelVolumed"]
+__all__ = ["LoadImageVolumed", "LoadSliced", "SaveImageVolumed"]
 
 # What of a NIfTI header says where the voxels lie.
 _QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
@@ -80,7 +80,7 @@ class LoadSliced(MapTransform):
         return loaded
 
 
-class LoadVolumed(MapTransform):
+class LoadImageVolumed(LoadImaged):
     """Load whole volumes, NIfTI files or folders of one DICOM series, in their own orientation.
 
     Metadata are those that MONAI's Orientationd, Spacingd and Invertd work with.
@@ -100,7 +100,7 @@ class LoadVolumed(MapTransform):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/volume-0.nii"
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
-        >>> LoadVolumed("image")({"image": path})["image"].shape
+        >>> LoadImageVolumed("image")({"image": path})["image"].shape
         torch.Size([1, 4, 3, 2])
     """
 
@@ -112,11 +112,11 @@ class LoadVolumed(MapTransform):
         label_key: str = "label",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, allow_missing_keys=allow_missing_keys)
         self.image_key = image_key
         self.label_key = label_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         loaded = dict(data)
         volumes = {key: _read_volume(data[key]) for key in self.key_iterator(loaded)}
         for key, (volume, grid) in volumes.items():
@@ -131,15 +131,15 @@ class LoadVolumed(MapTransform):
         return loaded
 
 
-class SaveLabelVolumed(MapTransform):
+class SaveImageVolumed(SaveImaged):
     """Save predicted volumes as NIfTI labels with exactly the geometry of the volumes they were predicted from.
 
     ``volume-3.nii`` gives ``segmentation-3.nii.gz``; a name without "volume", or that of a DICOM folder, gives
     ``<name>_segmentation.nii.gz``. A file that is there is replaced, at once when the new one is complete.
 
     Args:
-        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadVolumed` gave
-            the image and on its grid, where Invertd brings them.
+        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadImageVolumed`
+            gave the image and on its grid, where Invertd brings them.
         output_dir: folder for the files, another than that of the volumes, whose labels have the same names.
         classes: table that gives the train ids their raw ids.
         input_dir: folder of the volumes, whose subfolders are kept; default: all files go into one folder.
@@ -155,8 +155,8 @@ class SaveLabelVolumed(MapTransform):
         >>> from afma_med.data.lits import CLASSES
         >>> folder = tempfile.mkdtemp()
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), folder + "/volume-0.nii")
-        >>> image = LoadVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
-        >>> item = SaveLabelVolumed("pred", folder + "/predicted", classes=CLASSES)({"pred": image})
+        >>> image = LoadImageVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
+        >>> item = SaveImageVolumed("pred", folder + "/predicted", classes=CLASSES)({"pred": image})
         >>> [path.name for path in Path(folder, "predicted").iterdir()]
         ['segmentation-0.nii.gz']
     """
@@ -170,7 +170,7 @@ class SaveLabelVolumed(MapTransform):
         input_dir: str | os.PathLike[str] = "",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys, output_dir=Path(output_dir), allow_missing_keys=allow_missing_keys)
         self.output_dir = Path(output_dir)
         self.input_dir = input_dir
         # Of several raw ids of a train id, the first one in the table.
@@ -182,7 +182,7 @@ class SaveLabelVolumed(MapTransform):
             if not isinstance(prediction, MetaTensor) or "filename_or_obj" not in prediction.meta:
                 raise TypeError(
                     f"`{key}` must be a MetaTensor that names its volume; got {type(prediction).__name__}. "
-                    "Load the volume with LoadVolumed and keep its metadata."
+                    "Load the volume with LoadImageVolumed and keep its metadata."
                 )
             source = Path(prediction.meta["filename_or_obj"])
             values = prediction.numpy(force=True)
