@@ -11,24 +11,52 @@ from afma_med.bundle_run import (
     dataset_or_sample,
     exit_on_error,
     find_weights,
+    folder_of,
+    list_inputs,
     open_run_folder,
     read_settings,
     write_settings,
 )
+from afma_med.data import ISIC, DatasetError
+from afma_med.data.single_objects import write_lesions
 
 
 def test_existing_dataset_is_used_and_nothing_drawn(tmp_path: Path) -> None:
     def draw(folder: Path) -> None:
         raise AssertionError("drew the sample")
 
-    assert dataset_or_sample(tmp_path, tmp_path / "sample", draw=draw) == str(tmp_path)
+    (tmp_path / "isic").mkdir()
+    assert dataset_or_sample(ISIC._replace(write_sample=draw), tmp_path) == str(tmp_path / "isic")
 
 
 def test_missing_dataset_draws_the_sample_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     drawn: list[Path] = []
-    assert dataset_or_sample(tmp_path / "none", tmp_path / "sample", draw=drawn.append) == str(tmp_path / "sample")
-    assert drawn == [tmp_path / "sample"]
+    reader = ISIC._replace(write_sample=drawn.append)
+    assert dataset_or_sample(reader, tmp_path) == str(tmp_path / "lesions")
+    assert drawn == [tmp_path / "lesions"]
     assert "--dataset_dir" in caplog.text
+    assert caplog.records[0].levelno >= logging.WARNING, "it must be seen by default"
+
+
+def test_inputs_are_a_file_a_folder_or_a_section(tmp_path: Path) -> None:
+    root = write_lesions(tmp_path / "lesions", counts={"train": 3, "val": 1, "test": 2})
+    section = list_inputs(ISIC, None, root, "test")
+    assert [list(item) for item in section] == [["image"], ["image"]], "labels are not needed"
+    folder = Path(section[0]["image"]).parent
+    assert list_inputs(ISIC, folder, "nowhere", "test") == section
+    assert list_inputs(ISIC, section[1]["image"], "nowhere", "test") == section[1:]
+    assert (folder_of(folder), folder_of(section[0]["image"]), folder_of(None)) == (str(folder), "", "")
+
+
+def test_missing_and_unreadable_inputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"`input` must be a file or folder; there is no `.*nowhere`"):
+        list_inputs(ISIC, tmp_path / "nowhere", tmp_path, "test")
+    with pytest.raises(FileNotFoundError, match="must hold images"):
+        list_inputs(ISIC, tmp_path, tmp_path, "test")
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / name).write_text("no picture")
+    with pytest.raises(DatasetError, match=r"(?s)a\.jpg \(unreadable.*b\.png \(unreadable"):
+        list_inputs(ISIC, tmp_path, tmp_path, "test")
 
 
 def test_new_run_gets_an_empty_folder(tmp_path: Path) -> None:
@@ -109,8 +137,3 @@ def test_other_errors_keep_their_traceback() -> None:
 
     with pytest.raises(KeyError):
         exit_on_error(fail)()
-
-
-def test_log_level_of_the_sample_notice_is_seen_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dataset_or_sample(tmp_path / "none", tmp_path / "sample", draw=lambda folder: None)
-    assert caplog.records[0].levelno >= logging.WARNING

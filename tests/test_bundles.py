@@ -23,6 +23,7 @@ from afma_med.data.class_table import class_colors
 ROOT = Path(__file__).parents[1]
 BUNDLES = ROOT / "bundles"
 CAMVID = str(BUNDLES / "camvid_afma.json")
+NAMES = ("camvid", "cityscapes", "lits", "isic", "cub")
 SMALL = {"crop_size": [64, 96], "batch_size": 2, "num_workers": 0, "encoder": "resnet18"}
 
 
@@ -68,8 +69,9 @@ def test_bundles_are_built_from_their_sources() -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\nRun scripts/build_bundles.py."
 
 
-def test_bundle_is_self_contained() -> None:
-    text = (BUNDLES / "camvid_afma.json").read_text()
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_is_self_contained(name: str) -> None:
+    text = (BUNDLES / f"{name}_afma.json").read_text()
     assert "%" not in [value[:1] for value in json.loads(text).values() if isinstance(value, str)]
     assert ".json::" not in text
 
@@ -103,20 +105,24 @@ def test_paper_recipe_is_the_default() -> None:
     ("overlay", "own"),
     [
         ("small.json", set()),
-        ("evaluate.json", {"postprocessing", "evaluation_dir", "validate#evaluator#postprocessing"}),
+        ("baseline.json", set()),
+        ("released_recipe.json", set()),
+        ("evaluate.json", {"validate#evaluator#postprocessing"}),
+        ("multi_gpu.json", {"validate#sampler", "validate#dataloader#sampler"}),
         (
-            "multi_gpu.json",
-            {"backend", "local_rank", "train#sampler", "train#dataloader#sampler", "validate#sampler"}
-            | {"validate#dataloader#sampler"},
+            "inference.json",
+            {"input", "preprocessing", "inferer", "postprocessing", "decided", "dataset", "dataloader"}
+            | {"handlers", "evaluator"},
         ),
     ],
 )
-def test_overlays_override_only_ids_that_exist(overlay: str, own: set[str]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_overlays_override_only_ids_that_exist(name: str, overlay: str, own: set[str]) -> None:
     for key in json.loads((BUNDLES / overlay).read_text()):
-        node = json.loads(Path(CAMVID).read_text())
+        node = json.loads((BUNDLES / f"{name}_afma.json").read_text())
         *parents, last = key.removeprefix("+").split("#")
-        for name in parents:
-            node = node.get(name, {})
+        for parent in parents:
+            node = node.get(parent, {})
         assert (last in node) != (key in own), f"{overlay}: {key}"
 
 
@@ -172,7 +178,7 @@ def test_train_evaluate_and_top_level_ids(scenes: Path, tmp_path: Path) -> None:
     assert set(report["iou"]) >= {info.name for info in CLASSES[:11]} | {"mIoU", "mIoU_small", "mIoU_large"}
     names = [Path(item["image"]).name for item in bundle.parser.get_parsed_content("validate#dataset").data]
     for name in names:
-        index = np.asarray(Image.open(folder / "evaluation" / "index" / name))
+        index = np.asarray(Image.open(folder / "evaluation" / "labels" / name))
         color = np.asarray(Image.open(folder / "evaluation" / "color" / name))
         assert index.shape == (64, 96), "predictions have the image's own size"
         assert index.max() < 12
@@ -187,7 +193,7 @@ def test_evaluation_scores_what_it_wrote(scenes: Path, tmp_path: Path) -> None:
     run("camvid_afma.json", "evaluate.json", output_dir=str(folder))
     reported = json.loads((folder / "evaluation" / "iou.json").read_text())["iou"]
     labels = [np.asarray(Image.open(path)) for path in sorted((scenes / "testannot").iterdir())]
-    predictions = [np.asarray(Image.open(path)) for path in sorted((folder / "evaluation" / "index").iterdir())]
+    predictions = [np.asarray(Image.open(path)) for path in sorted((folder / "evaluation" / "labels").iterdir())]
     label, prediction = np.concatenate([x.ravel() for x in labels]), np.concatenate([x.ravel() for x in predictions])
     label, prediction = label[label != 11], prediction[label != 11]
     for info in CLASSES[:11]:

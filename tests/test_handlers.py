@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -192,7 +193,7 @@ def test_best_checkpoint_without_evaluator_says_so(tmp_path: Path) -> None:
 
 def test_iou_report_writes_table_csv_and_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine = Engine(lambda engine, batch: None)
-    report = IoUReport(tmp_path / "evaluation", details={"section": "test"})
+    report = IoUReport(tmp_path / "evaluation", 2, details={"section": "test"})
     report.attach(engine)
 
     @engine.on("EPOCH_COMPLETED")
@@ -246,7 +247,7 @@ def test_progress_log_shows_no_figures_of_an_earlier_validation(
     assert ["best 0.2500 at epoch 2" in line for line in lines[:3]] == [False, True, True]
 
 
-def test_pictures_reach_tensorboard_for_the_first_images_of_every_epoch(tmp_path: Path) -> None:
+def test_pictures_reach_tensorboard_for_images_of_every_epoch(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     network = AFMANet(Tiny(12), 12, feature="down", patch_size=4)
@@ -265,3 +266,21 @@ def test_pictures_reach_tensorboard_for_the_first_images_of_every_epoch(tmp_path
     assert len(tags) == 3
     assert [event.step for event in events.Images(tags[0])] == [1, 2]
     assert events.Images(tags[0])[0].width == 48
+
+
+@pytest.mark.parametrize(("images", "count", "shown"), [(10, 2, [2, 7]), (4, 4, [0, 1, 2, 3]), (2, 5, [0, 1])])
+def test_pictures_are_spread_over_the_section(images: int, count: int, shown: list[int]) -> None:
+    class Writer:
+        seen: ClassVar[list[int]] = []
+
+        def add_image(self, tag: str, picture: object, step: int, dataformats: str) -> None:
+            self.seen.append(engine.state.iteration - 1)
+
+    def output(engine: Engine, batch: int) -> list[dict[str, torch.Tensor]]:
+        return [{"image": torch.rand(3, 4, 4), "label": torch.zeros(1, 4, 4), "pred": torch.rand(12, 4, 4)}]
+
+    engine = Engine(output)
+    SegmentationPictures(Writer(), CLASSES, count=count).attach(engine)
+    Writer.seen.clear()
+    engine.run(range(images))
+    assert Writer.seen == shown

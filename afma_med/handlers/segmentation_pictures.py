@@ -43,13 +43,11 @@ class SegmentationPictures:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        length = engine.state.epoch_length or 0
-        # The middles of `count` equal parts of the epoch.
-        shown = {int((part + 0.5) * length / self.count) for part in range(min(self.count, length))}
-        if (engine.state.iteration - 1) % max(length, 1) not in shown:
-            return
+        length = engine.state.epoch_length or 1
+        # The middles of `count` equal parts of the epoch; this batch shows as many images as fall upon it.
+        middles = [int((part + 0.5) * length / self.count) for part in range(self.count)]
         items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
-        for item in items[:1]:
+        for item in items[: middles.count((engine.state.iteration - 1) % length)]:
             prediction = item[CommonKeys.PRED].argmax(dim=0)
             picture = compare_segmentations(
                 _array(item[CommonKeys.IMAGE]),

@@ -1,0 +1,217 @@
+"""Every bundle trains, evaluates and predicts on files in its dataset's layout, alone and with every overlay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+from test_bundles import BUNDLES, NAMES, ROOT, command, run, workflow
+
+from afma_med.data import READERS, write_street_scenes
+from afma_med.data.cityscapes_sample import write_cityscapes_sample
+from afma_med.data.ct_phantom import write_ct_phantom
+from afma_med.data.single_objects import write_birds, write_lesions
+
+TINY = {"batch_size": 2, "num_workers": 0, "encoder": "resnet18", "max_epochs": 1, "crop_size": [64, 64]}
+DRAW: dict[str, Callable[[Path], Path]] = {
+    "camvid": lambda root: write_street_scenes(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96)),
+    "cityscapes": lambda root: write_cityscapes_sample(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96)),
+    "lits": lambda root: write_ct_phantom(root, count=3),
+    "isic": lambda root: write_lesions(root, counts={"train": 4, "val": 2, "test": 2}),
+    "cub": lambda root: write_birds(root, counts={"train": 10, "test": 2}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["AFMA_MED_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("samples")
+    # Drawn when first asked for; writers do nothing the second time.
+    return lambda name: DRAW[name](folder / name)
+
+
+def options(name: str, root: Path, folder: Path, **more: object) -> dict[str, object]:
+    return {"dataset_dir": str(root), "output_dir": str(folder), **TINY, **more}
+
+
+def parsed(name: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / f"{name}_afma.json"))
+    parser["dataset_dir"], parser["is_sample"] = "somewhere", False
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "epochs", "batch"),
+    [
+        ("camvid", [480, 640], 500, 16),
+        ("cityscapes", [640, 800], 200, 8),
+        ("lits", [512, 512], 50, 16),
+        ("isic", [192, 192], 200, 16),
+        ("cub", [320, 320], 200, 16),
+    ],
+)
+def test_recipes(name: str, crop: list[int], epochs: int, batch: int) -> None:
+    parser = parsed(name)
+    values = {key: parser.get_parsed_content(key) for key in ("crop_size", "max_epochs", "batch_size", "encoder")}
+    assert values == {"crop_size": crop, "max_epochs": epochs, "batch_size": batch, "encoder": "resnet101"}
+    assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert parser.get_parsed_content("zoom_range") == [0.5, 2.0]
+    assert parser.get_parsed_content("num_classes") == {"camvid": 12, "cityscapes": 19, "lits": 3}.get(name, 2)
+
+
+def test_released_recipe_is_adam() -> None:
+    recipe = json.loads((BUNDLES / "released_recipe.json").read_text())
+    assert recipe["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert (recipe["learning_rate"], recipe["lr_scheduler#gamma"]) == (1e-4, 0.5)
+    assert (recipe["milestones"], recipe["max_epochs"]) == ([400, 500, 700, 800, 900], 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_train_evaluate_predict(samples: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    root, folder, bundle = samples(name), tmp_path / "run", f"{name}_afma.json"
+    section = "val" if name == "cityscapes" else "test"  # whose test labels are withheld
+    run(bundle, **options(name, root, folder))
+    run(bundle, "evaluate.json", output_dir=str(folder), val_section=section)
+    report = json.loads((folder / "evaluation" / "iou.json").read_text())
+    files = READERS[name].datalist(root, section)
+    assert report["images"] == len(files)
+    assert 0 <= report["iou"]["mIoU"] <= 1
+    run(bundle, "inference.json", output_dir=str(folder))
+    pictures = READERS[name].datalist(root, "test")
+    raw = {info.raw_id for info in READERS[name].classes if info.train_id != 255}
+    for item in pictures:
+        prediction, shape = (read_volume if name == "lits" else read_picture)(folder / "predictions", item["image"])
+        assert prediction.shape == shape, "a prediction has the size of its image"
+        assert set(np.unique(prediction)) <= raw, "and the values of the dataset's own label files"
+
+
+def read_volume(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    volume = nibabel.load(image)
+    name = Path(image).name.split(".")[0].replace("volume", "segmentation")
+    prediction = nibabel.load(folder / f"{name}.nii.gz")
+    assert np.array_equal(prediction.affine, volume.affine)
+    assert prediction.header.get_zooms() == volume.header.get_zooms()
+    return np.asarray(prediction.dataobj), volume.shape
+
+
+def read_picture(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    width, height = Image.open(image).size
+    [path] = folder.glob(f"labels/{Path(image).stem}*.png")
+    assert Image.open(folder / "color" / f"{Path(image).stem}.png").size == (width, height)
+    return np.asarray(Image.open(path)), (height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["isic", "lits"])
+def test_baseline_and_small_have_the_same_network_without_afma(
+    samples: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    overlays = (f"{name}_afma.json", "small.json", "baseline.json")
+    run(*overlays, **options(name, samples(name), tmp_path / "run"))
+    weights = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert not [key for key in weights if "afma" in key]
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["afma"] is False
+    # Evaluation finds in the settings that there is no AFMA to load.
+    run(f"{name}_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"))
+    with_afma = workflow(f"{name}_afma.json", "small.json", **options(name, samples(name), tmp_path / "b"))
+    backbone = with_afma.parser.get_parsed_content("backbone").state_dict()
+    assert {key: value.shape for key, value in weights.items()} == {k: v.shape for k, v in backbone.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cityscapes", "cub"])
+def test_released_recipe_trains(samples: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    # Without the weights of ImageNet, which have to be downloaded.
+    more = {"encoder_weights": "$None", "feature": 3, "network_name": "MAnet"}
+    bundle = run(f"{name}_afma.json", "released_recipe.json", **options(name, samples(name), tmp_path / "run", **more))
+    assert isinstance(bundle.parser.get_parsed_content("optimizer"), torch.optim.Adam)
+    names = [type(step).__name__ for step in bundle.parser.get_parsed_content("train#preprocessing").transforms]
+    assert names[-1] == "RandGaussianNoised"
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (settings["network_name"], settings["feature"]) == ("MAnet", 3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_volumes(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    """Slices are drawn by their weights in every process, and two processes score as one."""
+    given = options("lits", samples("lits"), tmp_path / "run", batch_size=16)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+    def launch(*files: str, **override: object) -> None:
+        done = subprocess.run(
+            [*launcher, *command("lits_afma.json", "multi_gpu.json", *files, **override)[1:]],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    launch(**given)
+    best = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"]["best_metric"]
+    launch("evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
+    report = json.loads((tmp_path / "run" / "evaluation" / "iou.json").read_text())
+    assert report["images"] == 1
+    run("lits_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
+    alone = json.loads((tmp_path / "run" / "evaluation" / "iou.json").read_text())
+    assert report["iou"] == pytest.approx(alone["iou"], abs=1e-6)
+    assert alone["iou"]["mIoU"] == pytest.approx(best, abs=1e-6), "slices score as their volume does"
+
+
+@pytest.mark.slow
+def test_pictures_of_other_sizes_share_batches_and_keep_their_size(tmp_path: Path) -> None:
+    """Grey, palette and 16-bit pictures of several sizes train together, and are predicted at their own size."""
+    random = np.random.default_rng(0)
+    for section in ("train", "val", "test"):
+        for index, (height, width) in enumerate([(90, 120), (70, 64), (128, 40), (64, 200)]):
+            noise = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
+            picture = Image.fromarray(noise)
+            coded = [picture, picture.convert("L"), picture.convert("P"), None][index]
+            coded = coded or Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+            mask = Image.fromarray((noise[..., 0] > 99).astype(np.uint8) * 255)
+            for kind, image in (("images", coded), ("masks", mask)):
+                (tmp_path / section / kind).mkdir(parents=True, exist_ok=True)
+                image.save(tmp_path / section / kind / f"{index}.png")
+    run("isic_afma.json", **options("isic", tmp_path, tmp_path / "run", batch_size=4, longest_side=96))
+    run("isic_afma.json", "inference.json", output_dir=str(tmp_path / "run"), input=str(tmp_path / "test" / "images"))
+    for index, size in enumerate([(120, 90), (64, 70), (40, 128), (200, 64)]):
+        assert Image.open(tmp_path / "run" / "predictions" / "labels" / f"{index}_segmentation.png").size == size
+
+
+@pytest.mark.parametrize("name", ["isic", "lits"])
+def test_broken_data_end_the_training_with_the_report(
+    samples: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    root = DRAW[name](tmp_path / "data")
+    item = READERS[name].datalist(root, "train")[0]
+    Path(item["label"]).write_bytes(b"")
+    with pytest.raises(SystemExit, match=rf"(?s)error: The dataset's files must fit.*{Path(item['label']).name}"):
+        run(f"{name}_afma.json", **options(name, root, tmp_path / "run"))
+    assert not (tmp_path / "run").exists(), "a refused training leaves nothing behind"
+
+
+def test_withheld_labels_end_the_evaluation_with_what_to_do(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    settings = {"dataset_dir": str(samples("cityscapes")), "afma": False, "feature": 2, "patch_size": 10}
+    settings |= {"network_name": "Unet", "encoder": "resnet18", "variant": "released", "longest_side": None}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(SystemExit, match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
+        run("cityscapes_afma.json", "evaluate.json", output_dir=str(tmp_path))
