@@ -12,9 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import ignite.distributed as idist
-import torch
-import torch.distributed as dist
 from torch import nn
 
 from afma_med.data.dataset_reader import DatasetReader
@@ -29,11 +26,8 @@ __all__ = [
     "folder_of",
     "list_inputs",
     "open_run_folder",
-    "process_device",
     "read_settings",
     "say_where",
-    "start_processes",
-    "stop_processes",
     "write_settings",
 ]
 
@@ -56,6 +50,9 @@ def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -
     Returns:
         The folder to use.
 
+    Raises:
+        FileNotFoundError: if there is no such folder, and no sample to stand in for it.
+
     Example:
         >>> import tempfile
         >>> from afma_med.data import ISIC
@@ -67,6 +64,10 @@ def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -
     dataset_dir, sample_dir = Path(data_dir, reader.name), Path(data_dir, reader.sample)
     if dataset_dir.is_dir():
         return str(dataset_dir)
+    if reader.write_sample is None:
+        raise FileNotFoundError(
+            f"`dataset_dir` must hold {reader.title}; there is no {dataset_dir}. Pass --dataset_dir."
+        )
     logger.warning(
         "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
         "For real data pass --dataset_dir FOLDER.",
@@ -131,27 +132,6 @@ def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Modu
         Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
     """
     return AFMANet(backbone, **options) if afma else backbone
-
-
-def start_processes() -> int:
-    """Join the processes that torchrun started, on the GPU of this one if there are any, and return the rank."""
-    if not dist.is_initialized():
-        dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(process_device())
-    # Asked for at once: later only the first process would build what asks, and wait for the others for ever.
-    return idist.get_rank()
-
-
-def process_device() -> torch.device:
-    """Return the device of this process of several, by torchrun's LOCAL_RANK."""
-    return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu")
-
-
-def stop_processes() -> None:
-    """Leave the other processes, if there are any."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def say_where(prediction_dir: str | os.PathLike[str], count: int) -> None:

@@ -26,7 +26,7 @@ TINY = {"batch_size": 2, "num_workers": 0, "encoder": "resnet18", "max_epochs": 
 DRAW: dict[str, Callable[[Path], Path]] = {
     "camvid": lambda root: write_street_scenes(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96)),
     "cityscapes": lambda root: write_cityscapes_sample(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96)),
-    "lits": lambda root: write_ct_phantom(root, count=3),
+    "lits": lambda root: write_ct_phantom(root, count=4),
     "isic": lambda root: write_lesions(root, counts={"train": 4, "val": 2, "test": 2}),
     "cub": lambda root: write_birds(root, counts={"train": 10, "test": 2}),
 }
@@ -148,9 +148,13 @@ def test_released_recipe_trains(samples: Callable[[str], Path], tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_score_volumes(samples: Callable[[str], Path], tmp_path: Path) -> None:
+def test_two_processes_train_and_score_volumes(tmp_path: Path) -> None:
     """Slices are drawn by their weights in every process, and two processes score as one."""
-    given = options("lits", samples("lits"), tmp_path / "run", batch_size=16)
+    root = DRAW["lits"](tmp_path / "data")
+    for section, number in (("train", 0), ("val", 1), ("val", 2), ("test", 3)):
+        with (root / f"{section}.txt").open("a") as names:
+            names.write(f"volume-{number}\n")
+    given = options("lits", root, tmp_path / "run", batch_size=16)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
     def launch(*files: str, **override: object) -> None:
@@ -169,7 +173,7 @@ def test_two_processes_train_and_score_volumes(samples: Callable[[str], Path], t
     best = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"]["best_metric"]
     launch("evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
     report = json.loads((tmp_path / "run" / "evaluation" / "iou.json").read_text())
-    assert report["images"] == 1
+    assert report["images"] == 2, "volumes of both processes"
     run("lits_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
     alone = json.loads((tmp_path / "run" / "evaluation" / "iou.json").read_text())
     assert report["iou"] == pytest.approx(alone["iou"], abs=1e-6)

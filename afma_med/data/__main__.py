@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 
-from afma_med.data.dataset_reader import SECTIONS
+from afma_med.data.dataset_reader import SECTIONS, DatasetReader
 from afma_med.data.readers import READERS
 from afma_med.data.report import report_dataset
 
@@ -15,17 +17,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m afma_med.data", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     check = commands.add_parser("check", help="look into every file; print counts, sizes, classes, objects, problems")
-    check.add_argument("name", choices=sorted(READERS), help="which dataset")
+    check.add_argument("reader", metavar="name", type=_find_reader, help=f"{', '.join(READERS)}, or MODULE:READER")
     check.add_argument("root", help="its folder")
     check.add_argument("--section", choices=SECTIONS, help="look at this section only")
     given = parser.parse_args(arguments)
     try:
-        text, sound = report_dataset(READERS[given.name], given.root, [given.section] if given.section else SECTIONS)
+        text, sound = report_dataset(given.reader, given.root, [given.section] if given.section else SECTIONS)
     except FileNotFoundError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.write(text)
     return 0 if sound else 1
+
+
+def _find_reader(name: str) -> DatasetReader:
+    """A dataset of the package by its name, or any DatasetReader as MODULE:NAME."""
+    if name in READERS:
+        return READERS[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise argparse.ArgumentTypeError(f"unknown dataset {name!r}; choose of {list(READERS)}, or name MODULE:READER")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(f"{name!r} cannot be imported: {error}") from error
+    if not isinstance(found, DatasetReader):
+        raise argparse.ArgumentTypeError(f"{name!r} must be a DatasetReader; it is a {type(found).__name__}")
+    return found
 
 
 if __name__ == "__main__":

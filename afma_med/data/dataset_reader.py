@@ -47,7 +47,7 @@ class DatasetReader(NamedTuple):
             naming the file and the remedy, if they cannot be used.
         read_label: :class:`Inspected` item -> (H,W) uint8 train ids, void as ``VOID``.
         find_inputs: file or folder -> items ``{"image": path}`` of what can be predicted.
-        write_sample: draws the embedded sample in the dataset's layout into a folder, at no cost when it is there.
+        write_sample: draws a sample in the dataset's layout into a folder, at no cost when it is there; None for none.
         sample: name of the sample's default folder below ``data/``.
         unscored: names of classes that are trained but left out of the scores.
     """
@@ -59,6 +59,6 @@ class DatasetReader(NamedTuple):
     inspect: Callable[[Item], list[Inspected]]
     read_label: Callable[[Item], NDArray[np.uint8]]
     find_inputs: Callable[[Path], list[dict[str, str]]]
-    write_sample: Callable[[Path], object]
-    sample: str
+    write_sample: Callable[[Path], object] | None = None
+    sample: str = ""
     unscored: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class IoUReport:
         details: what else the JSON shall hold, such as checkpoint and dataset.
 
     Example:
-        >>> report = IoUReport("runs/example/evaluation", 233, details={"section": "test"})  # a handler of the evaluator
+        >>> report = IoUReport("runs/example/evaluation", 233)  # a handler of the evaluator
     """
 
     def __init__(
