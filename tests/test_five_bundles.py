@@ -181,6 +181,34 @@ def test_two_processes_train_and_score_volumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak of memory where Linux keeps it")
+def test_memory_of_training_does_not_grow_with_the_volumes(tmp_path: Path) -> None:
+    """Fifty times the slices, 150 MB as the network sees them, add less than 30 MB to the peak."""
+    peaks = {}
+    for name, count, length in (("few", 3, 4), ("many", 12, 50)):
+        root = tmp_path / name
+        root.mkdir()
+        noise = np.random.default_rng(0).integers(-200, 200, (256, 256, length)).astype(np.int16)
+        for number in range(count):
+            nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), root / f"volume-{number}.nii")
+            label = (noise > 150).astype(np.uint8)
+            nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), root / f"segmentation-{number}.nii.gz")
+        given = options("lits", root, tmp_path / f"run {name}", batch_size=4, crop_size=[32, 32])
+        # VmHWM, since getrusage's peak is inherited from the process that started this one.
+        code = (
+            "import json, sys; from monai.bundle import run; run(**json.loads(sys.argv[1])); "
+            "print('peak', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+        )
+        config = {"config_file": str(BUNDLES / "lits_afma.json"), **given}
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(config)], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks[name] = int(done.stdout.rpartition("peak")[2]) / 1024
+    assert peaks["many"] - peaks["few"] < 30, peaks
+
+
+@pytest.mark.slow
 def test_pictures_of_other_sizes_share_batches_and_keep_their_size(tmp_path: Path) -> None:
     """Grey, palette and 16-bit pictures of several sizes train together, and are predicted at their own size."""
     random = np.random.default_rng(0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,7 +51,7 @@ def test_every_step_has_one_home(number: int) -> None:
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # one of them writes a file
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     namespace: dict[str, object] = {}
     for block in blocks:
         if "torch.onnx" in block and TORCH < (2, 9):
@@ -69,10 +71,36 @@ def test_files_named_exist() -> None:
 
 
 def test_table_of_ids_agrees_with_the_bundle() -> None:
-    import json
-
-    ids = json.loads((ROOT / "bundles" / "camvid_afma.json").read_text())
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ", README, flags=re.MULTILINE)
+    ids = json.loads((ROOT / "bundles" / "isic_afma.json").read_text())
+    table = README[README.index("just works as `--name value`") :]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ", table, flags=re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(named) > 15
     assert not [name for name in named if name not in ids]
+
+
+def test_sixth_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from afma_med.data.__main__ import main
+    from afma_med.data.single_objects import write_lesions
+
+    section = README[README.index("## A sixth dataset") :]
+    [reader] = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    [overlay] = re.findall(r"```json\n(.*?)```", section, flags=re.DOTALL)
+    assert len(reader.splitlines()) + len(overlay.splitlines()) < 40
+    (tmp_path / "polyps.py").write_text(reader)
+    (tmp_path / "polyps.json").write_text(overlay)
+    lesions = write_lesions(tmp_path / "lesions", counts={"train": 8})
+    for kind, source in (
+        ("images", "ISIC2018_Task1-2_Training_Input"),
+        ("masks", "ISIC2018_Task1_Training_GroundTruth"),
+    ):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for path in (lesions / source).iterdir():
+            path.rename(tmp_path / "data" / kind / path.name.replace("_segmentation", ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", "polyps:POLYPS", "data"]) == 0
+    config = [str(ROOT / "bundles" / "isic_afma.json"), "polyps.json"]
+    small = {"encoder": "resnet18", "crop_size": [64, 64], "batch_size": 2, "max_epochs": 1, "num_workers": 0}
+    run(config_file=config, dataset_dir="data", **small)
+    assert (tmp_path / "runs" / "polyps_afma" / "model.pt").is_file()
