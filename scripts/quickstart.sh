@@ -24,7 +24,7 @@ cat <<EOF
 Done. Everything is in $run:
   model.pt                 best weights         last.pt  all that resuming needs (--resume True)
   evaluation/iou.csv       IoU of each class    evaluation/iou.json  the same for programs
-  evaluation/color/*.png   predictions to look at, in the classes' colours; evaluation/index/*.png  as class indices
+  evaluation/color/*.png   predictions to look at, in the classes' colours; evaluation/labels/*.png  in the values of label files
 Curves and pictures:
   .venv/bin/tensorboard --logdir $run     then open http://localhost:6006
 Your own CamVid:
