@@ -57,6 +57,8 @@ def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections
     parts = [f"{reader.title} at {root}", _section_table(surveys)]
     if any(survey.counts.any() for survey in surveys.values()):
         parts.append(_class_table(reader, surveys))
+        if any(len(survey.files) != len(survey.items) for survey in surveys.values()):
+            parts.append("Images and objects of volumes are counted slice by slice, as the network sees them.")
     parts.append(str(DatasetError(problems)) if problems else "Nothing is wrong with the files.")
     return "\n\n".join(parts).replace("\n\n", "\n", 1) + "\n", not problems
 
