@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
-from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.data.object_sizes import count_objects
-from afma_med.data.survey import Survey, survey_section
+from afma_med.data.survey import Survey, map_with_progress, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
 
 __all__ = ["report_dataset"]
@@ -93,11 +92,13 @@ def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
 def _count_all_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[np.int64]:
     """Objects of every class by size over all labels."""
     items = [item for survey in surveys for item in survey.items if "label" in item]
-    names = class_names(reader.classes)
-    total = np.zeros((len(names), 3), dtype=np.int64)
-    for item in tqdm(items, desc="Counting objects", unit="label", disable=None):
-        total += count_objects(reader.read_label(item), len(names))
-    return total
+    classes = len(class_names(reader.classes))
+
+    def count(item: Item) -> NDArray[np.int64]:
+        return count_objects(reader.read_label(item), classes)
+
+    counts = map_with_progress(count, items, title="Counting objects", unit="label")
+    return sum(counts, start=np.zeros((classes, 3), dtype=np.int64))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
 
-__all__ = ["Survey", "survey_dataset", "survey_section"]
+__all__ = ["Survey", "map_with_progress", "survey_dataset", "survey_section"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Survey(NamedTuple):
@@ -114,6 +117,27 @@ def survey_dataset(
     return surveys
 
 
+def map_with_progress(function: Callable[[T], R], items: Sequence[T], *, title: str, unit: str) -> Iterator[R]:
+    """Call a function for every item in threads, since decoders release the interpreter's lock, and show a bar.
+
+    Args:
+        function: of one item.
+        items: what to call it with.
+        title: of the bar.
+        unit: what the bar counts.
+
+    Returns:
+        The results in the order of the items.
+
+    Example:
+        >>> list(map_with_progress(str, [1, 2], title="Writing", unit="number"))
+        ['1', '2']
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # None: no bar where stderr is no terminal.
+        yield from tqdm(pool.map(function, items), total=len(items), desc=title, unit=unit, disable=None)
+
+
 def _inspect_all(
     reader: DatasetReader, files: Sequence[dict[str, str]], section: str
 ) -> Iterator[tuple[dict[str, str], list[Inspected] | str]]:
@@ -125,11 +149,5 @@ def _inspect_all(
         except ValueError as error:
             return str(error)
 
-    # Decoders release the interpreter's lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # None: no bar where stderr is no terminal.
-        bar = tqdm(total=len(files), desc=f"Looking into {reader.title}, {section}", unit="file", disable=None)
-        for item, outcome in zip(files, pool.map(inspect, files), strict=True):
-            bar.update()
-            yield item, outcome
-        bar.close()
+    title = f"Looking into {reader.title}, {section}"
+    return zip(files, map_with_progress(inspect, files, title=title, unit="file"), strict=True)
