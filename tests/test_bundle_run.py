@@ -18,7 +18,7 @@ from afma_med.bundle_run import (
     write_settings,
 )
 from afma_med.data import ISIC, DatasetError
-from afma_med.data.single_objects import write_lesions
+from afma_med.data.samples.single_objects import write_lesions
 
 
 def test_existing_dataset_is_used_and_nothing_drawn(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from PIL import Image
 from test_bundles import BUNDLES, NAMES, ROOT, command, run, workflow
 
 from afma_med.data import READERS, write_street_scenes
-from afma_med.data.cityscapes_sample import write_cityscapes_sample
-from afma_med.data.ct_phantom import write_ct_phantom
-from afma_med.data.single_objects import write_birds, write_lesions
+from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
+from afma_med.data.samples.ct_phantom import write_ct_phantom
+from afma_med.data.samples.single_objects import write_birds, write_lesions
 
 TINY = {"batch_size": 2, "num_workers": 0, "encoder": "resnet18", "max_epochs": 1, "crop_size": [64, 64]}
 DRAW: dict[str, Callable[[Path], Path]] = {

@@ -81,7 +81,7 @@ def test_table_of_ids_agrees_with_the_bundle() -> None:
 
 def test_sixth_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from afma_med.data.__main__ import main
-    from afma_med.data.single_objects import write_lesions
+    from afma_med.data.samples.single_objects import write_lesions
 
     section = README[README.index("## A sixth dataset") :]
     [reader] = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)

@@ -10,8 +10,8 @@ from afma_med.data.isic import isic_datalist
 from afma_med.data.label_pixels import map_raw_labels
 from afma_med.data.lits import balanced_slice_weights, lits_datalist
 from afma_med.data.readers import CAMVID, CITYSCAPES, CUB, ISIC, LITS, READERS
-from afma_med.data.sample_folder import is_sample
-from afma_med.data.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
+from afma_med.data.samples.sample_folder import is_sample
+from afma_med.data.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
 from afma_med.data.survey import survey_dataset, survey_section
 
 __all__ = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from afma_med.data import camvid, cityscapes, cub, isic, lits
-from afma_med.data.cityscapes_sample import write_cityscapes_sample
-from afma_med.data.ct_phantom import write_ct_phantom
 from afma_med.data.datalist import find_pictures
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.label_pixels import inspect_pictures
-from afma_med.data.single_objects import write_birds, write_lesions
-from afma_med.data.street_scenes import write_street_scenes
+from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
+from afma_med.data.samples.ct_phantom import write_ct_phantom
+from afma_med.data.samples.single_objects import write_birds, write_lesions
+from afma_med.data.samples.street_scenes import write_street_scenes
 
 __all__ = ["CAMVID", "CITYSCAPES", "CUB", "ISIC", "LITS", "READERS"]
 

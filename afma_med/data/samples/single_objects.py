@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from afma_med.data.bird_pictures import bird_species, draw_bird
-from afma_med.data.sample_folder import SampleFolder, check_counts, check_int, number_sections, write_sample
-from afma_med.data.skin_lesions import draw_lesion
+from afma_med.data.samples.bird_pictures import bird_species, draw_bird
+from afma_med.data.samples.sample_folder import SampleFolder, check_counts, check_int, number_sections, write_sample
+from afma_med.data.samples.skin_lesions import draw_lesion
 
 __all__ = ["draw_bird", "draw_lesion", "write_birds", "write_lesions"]
 

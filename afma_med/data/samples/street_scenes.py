@@ -16,9 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from afma_med.data.sample_folder import SampleFolder, check_counts, check_int, check_size, number_sections, write_sample
-from afma_med.data.street_canvas import Scene
-from afma_med.data.street_objects import draw_ground, draw_objects, draw_plots, draw_sky
+from afma_med.data.samples.sample_folder import (
+    SampleFolder,
+    check_counts,
+    check_int,
+    check_size,
+    number_sections,
+    write_sample,
+)
+from afma_med.data.samples.street_canvas import Scene
+from afma_med.data.samples.street_objects import draw_ground, draw_objects, draw_plots, draw_sky
 
 __all__ = ["draw_street_scene", "is_street_scenes", "scene_settings", "write_street_scenes"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from afma_med.data.sample_folder import check_int
-from afma_med.data.soft_shapes import Floats, blend, clouds, cover, ellipse, to_bytes
+from afma_med.data.samples.sample_folder import check_int
+from afma_med.data.samples.soft_shapes import Floats, blend, clouds, cover, ellipse, to_bytes
 
 __all__ = ["draw_lesion"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from afma_med.data.street_canvas import CIRCLE, EYE_HEIGHT, LEAVES, PAINTS, SKINS, WALLS, Floats, Region, Scene
+from afma_med.data.samples.street_canvas import CIRCLE, EYE_HEIGHT, LEAVES, PAINTS, SKINS, WALLS, Floats, Region, Scene
 
 __all__ = ["draw_ground", "draw_objects", "draw_plots", "draw_sky"]
 

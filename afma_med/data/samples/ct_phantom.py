@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from afma_med.data.sample_folder import SampleFolder, check_int, write_sample
+from afma_med.data.samples.sample_folder import SampleFolder, check_int, write_sample
 
 __all__ = ["draw_ct_phantom", "write_ct_phantom"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from afma_med.data.sample_folder import SampleFolder, number_sections, write_sample
-from afma_med.data.street_scenes import draw_street_scene, scene_settings
+from afma_med.data.samples.sample_folder import SampleFolder, number_sections, write_sample
+from afma_med.data.samples.street_scenes import draw_street_scene, scene_settings
 
 __all__ = ["write_cityscapes_sample"]
 
