@@ -16,7 +16,7 @@ from torch import nn
 
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.handlers.checkpoints import BEST, LAST
-from afma_med.networks import AFMANet
+from afma_med.networks import AFMANet, PaddedNetwork
 
 __all__ = [
     "build_network",
@@ -104,9 +104,10 @@ def list_inputs(
     """
     if source is None:
         return [{"image": item["image"]} for item in reader.datalist(dataset_dir, section)]
-    if not Path(source).exists():
+    path = Path(str(source))  # the command line makes a number of a name such as 2018
+    if not path.exists():
         raise FileNotFoundError(f"`input` must be a file or folder; there is no `{source}`. Check the path.")
-    return reader.find_inputs(Path(source))
+    return reader.find_inputs(path)
 
 
 def folder_of(source: str | os.PathLike[str] | None) -> str:
@@ -116,11 +117,12 @@ def folder_of(source: str | os.PathLike[str] | None) -> str:
         >>> folder_of(None), folder_of("photos/a.jpg")
         ('', '')
     """
-    return str(Path(source).resolve()) if source is not None and Path(source).is_dir() else ""
+    # Not resolved: the paths of the files are not either.
+    return os.path.abspath(source) if source is not None and Path(source).is_dir() else ""
 
 
 def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Module:
-    """Wrap a backbone with AFMA, or leave it as it is for a baseline of the same recipe.
+    """Wrap a backbone with AFMA, or only pad its images, for a baseline of the same recipe.
 
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W).
@@ -129,9 +131,11 @@ def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Modu
 
     Example:
         >>> build_network(nn.Conv2d(3, 2, 1), afma=False)
-        Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
+        PaddedNetwork(
+          (backbone): Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
+        )
     """
-    return AFMANet(backbone, **options) if afma else backbone
+    return AFMANet(backbone, **options) if afma else PaddedNetwork(backbone, in_channels=options.get("in_channels", 3))
 
 
 def say_where(prediction_dir: str | os.PathLike[str], count: int) -> None:
@@ -203,12 +207,19 @@ def find_weights(output_dir: str | os.PathLike[str]) -> str:
     return str(weights)
 
 
-def write_settings(output_dir: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+def write_settings(
+    output_dir: str | os.PathLike[str], settings: Mapping[str, Any], *, checkpoint: str | os.PathLike[str] | None = None
+) -> None:
     """Write what a run's network is built from to its folder, for whoever loads the weights later.
 
     Args:
         output_dir: folder of the run.
         settings: values that JSON can hold.
+        checkpoint: what the run goes on with, if it does; its own settings must be the same, but for the dataset's
+            folder.
+
+    Raises:
+        ValueError: if the checkpoint's network is another one; nothing is written then.
 
     Example:
         >>> import tempfile
@@ -217,14 +228,28 @@ def write_settings(output_dir: str | os.PathLike[str], settings: Mapping[str, An
         >>> read_settings(folder + "/model.pt")
         {'encoder': 'resnet18'}
     """
+    if checkpoint is not None and Path(checkpoint).with_name(SETTINGS).is_file():
+        earlier, own = read_settings(checkpoint), json.loads(json.dumps(dict(settings)))
+        differing = [key for key in own if key != "dataset_dir" and earlier.get(key, own[key]) != own[key]]
+        if differing:
+            key = differing[0]
+            raise ValueError(
+                f"`resume` must go on with the network of its run; got {key}={own[key]!r}, the run has "
+                f"{earlier[key]!r}. Repeat the run's overlays and ids, such as --{key} {earlier[key]}."
+            )
     Path(output_dir, SETTINGS).write_text(json.dumps(dict(settings), indent=4) + "\n", encoding="utf-8")
 
 
-def read_settings(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
+def read_settings(checkpoint: str | os.PathLike[str], *, name: str | None = None) -> dict[str, Any]:
     """Read what the network of a checkpoint was built from, out of the file beside it.
+
+    Args:
+        checkpoint: weights of a run.
+        name: of the bundle that must have trained them; None for any.
 
     Raises:
         FileNotFoundError: if there is no such file.
+        ValueError: if another bundle trained them.
     """
     path = Path(checkpoint).with_name(SETTINGS)
     if not path.is_file():
@@ -233,6 +258,11 @@ def read_settings(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
             "Keep the two together, as training wrote them."
         )
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if name is not None and settings.get("name", name) != name:
+        raise ValueError(
+            f"`checkpoint` must be weights of {name}; {checkpoint} was trained by {settings['name']}. "
+            "Use that bundle, or name another run's --output_dir."
+        )
     return settings
 
 
@@ -243,7 +273,7 @@ def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
     the user what to do is lost.
 
     Args:
-        function: whose FileNotFoundError and ValueError are for the user.
+        function: whose OSError and ValueError are for the user.
 
     Returns:
         The same function, raising SystemExit instead.
@@ -258,7 +288,7 @@ def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise SystemExit(f"error: {error}") from error
 
     return guarded

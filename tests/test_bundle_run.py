@@ -59,6 +59,38 @@ def test_missing_and_unreadable_inputs_are_refused(tmp_path: Path) -> None:
         list_inputs(ISIC, tmp_path, tmp_path, "test")
 
 
+def test_pictures_cut_short_are_refused_before_anything_is_predicted(tmp_path: Path) -> None:
+    root = write_lesions(tmp_path / "lesions", counts={"train": 3})
+    path = sorted(root.rglob("*.jpg"))[1]
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DatasetError, match=path.name):
+        list_inputs(ISIC, path.parent, tmp_path, "test")
+
+
+def test_folder_of_keeps_links_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert folder_of(tmp_path / "link") == str(tmp_path / "link"), "the paths of its files begin so"
+
+
+def test_resuming_with_another_network_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    write_settings(tmp_path, {"encoder": "resnet18", "patch_size": (10, 10), "dataset_dir": "here"})
+    before = (tmp_path / "settings.json").read_bytes()
+    with pytest.raises(ValueError, match=r"got encoder='resnet34', the run has 'resnet18'.*--encoder resnet18"):
+        write_settings(tmp_path, {"encoder": "resnet34"}, checkpoint=tmp_path / "last.pt")
+    assert (tmp_path / "settings.json").read_bytes() == before
+    moved = {"encoder": "resnet18", "patch_size": (10, 10), "dataset_dir": "there"}
+    write_settings(tmp_path, moved, checkpoint=tmp_path / "last.pt")
+    assert read_settings(tmp_path / "last.pt")["dataset_dir"] == "there"
+
+
+def test_weights_of_another_bundle_are_refused(tmp_path: Path) -> None:
+    write_settings(tmp_path, {"name": "isic_afma"})
+    assert read_settings(tmp_path / "model.pt", name="isic_afma") == {"name": "isic_afma"}
+    with pytest.raises(ValueError, match=r"must be weights of cub_afma; .* was trained by isic_afma"):
+        read_settings(tmp_path / "model.pt", name="cub_afma")
+
+
 def test_new_run_gets_an_empty_folder(tmp_path: Path) -> None:
     assert open_run_folder(tmp_path / "runs" / "a") is None
     assert (tmp_path / "runs" / "a").is_dir()

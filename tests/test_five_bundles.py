@@ -94,6 +94,9 @@ def test_train_evaluate_predict(samples: Callable[[str], Path], tmp_path: Path, 
     assert 0 <= report["iou"]["mIoU"] <= 1
     run(bundle, "inference.json", output_dir=str(folder))
     pictures = READERS[name].datalist(root, "test")
+    assert len(list((folder / "predictions").rglob("segmentation-*" if name == "lits" else "labels/**/*.png"))) == len(
+        pictures
+    ), "no prediction replaces another"
     raw = {info.raw_id for info in READERS[name].classes if info.train_id != 255}
     for item in pictures:
         prediction, shape = (read_volume if name == "lits" else read_picture)(folder / "predictions", item["image"])
@@ -112,8 +115,9 @@ def read_volume(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
 def read_picture(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]:
     width, height = Image.open(image).size
-    [path] = folder.glob(f"labels/{Path(image).stem}*.png")
-    assert Image.open(folder / "color" / f"{Path(image).stem}.png").size == (width, height)
+    [path] = folder.glob(f"labels/**/{Path(image).stem}*.png")
+    [color] = folder.glob(f"color/**/{Path(image).stem}.png")
+    assert Image.open(color).size == (width, height)
     return np.asarray(Image.open(path)), (height, width)
 
 
@@ -125,6 +129,7 @@ def test_baseline_and_small_have_the_same_network_without_afma(
     overlays = (f"{name}_afma.json", "small.json", "baseline.json")
     run(*overlays, **options(name, samples(name), tmp_path / "run"))
     weights = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
     assert not [key for key in weights if "afma" in key]
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["afma"] is False
     # Evaluation finds in the settings that there is no AFMA to load.
@@ -206,6 +211,46 @@ def test_memory_of_training_does_not_grow_with_the_volumes(tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr[-2000:]
         peaks[name] = int(done.stdout.rpartition("peak")[2]) / 1024
     assert peaks["many"] - peaks["few"] < 30, peaks
+
+
+@pytest.mark.slow
+def test_baseline_takes_what_afma_takes(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    """FPN alone refuses sides that 32 does not divide, such as CamVid's 360."""
+    more = {"network_name": "FPN", "longest_side": 90}
+    run("isic_afma.json", "baseline.json", **options("isic", samples("isic"), tmp_path / "run", **more))
+    run("isic_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_inputs_through_links_and_dicom_folders_stay_below_the_predictions(
+    samples: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import SimpleITK
+
+    run("cub_afma.json", **options("cub", samples("cub"), tmp_path / "birds"))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(samples("cub") / "images")
+    run("cub_afma.json", "inference.json", output_dir=str(tmp_path / "birds"), input=str(tmp_path / "link"))
+    written = sorted(path.relative_to(tmp_path / "birds") for path in (tmp_path / "birds").rglob("*.png"))
+    assert len(written) == 24
+    assert {path.parts[:2] for path in written} == {("predictions", "color"), ("predictions", "labels")}
+
+    run("lits_afma.json", **options("lits", samples("lits"), tmp_path / "ct"))
+    series = tmp_path / "patient"
+    series.mkdir()
+    for k in range(3):
+        plane = SimpleITK.GetImageFromArray(np.zeros((1, 40, 50), dtype=np.int16))
+        plane.SetOrigin((0, 0, float(k)))
+        tags = {"0020|000e": "1.2.3", "0020|000d": "1.2", "0008|0018": f"1.2.3.{k}", "0020|0032": f"0\\0\\{k}"}
+        for key, value in {**tags, "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(k), "0008|0060": "CT"}.items():
+            plane.SetMetaData(key, value)
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(series / f"{k}.dcm"))
+        writer.Execute(plane)
+    (series / "DICOMDIR").write_bytes(b"")
+    run("lits_afma.json", "inference.json", output_dir=str(tmp_path / "ct"), input=str(series))
+    assert nibabel.load(tmp_path / "ct" / "predictions" / "patient_segmentation.nii.gz").shape == (50, 40, 3)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from afma_med.data import (
     ISIC,
     READERS,
     DatasetError,
+    camvid,
     cityscapes,
     cub_datalist,
     isic_datalist,
@@ -24,8 +26,7 @@ from afma_med.data import (
     survey_section,
 )
 from afma_med.data.__main__ import main
-from afma_med.data.datalist import find_pictures
-from afma_med.data.label_pixels import read_mask
+from afma_med.data.label_pixels import find_pictures, read_coded_label, read_mask
 from afma_med.data.object_sizes import count_objects
 from afma_med.data.report import report_dataset
 from afma_med.data.splits import split_names
@@ -365,8 +366,9 @@ class TestCub:
         Image.fromarray(np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)),
         Image.fromarray(np.array([[[0, 0, 0, 255], [255, 255, 255, 255]]], dtype=np.uint8)),
         Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)),
+        Image.fromarray(np.array([[0, 255]], dtype=np.uint16)),
     ],
-    ids=["zero and one", "noise", "one bit", "RGB", "RGBA", "16 bits"],
+    ids=["zero and one", "noise", "one bit", "RGB", "RGBA", "16 bits", "8 bits in 16"],
 )
 def test_masks_of_every_coding(tmp_path: Path, coded: Image.Image) -> None:
     coded.save(tmp_path / "mask.png")
@@ -378,6 +380,67 @@ def test_palette_masks_are_taken_by_index(tmp_path: Path) -> None:
     mask.putpalette([0, 0, 0, 128, 0, 0])  # the dark red of VOC, whose brightness is below half
     mask.save(tmp_path / "mask.png")
     assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(("palette", "expected"), [([0, 255], [0, 1]), ([255, 0], [1, 0]), ([0, 51], None)])
+def test_palette_masks_of_greys_are_taken_by_grey(
+    tmp_path: Path, palette: list[int], expected: list[int] | None
+) -> None:
+    mask = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
+    mask.putpalette([grey for grey in palette for _ in range(3)])
+    mask.save(tmp_path / "mask.png")
+    if expected is None:
+        with pytest.raises(ValueError, match=r"mask\.png` cannot be used: a mask must reach white.*51"):
+            read_mask(tmp_path / "mask.png")
+    else:
+        assert read_mask(tmp_path / "mask.png").tolist() == [expected]
+
+
+def test_masks_in_the_transparency_alone_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], dtype=np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match="in its transparency alone"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_palettes_of_class_colours_are_taken_by_colour(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[128, 64, 128], [64, 0, 128]]], dtype=np.uint8)).quantize(2).save(
+        tmp_path / "road, car.png"
+    )
+    assert read_coded_label(tmp_path / "road, car.png", camvid.CLASSES).tolist() == [[3, 8]]
+
+
+def test_partial_split_files_share_nothing(tmp_path: Path) -> None:
+    lits_tree(tmp_path)
+    (tmp_path / "val.txt").unlink()
+    (tmp_path / "test.txt").unlink()
+    parts = [{item["image"] for item in READERS["lits"].datalist(tmp_path, s)} for s in ("train", "val", "test")]
+    assert [len(part) for part in parts] == [3, 1, 2]
+    assert len(set.union(*parts)) == 6
+    (tmp_path / "val.txt").write_text("volume-0")
+    with pytest.raises(DatasetError, match=r"(?s)names in several sections of the split files.*volume-0"):
+        READERS["lits"].datalist(tmp_path, "test")
+
+
+def test_overlapping_lists_of_cub_are_refused(tmp_path: Path) -> None:
+    cub_tree(tmp_path)
+    (tmp_path / "images.txt").unlink()
+    (tmp_path / "lists").mkdir()
+    for section in ("train", "test"):
+        (tmp_path / "lists" / f"{section}.txt").write_text("002.Bird/Bird_0001.jpg")
+    with pytest.raises(DatasetError, match=r"(?s)several sections.*002\.Bird/Bird_0001"):
+        cub_datalist(tmp_path, "train")
+
+
+def test_a_picture_far_too_large_is_one_problem_of_the_report(tmp_path: Path) -> None:
+    camvid_tree(tmp_path)
+    Image.new("1", (1, 1)).save(tmp_path / "train" / "a.png")
+    raw = bytearray((tmp_path / "train" / "a.png").read_bytes())
+    raw[16:24] = (60000).to_bytes(4, "big") * 2
+    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    (tmp_path / "train" / "a.png").write_bytes(raw)
+    text, sound = report_dataset(READERS["camvid"], tmp_path, ["train"])
+    assert not sound
+    assert "train/a.png (unreadable" in text
 
 
 def test_rotated_pictures_pair_with_upright_masks(tmp_path: Path) -> None:
@@ -404,6 +467,8 @@ def test_pictures_of_a_folder_are_found_with_their_subfolders(tmp_path: Path) ->
     picture(tmp_path / "b" / "a.JPG")
     picture(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("no picture")
+    picture(tmp_path / ".hidden" / "c.png")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)  # round in circles
     assert [Path(item["image"]).relative_to(tmp_path).as_posix() for item in find_pictures(tmp_path)] == [
         "a.png",
         "b/a.JPG",

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         text, sound = report_dataset(given.reader, given.root, [given.section] if given.section else SECTIONS)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.write(text)

@@ -16,7 +16,7 @@ from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import DatasetError, check_section, missing_layout, pair_files
 from afma_med.data.dataset_reader import SECTIONS, Item
 from afma_med.data.label_pixels import read_coded_label
-from afma_med.data.splits import read_names, unlisted
+from afma_med.data.splits import read_split_files, unlisted
 
 __all__ = ["CLASSES", "LAYOUT", "ORIGINAL_CLASSES", "camvid_datalist", "read_label"]
 
@@ -120,21 +120,23 @@ def camvid_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str
 def _original_datalist(folder: Path, section: str) -> list[dict[str, str]]:
     if not (folder / _ORIGINAL_LABELS).is_dir():
         raise missing_layout("CamVid", folder, folder / _ORIGINAL_LABELS, LAYOUT)
-    split_file = folder / f"{section}.txt"
-    wanted = read_names(split_file) if split_file.is_file() else None
+    listed = read_split_files(folder)
+    wanted, others = listed.get(section), set[str]().union(*listed.values())
     problems: list[str] = []
     try:
         pairs = pair_files(
             folder / _ORIGINAL_IMAGES,
             folder / _ORIGINAL_LABELS,
             label_suffix="_L",
-            keep=lambda name: _published_section(name) == section if wanted is None else name in wanted,
+            keep=lambda name: (
+                name in wanted if wanted is not None else _published_section(name) == section and name not in others
+            ),
         )
     except DatasetError as error:
         pairs, problems = error.items, error.problems
     if wanted is not None:
         images = (path.stem for path in (folder / _ORIGINAL_IMAGES).iterdir())
-        problems += filter(None, [unlisted(split_file, wanted, images)])
+        problems += filter(None, [unlisted(folder / f"{section}.txt", wanted, images)])
     if problems:
         raise DatasetError(problems, pairs)
     return pairs

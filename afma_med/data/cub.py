@@ -18,7 +18,7 @@ from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import DatasetError, check_section, files_by_name, missing_layout, pair_by_name
 from afma_med.data.dataset_reader import SECTIONS, Item
 from afma_med.data.label_pixels import read_mask
-from afma_med.data.splits import split_names, unlisted
+from afma_med.data.splits import refuse_shared_names, split_names, unlisted
 
 __all__ = ["CLASSES", "LAYOUT", "cub_datalist", "read_label"]
 
@@ -102,8 +102,9 @@ def _official_split(root: Path, names: Iterable[str]) -> tuple[Path, set[str], s
         paths, is_training = _read_columns(listing), _read_columns(flags)
         if paths.keys() != is_training.keys() or not set(is_training.values()) <= {"0", "1"}:
             raise ValueError(
-                f"`{flags}` must say 1 (training) or 0 (test) for every id of `{listing}`; got {len(is_training)} "
-                f"lines for {len(paths)} ids. Replace both by the dataset's own."
+                f"`{flags}` must say 1 (training) or 0 (test) for every id of `{listing}`; got "
+                f"{len(is_training)} lines for {len(paths)} ids, or other ids and values. "
+                "Replace both by the dataset's own."
             )
         sides: dict[str, set[str]] = {"1": set(), "0": set()}
         for image_id, path in paths.items():
@@ -112,6 +113,7 @@ def _official_split(root: Path, names: Iterable[str]) -> tuple[Path, set[str], s
     train, test = root / "lists" / "train.txt", root / "lists" / "test.txt"
     if train.is_file() and test.is_file():
         listed = [{str(Path(line).with_suffix("")) for line in file.read_text().split()} for file in (train, test)]
+        refuse_shared_names({"train": listed[0], "test": listed[1]}, train.parent)
         return train, listed[0], listed[1]
     testing = split_names(names, "test")
     return root / "images", set(names) - testing, testing

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 __all__ = [
     "EXIF_ORIENTATION",
     "PICTURES",
+    "UNREADABLE",
     "DatasetError",
     "check_section",
+    "files_below",
     "files_by_name",
-    "find_pictures",
     "list_files",
     "missing_layout",
     "pair_by_name",
@@ -27,6 +29,8 @@ PICTURES = (".png", ".jpg", ".jpeg")
 
 #: EXIF tag of how a picture must be turned to be upright.
 EXIF_ORIENTATION = 0x0112
+#: What Pillow raises for files that are no whole pictures, or far too large.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 # More files of one kind than this do not help the reader of an error.
 _SHOWN = 8
 
@@ -85,6 +89,24 @@ def pair_files(
     images = files_by_name(Path(image_dir).iterdir(), PICTURES)
     labels = files_by_name(Path(label_dir).iterdir(), (".png",), name_suffix=label_suffix)
     return pair_by_name(images, labels, keep=keep, image_dir=image_dir, label_dir=label_dir)
+
+
+def files_below(root: Path) -> list[Path]:
+    """List every file below a folder, in linked folders too, but nothing hidden.
+
+    Example:
+        >>> files_below(Path("nowhere"))
+        []
+    """
+    found, seen = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        # A link may lead back up.
+        real = os.path.realpath(folder)
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and real not in seen]
+        if real not in seen:
+            found += [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
+        seen.add(real)
+    return found
 
 
 def files_by_name(
@@ -181,28 +203,6 @@ def unlabelled_items(images: Mapping[str, Sequence[Path]], image_dir: object) ->
     return [{"image": pair["image"]} for pair in pairs]
 
 
-def find_pictures(source: Path) -> list[dict[str, str]]:
-    """List a picture, or all pictures below a folder, for prediction.
-
-    Args:
-        source: file or folder.
-
-    Returns:
-        ``[{"image": path}, ...]`` in the order of the names; names may not differ by their suffix alone.
-
-    Raises:
-        FileNotFoundError: if there is no picture.
-        DatasetError: naming every file that cannot be opened, and names of several files.
-    """
-    if source.is_file():
-        return unlabelled_items({source.stem: [source]}, source)
-    names: dict[str, list[Path]] = {}
-    for path in sorted(source.rglob("*")):
-        for name, paths in files_by_name([path], PICTURES).items():
-            names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
-    return unlabelled_items(names, source)
-
-
 def check_section(section: str, sections: Sequence[str]) -> None:
     """Refuse an unknown section of a dataset.
 
@@ -241,7 +241,7 @@ def _picture_problems(pair: dict[str, str]) -> list[str]:
     for path in pair.values():
         try:
             sizes.append(_oriented_size(path))
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        except UNREADABLE as error:
             problems.append(f"{path} (unreadable: {error})")
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         problems.append(

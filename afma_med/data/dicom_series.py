@@ -9,9 +9,10 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
+from afma_med.data.datalist import files_below
 from afma_med.data.voxel_grid import Grid
 
-__all__ = ["find_series", "read_series", "series_files"]
+__all__ = ["find_series", "is_dicom", "read_series", "series_files"]
 
 # In voxels: tags are rounded, but one missing slice moves the next ones by half a voxel at least.
 _TOLERANCE = 0.2
@@ -25,12 +26,26 @@ def find_series(root: Path) -> list[Path]:
         >>> find_series(Path("nowhere"))
         []
     """
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        if any(_is_dicom(Path(folder) / name) for name in sorted(files)):
-            found.append(Path(folder))
-    return found
+    return sorted({path.parent for path in files_below(root) if is_dicom(path)})
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell by the suffix, or by the letters behind the preamble, whether a file is a DICOM image.
+
+    Example:
+        >>> is_dicom(Path("DICOMDIR")), is_dicom(Path("a.dcm"))
+        (False, True)
+    """
+    # The table of contents of a disc is no image.
+    if path.name.upper() == "DICOMDIR":
+        return False
+    if path.suffix.lower() == ".dcm":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def series_files(folder: str | os.PathLike[str]) -> list[str]:
@@ -111,17 +126,6 @@ def _check_positions(folder: object, grid: Grid, positions: list[list[float]]) -
     far = np.flatnonzero(~(np.abs(lies - expected).max(axis=0) <= _TOLERANCE))
     if len(far):
         raise _unusable(folder, f"slice {far[0] + 1} of {len(positions)} at {positions[far[0]]} mm, out of line")
-
-
-def _is_dicom(path: Path) -> bool:
-    """Tell by the suffix, or by the letters behind the preamble."""
-    if path.suffix.lower() == ".dcm":
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _unusable(folder: object, reason: str) -> ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from afma_med.data.class_table import VOID, ClassInfo, color_lookup, raw_id_lookup
-from afma_med.data.datalist import EXIF_ORIENTATION
+from afma_med.data.datalist import (
+    EXIF_ORIENTATION,
+    PICTURES,
+    UNREADABLE,
+    DatasetError,
+    files_below,
+    files_by_name,
+    list_files,
+    unlabelled_items,
+)
 from afma_med.data.dataset_reader import Inspected, Item
+from afma_med.data.progress import map_with_progress
 
-__all__ = ["inspect_pictures", "map_raw_labels", "naming", "read_coded_label", "read_mask"]
+__all__ = ["find_pictures", "inspect_pictures", "map_raw_labels", "naming", "read_coded_label", "read_mask"]
 
 
 def map_raw_labels(
@@ -66,7 +75,10 @@ def read_coded_label(
         ValueError: naming the file, if it cannot be read or holds what the table does not list.
     """
     with naming(path):
-        return map_raw_labels(_read_pixels(path), classes, color_classes=color_classes)
+        pixels, painted = _read_pixels(path), _read_palette_colors(path)
+        if painted is not None and _are_listed(painted, color_classes or classes):
+            pixels = painted
+        return map_raw_labels(pixels, classes, color_classes=color_classes)
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -91,12 +103,17 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         [[0, 0, 0, 1, 1, 1]]
     """
     with naming(path):
-        pixels = _read_pixels(path)
-        if pixels.ndim == 3:
-            pixels = pixels[..., :3].max(axis=2)
-        coded_as_one = pixels.max(initial=0) <= 1 and Path(path).suffix.lower() not in (".jpg", ".jpeg")
-        half = 0 if coded_as_one else 127 if pixels.dtype == np.uint8 else 32767
-        return np.asarray(pixels.astype(np.int64) > half, dtype=np.uint8)
+        pixels = _read_mask_pixels(path)
+        highest = int(pixels.max(initial=0))
+        half = 127 if highest <= 255 else 32767
+        if Path(path).suffix.lower() not in (".jpg", ".jpeg"):
+            if 1 < highest <= half:
+                raise ValueError(
+                    f"a mask must reach white, or hold 0 and 1 only; its highest value is {highest}. "
+                    "Scale it to 0 and 255."
+                )
+            half = 0 if highest <= 1 else half
+        return np.asarray(pixels > half, dtype=np.uint8)
 
 
 def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint8]], classes: int) -> list[Inspected]:
@@ -130,13 +147,71 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
     return [Inspected(dict(item), (height, width), counts.astype(np.int64))]
 
 
+def find_pictures(source: Path) -> list[dict[str, str]]:
+    """List a picture, or all pictures below a folder, for prediction.
+
+    Args:
+        source: file or folder.
+
+    Returns:
+        ``[{"image": path}, ...]`` in the order of the names; names may not differ by their suffix alone.
+
+    Raises:
+        FileNotFoundError: if there is no picture.
+        DatasetError: naming every file that cannot be read, and names of several files.
+    """
+    names: dict[str, list[Path]] = {source.stem: [source]} if source.is_file() else {}
+    for path in files_below(source):
+        for name, paths in files_by_name([path], PICTURES).items():
+            names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
+    items = unlabelled_items(names, source)
+    # To the last byte: a prediction of many images shall not stop in their midst.
+    outcomes = map_with_progress(_what_is_wrong, items, title="Looking into the images", unit="image")
+    if problems := list(filter(None, outcomes)):
+        raise DatasetError([list_files("files that cannot be used", problems)])
+    return items
+
+
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Make whatever goes wrong with a file a ValueError that names it and says what to do."""
     try:
         yield
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"`{path}` cannot be used: {error}") from error
+
+
+def _what_is_wrong(item: Item) -> str:
+    try:
+        inspect_pictures(item, read_label=lambda _item: np.empty(0, dtype=np.uint8), classes=0)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _read_palette_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
+    """The colours that a palette picture shows; None for other pictures."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")) if image.mode == "P" else None
+
+
+def _are_listed(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> bool:
+    """Tell whether all colours are those of classes; then the palette's order, which programs change, says nothing."""
+    return {tuple(color) for color in np.unique(colors.reshape(-1, 3), axis=0).tolist()} <= color_lookup(classes).keys()
+
+
+def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[np.int64]:
+    """Brightness as stored; of a palette its greys, or its indices where it has colours."""
+    with Image.open(path) as image:
+        palette = np.array(image.getpalette() or [], dtype=np.int64).reshape(-1, 3) if image.mode == "P" else None
+    pixels = _read_pixels(path).astype(np.int64)
+    if palette is not None and len(palette) > pixels.max(initial=0) and (palette == palette[:, :1]).all():
+        return np.asarray(palette[pixels, 0])
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] == 4 and np.ptp(pixels[..., :3]) == 0 and np.ptp(pixels[..., 3]) > 0:
+        raise ValueError("a mask must be drawn in its pixels; this one is in its transparency alone. Flatten it.")
+    return np.asarray(pixels[..., :3].max(axis=2))
 
 
 def _read_pixels(path: str | os.PathLike[str]) -> NDArray[np.generic]:

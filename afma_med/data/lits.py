@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import VOID, ClassInfo, class_names, raw_id_lookup
-from afma_med.data.datalist import DatasetError, check_section, files_by_name, missing_layout, pair_by_name
+from afma_med.data.datalist import DatasetError, check_section, files_below, files_by_name, missing_layout, pair_by_name
 from afma_med.data.dataset_reader import SECTIONS, Inspected, Item
-from afma_med.data.dicom_series import find_series, series_files
+from afma_med.data.dicom_series import find_series, is_dicom, series_files
 from afma_med.data.nifti_slices import NiftiSlices, cache_file, replacing
 from afma_med.data.slice_weights import balanced_slice_weights
-from afma_med.data.splits import read_names, split_names, unlisted
+from afma_med.data.splits import read_split_files, section_names, unlisted
 from afma_med.data.voxel_grid import require_same_grid
 
 __all__ = [
@@ -77,20 +77,22 @@ def lits_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, 
     """
     check_section(section, SECTIONS)
     folder = Path(root)
-    paths = [path for path in _files_below(folder) if path.name.lower().endswith(_SUFFIXES)]
+    paths = [path for path in files_below(folder) if path.name.lower().endswith(_SUFFIXES)]
     images = files_by_name(paths, _SUFFIXES, name_prefix="volume-")
     labels = files_by_name(paths, _SUFFIXES, name_prefix="segmentation-")
     withheld = files_by_name(paths, _SUFFIXES, name_prefix="test-volume-")
-    split_file = folder / f"{section}.txt"
-    if split_file.is_file():
-        return _listed_volumes(split_file, images, labels, withheld)
+    # A line's suffix is gone, which leaves the .nii of .nii.gz.
+    listed = {key: {name.removesuffix(".nii") for name in names} for key, names in read_split_files(folder).items()}
+    if section in listed:
+        return _listed_volumes(folder / f"{section}.txt", listed[section], images, labels, withheld)
     if section == "test" and withheld:
         return _list_unlabelled(withheld, folder)
     if not images:
         raise missing_layout("LiTS", folder, folder / "volume-0.nii", LAYOUT)
-    keep = _keep_by_split(images.keys() | labels.keys(), section, own_test=bool(withheld))
-    names = {name for name in images.keys() | labels.keys() if name in keep}
-    return _list_labelled(images, labels, names, folder)
+    if withheld:
+        listed.setdefault("test", set())
+    taken = {key: {name.removeprefix("volume-") for name in names} for key, names in listed.items()}
+    return _list_labelled(images, labels, section_names(images.keys() | labels.keys(), section, taken), folder)
 
 
 def find_volumes(source: Path) -> list[dict[str, str]]:
@@ -107,9 +109,11 @@ def find_volumes(source: Path) -> list[dict[str, str]]:
         DatasetError: naming every file or folder that cannot be used, and names of several files.
     """
     if source.is_file():
+        if is_dicom(source):
+            raise DatasetError([f"{source} is one file of a DICOM series: pass its folder, {source.parent}"])
         return _list_unlabelled({source.name: [source]}, source)
     names: dict[str, list[Path]] = {}
-    for path in sorted(_files_below(source)):
+    for path in sorted(files_below(source)):
         for name, paths in files_by_name([path], _SUFFIXES).items():
             if not name.startswith("segmentation-"):
                 names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
@@ -198,25 +202,14 @@ def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | 
     return train_ids
 
 
-def _files_below(root: Path) -> list[Path]:
-    """Every file below a folder, and below folders that are linked into it."""
-    if not root.is_dir():
-        return []
-    return [path for entry in root.iterdir() for path in (entry.rglob("*") if entry.is_dir() else (entry,))]
-
-
-def _keep_by_split(names: set[str], section: str, *, own_test: bool) -> set[str]:
-    """The section's share; test has volumes of its own, then its share stays in train."""
-    kept = split_names(names, section)
-    return kept | split_names(names, "test") if own_test and section == "train" else kept
-
-
 def _listed_volumes(
-    split_file: Path, images: dict[str, list[Path]], labels: dict[str, list[Path]], withheld: dict[str, list[Path]]
+    split_file: Path,
+    listed: set[str],
+    images: dict[str, list[Path]],
+    labels: dict[str, list[Path]],
+    withheld: dict[str, list[Path]],
 ) -> list[dict[str, str]]:
     """Volumes that a split file lists, as ``volume-N``, ``test-volume-N`` or their file names."""
-    # A line's suffix is gone, which leaves the .nii of .nii.gz.
-    listed = {name.removesuffix(".nii") for name in read_names(split_file)}
     found = {f"volume-{name}" for name in images} | {f"test-volume-{name}" for name in withheld}
     if problem := unlisted(split_file, listed, found):
         raise DatasetError([problem])

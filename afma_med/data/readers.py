@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from afma_med.data import camvid, cityscapes, cub, isic, lits
-from afma_med.data.datalist import find_pictures
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.data.label_pixels import inspect_pictures
+from afma_med.data.label_pixels import find_pictures, inspect_pictures
 from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
 from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.data.samples.single_objects import write_birds, write_lesions

@@ -12,7 +12,8 @@ from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.data.object_sizes import count_objects
-from afma_med.data.survey import Survey, map_with_progress, survey_section
+from afma_med.data.progress import map_with_progress
+from afma_med.data.survey import Survey, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
 
 __all__ = ["report_dataset"]

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
+from afma_med.data.progress import map_with_progress
 
-__all__ = ["Survey", "map_with_progress", "survey_dataset", "survey_section"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["Survey", "survey_dataset", "survey_section"]
 
 
 class Survey(NamedTuple):
@@ -115,27 +111,6 @@ def survey_dataset(
             "Choose another section, or predict with bundles/inference.json."
         )
     return surveys
-
-
-def map_with_progress(function: Callable[[T], R], items: Sequence[T], *, title: str, unit: str) -> Iterator[R]:
-    """Call a function for every item in threads, since decoders release the interpreter's lock, and show a bar.
-
-    Args:
-        function: of one item.
-        items: what to call it with.
-        title: of the bar.
-        unit: what the bar counts.
-
-    Returns:
-        The results in the order of the items.
-
-    Example:
-        >>> list(map_with_progress(str, [1, 2], title="Writing", unit="number"))
-        ['1', '2']
-    """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # None: no bar where stderr is no terminal.
-        yield from tqdm(pool.map(function, items), total=len(items), desc=title, unit=unit, disable=None)
 
 
 def _inspect_all(

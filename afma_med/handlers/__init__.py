@@ -1,6 +1,6 @@
 """Ignite handlers for MONAI engines."""
 
-from afma_med.handlers.checkpoints import BestCheckpoint, LastCheckpoint
+from afma_med.handlers.checkpoints import BestCheckpoint, LastCheckpoint, is_better
 from afma_med.handlers.iou_report import IoUReport
 from afma_med.handlers.progress_log import ProgressLog
 from afma_med.handlers.segmentation_pictures import SegmentationPictures
@@ -13,4 +13,5 @@ __all__ = [
     "ProgressLog",
     "SegmentationPictures",
     "SplitAFMAOutput",
+    "is_better",
 ]

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import DiskSaver
 from torch import nn
 
-__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint"]
+__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "is_better"]
 
 #: File names of the checkpoints in a run's folder.
 LAST, BEST = "last.pt", "model.pt"
@@ -90,6 +90,16 @@ class BestCheckpoint:
                 "Put it into the val_handlers before saving or loading its state."
             )
         return self.evaluator
+
+
+def is_better(new: float, best: float) -> bool:
+    """Compare two scores; any is better than NaN, the score of a section without a pixel to be scored.
+
+    Example:
+        >>> is_better(0.2, float("nan")), is_better(float("nan"), 0.2), is_better(0.3, 0.2)
+        (True, False, True)
+    """
+    return new > best or best != best
 
 
 def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str, Any]) -> None:

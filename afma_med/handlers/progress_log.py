@@ -70,17 +70,16 @@ class ProgressLog:
         self._started = time.monotonic()
 
     def _finish(self, engine: Engine) -> None:
-        logger.info(
-            "Finished %d epochs: %s %s.\n"
-            "  weights      %s/model.pt (best), %s/last.pt (to resume)\n"
-            "  TensorBoard  tensorboard --logdir %s\n"
-            "  evaluate     %s",
-            engine.state.epoch,
-            self.metric,
-            self._best() or "never validated",
-            *[self.output_dir] * 3,
-            self.evaluate_command,
-        )
+        state: Any = self.evaluator.state
+        last, best = f"{self.output_dir}/last.pt (to resume)", f"{self.output_dir}/model.pt (best)"
+        validated = state.best_metric_epoch > 0
+        lines = [
+            f"Finished {engine.state.epoch} epochs: {self.metric} {self._best() or 'never validated'}.",
+            f"  weights      {best}, {last}" if validated else f"  weights      {last}",
+            f"  TensorBoard  tensorboard --logdir {self.output_dir}",
+        ]
+        # Without a validation there are no best weights to evaluate.
+        logger.info("\n".join(lines + [f"  evaluate     {self.evaluate_command}"] * validated))
 
 
 def _figures(values: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from afma_med.networks.afma_block import AFMABlock
 from afma_med.networks.afma_net import AFMANet
 from afma_med.networks.feature_tap import FeatureInfo, FeatureTap, list_features
+from afma_med.networks.padded_network import PaddedNetwork
 from afma_med.networks.slice_wise import SliceWise
 
-__all__ = ["AFMABlock", "AFMANet", "FeatureInfo", "FeatureTap", "SliceWise", "list_features"]
+__all__ = ["AFMABlock", "AFMANet", "FeatureInfo", "FeatureTap", "PaddedNetwork", "SliceWise", "list_features"]

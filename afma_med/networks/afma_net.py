@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from afma_med.checks import as_patch_size, check_channels, check_four_axes
 from afma_med.functional import PatchAttention, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
-from afma_med.networks.feature_tap import FeatureError, FeatureInfo, FeatureTap, list_features, whole_stride
+from afma_med.networks.feature_tap import (
+    FeatureError,
+    FeatureInfo,
+    FeatureTap,
+    encoder_strides,
+    list_features,
+    whole_stride,
+)
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.networks.scripting import ScriptableAFMANet
 from afma_med.patches import crop_to, pad_to
@@ -73,7 +78,7 @@ class AFMANet(nn.Module):
         features = list_features(backbone, in_channels=in_channels, size=probe_size)
         try:
             self.feature_tap = FeatureTap(backbone, feature)
-            feature_channels = self._probe_host(probe_size, _encoder_strides(backbone, features))
+            feature_channels = self._probe_host(probe_size, encoder_strides(backbone, features))
         except FeatureError as error:
             raise FeatureError(f"{error}\n{_feature_table(features)}") from error
         self.afma_block = AFMABlock(
@@ -139,13 +144,6 @@ class AFMANet(nn.Module):
                 f"{self.out_channels}; a 1×{size}×{size} image gave {shape}. "
                 "Give the backbone and AFMANet the same number of classes, and no auxiliary head."
             )
-
-
-def _encoder_strides(backbone: nn.Module, features: list[FeatureInfo]) -> list[int]:
-    """The strides that image sides should be multiples of, where the backbone has an encoder."""
-    encoder: Any = getattr(backbone, "encoder", None)
-    strides = [info.stride for info in features if isinstance(info.feature, int)]
-    return [*strides, int(encoder.output_stride)] if hasattr(encoder, "output_stride") else strides
 
 
 def _feature_table(features: list[FeatureInfo]) -> str:

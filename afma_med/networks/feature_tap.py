@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from afma_med.networks.probing import blank_image, find_probe_size, probing
 from afma_med.patches import ceil_divide
 
-__all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "list_features", "whole_stride"]
+__all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "encoder_strides", "list_features", "whole_stride"]
 
 
 class FeatureError(ValueError):
@@ -190,6 +190,13 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
     modules = sorted(named.values(), key=lambda item: order[id(item[1])])
     found = [*_list_depths(outputs.get("encoder"), image), *modules]
     return [info for feature, output in found if (info := _describe_map(feature, output, image)) is not None]
+
+
+def encoder_strides(backbone: nn.Module, features: list[FeatureInfo]) -> list[int]:
+    """List the strides that image sides should be multiples of, where the backbone has an encoder."""
+    encoder: Any = getattr(backbone, "encoder", None)
+    strides = [info.stride for info in features if isinstance(info.feature, int)]
+    return [*strides, int(encoder.output_stride)] if hasattr(encoder, "output_stride") else strides
 
 
 def whole_stride(feature_map: Tensor, image: Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ class LoadImageVolumed(LoadImaged):
 class SaveImageVolumed(SaveImaged):
     """Save predicted volumes as NIfTI labels with exactly the geometry of the volumes they were predicted from.
 
-    ``volume-3.nii`` gives ``segmentation-3.nii.gz``; a name without "volume", or that of a DICOM folder, gives
+    ``volume-3.nii`` gives ``segmentation-3.nii.gz``; a name that does not begin so, or that of a DICOM folder, gives
     ``<name>_segmentation.nii.gz``. A file that is there is replaced, at once when the new one is complete.
 
     Args:
@@ -209,7 +210,10 @@ class SaveImageVolumed(SaveImaged):
         return raw
 
     def _target(self, source: Path) -> Path:
+        source = Path(os.path.abspath(source))
         within = os.path.relpath(source.parent, self.input_dir) if self.input_dir else ""
+        # The folder of a DICOM series may itself be what is to be predicted.
+        within = "" if within.startswith("..") else within
         folder = self.output_dir / within
         if folder.resolve() == source.parent.resolve():
             raise ValueError(
@@ -217,7 +221,8 @@ class SaveImageVolumed(SaveImaged):
                 f"{self.output_dir}. Choose another."
             )
         name = source.name if source.is_dir() else source.name[: source.name.lower().index(".nii")]
-        named = name.replace("volume", "segmentation") if "volume" in name else f"{name}_segmentation"
+        named = re.sub(r"^(test-)?volume-", r"\1segmentation-", name)
+        named = named if named != name else f"{name}_segmentation"
         return folder / f"{named}.nii.gz"
 
 
