@@ -198,7 +198,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 
 def _network_settings(bundle: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
     """Read the bundle's ids that say what the network is, without the path of the data it was trained on."""
-    settings = read_settings(checkpoint)
+    settings = read_settings(checkpoint, name=bundle["name"])
     names = [name for name, value in bundle["settings"].items() if value == f"@{name}" and name != "dataset_dir"]
     missing = [name for name in names if name not in settings]
     if missing:
