@@ -293,10 +293,20 @@ def test_bad_version_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         package_bundle("camvid", checkpoint, output_dir=tmp_path, version="v1")
 
 
-def test_weights_of_another_network_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"(?s)`checkpoint` must hold the weights.*size mismatch.*Name a run's"):
+def test_weights_of_another_network_are_refused(scored: Path) -> None:
+    write_settings(scored, {**read(scored / "settings.json"), "encoder": "resnet34"})
+    with pytest.raises(
+        ValueError, match=r"(?s)`checkpoint` must hold the weights.*(size mismatch|Missing key).*Name a run's"
+    ):
+        package_bundle("camvid", scored / "model.pt", output_dir=scored / "packages")
+    assert not list((scored / "packages").iterdir()), "nothing half-written is left"
+
+
+def test_weights_of_another_dataset_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Even where the shapes fit, as those of ISIC and CUB do."""
+    with pytest.raises(ValueError, match=r"must be weights of isic_afma; .* was trained by camvid_afma"):
         package_bundle("isic", checkpoint, output_dir=tmp_path / "packages")
-    assert not list((tmp_path / "packages").iterdir()), "nothing half-written is left"
+    assert not list(tmp_path.rglob("*afma"))
 
 
 def test_last_checkpoint_is_refused(scored: Path) -> None:
