@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
+from afma_med.atomic_write import move_aside
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.handlers.checkpoints import BEST, LAST
 from afma_med.networks import AFMANet, PaddedNetwork
@@ -177,8 +176,7 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
     if rank > 0:
         return None
     if last.exists():
-        aside = _free_name_beside(folder, time.localtime(last.stat().st_mtime))
-        folder.rename(aside)
+        aside = move_aside(folder, since=last)
         logger.warning("Moved the earlier run to %s; continue it with --output_dir %s --resume True.", aside, aside)
     folder.mkdir(parents=True, exist_ok=True)
     return None
@@ -216,7 +214,7 @@ def write_settings(
         output_dir: folder of the run.
         settings: values that JSON can hold.
         checkpoint: what the run goes on with, if it does; its own settings must be the same, but for the dataset's
-            folder.
+            folder and those of the training.
 
     Raises:
         ValueError: if the checkpoint's network is another one; nothing is written then.
@@ -230,7 +228,8 @@ def write_settings(
     """
     if checkpoint is not None and Path(checkpoint).with_name(SETTINGS).is_file():
         earlier, own = read_settings(checkpoint), json.loads(json.dumps(dict(settings)))
-        differing = [key for key in own if key != "dataset_dir" and earlier.get(key, own[key]) != own[key]]
+        free = ("dataset_dir", "training")  # a run may go on elsewhere, and for longer
+        differing = [key for key in own if key not in free and earlier.get(key, own[key]) != own[key]]
         if differing:
             key = differing[0]
             raise ValueError(
@@ -292,9 +291,3 @@ def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(f"error: {error}") from error
 
     return guarded
-
-
-def _free_name_beside(folder: Path, when: time.struct_time) -> Path:
-    stamped = f"{folder.name}_{time.strftime('%Y%m%d-%H%M%S', when)}"
-    names = itertools.chain([stamped], (f"{stamped}-{i}" for i in itertools.count(2)))
-    return next(path for path in map(folder.with_name, names) if not path.exists())

@@ -45,7 +45,7 @@ PAIRS = [
 
 
 def compute(pairs: list, table: tuple[ClassInfo, ...] = TABLE, **options: object) -> dict[str, float]:
-    metric = ClassIoU(table, **options)
+    metric = ClassIoU(table, **{"unscored": ("unlabelled",), **options})
     for prediction, label in pairs:
         metric.update(([logits_of(prediction, len(table))], [torch.tensor(label)[None]]))
     return metric.compute()
@@ -85,7 +85,7 @@ def test_attached_it_leaves_named_scalars() -> None:
         return [logits_of(batch[0])], [torch.tensor(batch[1])[None]]
 
     engine = Engine(step)
-    ClassIoU(TABLE).attach(engine, "val/mIoU")
+    ClassIoU(TABLE, unscored=("unlabelled",)).attach(engine, "val/mIoU")
     metrics = engine.run(PAIRS).metrics
     assert set(metrics) == {
         "val/mIoU",

@@ -1,4 +1,4 @@
-"""``python -m afma_med.data check NAME ROOT``: what a dataset holds and what is wrong with it."""
+"""``python -m afma_med.data check NAME ROOT``: what a dataset holds, and what is wrong; ``objects``: their sizes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ import os
 import sys
 
 from afma_med.data.dataset_reader import SECTIONS, DatasetReader
+from afma_med.data.object_report import report_objects
 from afma_med.data.readers import READERS
 from afma_med.data.report import report_dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the report of a dataset; 1 if something is wrong with it, 2 if it is not there."""
-    parser = argparse.ArgumentParser(prog="python -m afma_med.data", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser = argparse.ArgumentParser(prog="python -m afma_med.data", description="What a dataset holds.")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
     check = commands.add_parser("check", help="look into every file; print counts, sizes, classes, objects, problems")
-    check.add_argument("reader", metavar="name", type=_find_reader, help=f"{', '.join(READERS)}, or MODULE:READER")
-    check.add_argument("root", help="its folder")
-    check.add_argument("--section", choices=SECTIONS, help="look at this section only")
+    objects = commands.add_parser("objects", help="count objects by class and size; write a table and a bar chart")
+    for command in (check, objects):
+        command.add_argument(
+            "reader", metavar="name", type=_find_reader, help=f"{', '.join(READERS)}, or MODULE:READER"
+        )
+        command.add_argument("root", help="its folder")
+        command.add_argument("--section", choices=SECTIONS, help="look at this section only")
+    objects.add_argument("--output_dir", help="folder for objects.csv and objects.png (default: objects/NAME)")
     given = parser.parse_args(arguments)
+    sections = [given.section] if given.section else SECTIONS
+    sound = True
     try:
-        text, sound = report_dataset(given.reader, given.root, [given.section] if given.section else SECTIONS)
+        if given.command == "check":
+            text, sound = report_dataset(given.reader, given.root, sections)
+        else:
+            folder = given.output_dir or f"objects/{given.reader.name}"
+            text = report_objects(given.reader, given.root, sections, folder)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

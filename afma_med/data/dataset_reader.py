@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import ClassInfo
+from afma_med.data.object_sizes import SizeGroups
 
 __all__ = ["SECTIONS", "DatasetReader", "Inspected", "Item"]
 
@@ -50,6 +51,9 @@ class DatasetReader(NamedTuple):
         write_sample: draws a sample in the dataset's layout into a folder, at no cost when it is there; None for none.
         sample: name of the sample's default folder below ``data/``.
         unscored: names of classes that are trained but left out of the scores.
+        size_groups: which objects of whole images and volumes are small, medium and large.
+        read_volume: item of paths -> (H,W,D) train ids of a whole volume and the millimetres between its voxels; None
+            for datasets of images.
     """
 
     name: str
@@ -62,3 +66,5 @@ class DatasetReader(NamedTuple):
     write_sample: Callable[[Path], object] | None = None
     sample: str = ""
     unscored: tuple[str, ...] = ()
+    size_groups: SizeGroups = SizeGroups()
+    read_volume: Callable[[Item], tuple[NDArray[np.uint8], tuple[float, ...]]] | None = None

@@ -10,14 +10,16 @@ import os
 import warnings
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from afma_med.atomic_write import replacing
 from afma_med.data.class_table import VOID, ClassInfo, class_names, raw_id_lookup
 from afma_med.data.datalist import DatasetError, check_section, files_below, files_by_name, missing_layout, pair_by_name
 from afma_med.data.dataset_reader import SECTIONS, Inspected, Item
 from afma_med.data.dicom_series import find_series, is_dicom, series_files
-from afma_med.data.nifti_slices import NiftiSlices, cache_file, replacing
+from afma_med.data.nifti_slices import NiftiSlices, cache_file
 from afma_med.data.slice_weights import balanced_slice_weights
 from afma_med.data.splits import read_split_files, section_names, unlisted
 from afma_med.data.voxel_grid import require_same_grid
@@ -31,6 +33,7 @@ __all__ = [
     "lits_datalist",
     "map_raw_volume",
     "read_label_slice",
+    "read_label_volume",
 ]
 
 #: Blue and orange are told apart by every kind of colour vision.
@@ -200,6 +203,23 @@ def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | 
             f"{np.unique(raw[strange])[:8].tolist()}. Replace the file, or remove it together with its partner."
         )
     return train_ids
+
+
+def read_label_volume(item: Item) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+    """Read the label of a whole volume as train ids, along the file's own axes.
+
+    Args:
+        item: path under ``"label"``.
+
+    Returns:
+        (H,W,D) train ids, and the millimetres between voxels along each axis.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or has values other than the raw ids.
+    """
+    label = NiftiSlices(item["label"])
+    spacing = tuple(float(step) for step in nib.affines.voxel_sizes(label.stored.affine))
+    return map_raw_volume(label.load(), label.path), spacing
 
 
 def _listed_volumes(

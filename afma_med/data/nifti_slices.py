@@ -9,7 +9,6 @@ import operator
 import os
 import shutil
 import time
-import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,9 +20,10 @@ import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
+from afma_med.atomic_write import replacing
 from afma_med.data.voxel_grid import Grid, orient_grid
 
-__all__ = ["NiftiSlices", "cache_file", "replacing"]
+__all__ = ["NiftiSlices", "cache_file"]
 
 # Rows from anterior to posterior, columns from right to left, slices from inferior to superior.
 _AXES = "PLS"
@@ -158,18 +158,6 @@ def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | N
     status = path.stat()
     key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}")).hexdigest()[:16]
     return folder / f"{path.name.split('.nii')[0]}-{key}{suffix}"
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target``, with the same suffix, and move it there if all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _unpack(source: Path, target: Path) -> None:

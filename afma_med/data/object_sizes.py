@@ -1,28 +1,153 @@
-"""How large the objects of a label are: connected components by their area, as the paper's Fig. 9 counts them."""
+"""How large the objects of a label are: connected components by size, as the paper groups them (Fig. 9, Table 4)."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-__all__ = ["SIZE_GROUPS", "count_objects"]
+__all__ = ["SIZES", "SizeGroups", "count_objects", "group_pixels", "label_objects"]
 
-#: Upper bounds, in pixels, of small and medium objects, after COCO; what is larger is large.
-SIZE_GROUPS = (32 * 32, 96 * 96)
+#: Names of the groups, from the smallest objects to the largest.
+SIZES = ("small", "medium", "large")
+
+Unit = Literal["pixels", "mm²", "mm³"]
 
 
-def count_objects(label: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Count the objects of each class in a label by size.
+@dataclass(frozen=True)
+class SizeGroups:
+    """Say which objects are small, medium and large.
 
-    An object is a connected component of one class; pixels that touch at a corner are connected.
+    Small are those below the first bound, large those above the second, medium those between them, bounds included.
 
     Args:
-        label: (H,W) train ids.
-        classes: K.
+        bounds: of the objects' area or volume; default: 32² and 96² pixels, after COCO and the paper.
+        unit: ``"pixels"`` (voxels of volumes), or ``"mm²"`` (images) and ``"mm³"`` (volumes) by their spacing.
+
+    Raises:
+        ValueError: if the bounds do not grow from above zero, or the unit is unknown.
+
+    Example:
+        >>> SizeGroups((10, 20)).group_of(np.array([9, 10, 20, 21])).tolist()
+        [0, 1, 1, 2]
+    """
+
+    bounds: tuple[float, float] = (32**2, 96**2)
+    unit: Unit = "pixels"
+
+    def __post_init__(self) -> None:
+        if len(self.bounds) != 2 or not 0 < self.bounds[0] <= self.bounds[1]:
+            raise ValueError(
+                f"`bounds` must be two numbers above zero, the smaller one first; got {self.bounds}. "
+                "32² and 96² pixels are (1024, 9216)."
+            )
+        if self.unit not in get_args(Unit):
+            raise ValueError(f"`unit` must be one of {get_args(Unit)}; got {self.unit!r}. Choose one of them.")
+
+    def group_of(self, sizes: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Return the group, 0 to 2, of each size."""
+        groups: NDArray[np.uint8] = np.add(sizes >= self.bounds[0], sizes > self.bounds[1], dtype=np.uint8)
+        return groups
+
+    def pixel_size(self, spacing: Sequence[float] | None, axes: int) -> float:
+        """Return what one pixel or voxel counts in the groups' unit.
+
+        Args:
+            spacing: millimetres between pixels along each axis; may be None for sizes in pixels.
+            axes: of the label, 2 or 3.
+
+        Raises:
+            ValueError: if the unit needs a spacing and there is none, or is not that of so many axes.
+        """
+        if self.unit == "pixels":
+            return 1.0
+        if spacing is None or len(spacing) != axes or {"mm²": 2, "mm³": 3}[self.unit] != axes:
+            raise ValueError(
+                f"`unit` {self.unit!r} needs labels with a spacing along {2 if self.unit == 'mm²' else 3} axes; got "
+                f"spacing {spacing} of {axes} axes. Choose another unit, or load labels with their spacing."
+            )
+        return math.prod(float(step) for step in spacing)
+
+
+def label_objects(label: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Number the objects of a label: connected components of one value; pixels that touch at a corner are connected.
+
+    Args:
+        label: (H,W) or (H,W,D) train ids.
 
     Returns:
-        (K,3) objects of fewer than 32², of 32² to 96², and of more than 96² pixels.
+        The same shape, a number from 1 on for each object of any value; not every number occurs.
+
+    Example:
+        >>> label_objects(np.array([[1, 0, 0], [0, 1, 2]])).tolist()
+        [[1, 2, 2], [2, 1, 3]]
+    """
+    if label.ndim == 2:
+        components = SimpleITK.ScalarConnectedComponentImageFilter()
+        components.SetDistanceThreshold(0)
+        components.FullyConnectedOn()
+        image = components.Execute(SimpleITK.GetImageFromArray(label.astype(np.int16)))
+        return SimpleITK.GetArrayFromImage(image).astype(np.int32)
+    # The filter for all values at once is slow on volumes, where most voxels are of few values.
+    numbers, count = np.zeros(label.shape, dtype=np.int32), 0
+    for value in np.unique(label).tolist():
+        image = SimpleITK.ConnectedComponent(SimpleITK.GetImageFromArray((label == value).astype(np.uint8)), True)
+        own = SimpleITK.GetArrayFromImage(image).astype(np.int32)
+        numbers[own > 0] = own[own > 0] + count
+        count += int(own.max())
+    return numbers
+
+
+def group_pixels(
+    label: NDArray[np.integer], groups: SizeGroups, *, spacing: Sequence[float] | None = None
+) -> NDArray[np.uint8]:
+    """Tell of each pixel whether the object it belongs to is small, medium or large.
+
+    Args:
+        label: (H,W) or (H,W,D) train ids.
+        groups: bounds between the groups.
+        spacing: millimetres between pixels along each axis, if the groups ask for them.
+
+    Returns:
+        The same shape, 0 small, 1 medium, 2 large.
+
+    Raises:
+        ValueError: if the groups need a spacing and there is none.
+
+    Example:
+        >>> group_pixels(np.array([[1, 1, 0, 1]]), SizeGroups((2, 3))).tolist()
+        [[1, 1, 0, 0]]
+    """
+    unit = groups.pixel_size(spacing, label.ndim)
+    objects = label_objects(label)
+    return groups.group_of(np.bincount(objects.ravel()) * unit)[objects]
+
+
+def count_objects(
+    label: NDArray[np.integer],
+    classes: int,
+    *,
+    groups: SizeGroups | None = None,
+    spacing: Sequence[float] | None = None,
+) -> NDArray[np.int64]:
+    """Count the objects of each class in a label by size.
+
+    Args:
+        label: (H,W) or (H,W,D) train ids; other values, as void, are no objects.
+        classes: K.
+        groups: bounds between the groups; default: 32² and 96² pixels.
+        spacing: millimetres between pixels along each axis, if the groups ask for them.
+
+    Returns:
+        (K,3) small, medium and large objects.
+
+    Raises:
+        ValueError: if the groups need a spacing and there is none.
 
     Example:
         >>> label = np.zeros((40, 40), dtype=np.uint8)
@@ -30,10 +155,12 @@ def count_objects(label: NDArray[np.integer], classes: int) -> NDArray[np.int64]
         >>> count_objects(label, 2).tolist()
         [[0, 1, 0], [2, 0, 0]]
     """
-    objects = np.zeros((classes, 3), dtype=np.int64)
-    for k in np.unique(label[label < classes]).tolist():
-        components = SimpleITK.ConnectedComponent(SimpleITK.GetImageFromArray((label == k).astype(np.uint8)), True)
-        areas = np.bincount(SimpleITK.GetArrayViewFromImage(components).ravel())[1:]
-        small, large = (areas < SIZE_GROUPS[0]).sum(), (areas > SIZE_GROUPS[1]).sum()
-        objects[k] = small, len(areas) - small - large, large
-    return objects
+    groups = groups or SizeGroups()
+    unit = groups.pixel_size(spacing, label.ndim)
+    objects = label_objects(label)
+    numbers, first, pixels = np.unique(objects, return_index=True, return_counts=True)
+    owner, size = label.ravel()[first[numbers > 0]], groups.group_of(pixels[numbers > 0] * unit)
+    counted = np.zeros((classes, len(SIZES)), dtype=np.int64)
+    known = owner < classes
+    np.add.at(counted, (owner[known], size[known]), 1)
+    return counted

@@ -7,6 +7,7 @@ from functools import partial
 from afma_med.data import camvid, cityscapes, cub, isic, lits
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.label_pixels import find_pictures, inspect_pictures
+from afma_med.data.object_sizes import SizeGroups
 from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
 from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.data.samples.single_objects import write_birds, write_lesions
@@ -47,6 +48,9 @@ LITS = DatasetReader(
     find_inputs=lits.find_volumes,
     write_sample=write_ct_phantom,
     sample="ct_phantom",
+    # Spheres of 10 and 20 mm in diameter.
+    size_groups=SizeGroups((524, 4189), "mm³"),
+    read_volume=lits.read_label_volume,
 )
 ISIC = DatasetReader(
     name="isic",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
-from afma_med.data.dataset_reader import DatasetReader, Item
-from afma_med.data.object_sizes import count_objects
-from afma_med.data.progress import map_with_progress
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.object_report import count_dataset_objects
 from afma_med.data.survey import Survey, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
+from afma_med.visualize.object_chart import size_titles
 
 __all__ = ["report_dataset"]
 
@@ -58,7 +57,7 @@ def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections
     if any(survey.counts.any() for survey in surveys.values()):
         parts.append(_class_table(reader, surveys))
         if any(len(survey.files) != len(survey.items) for survey in surveys.values()):
-            parts.append("Images and objects of volumes are counted slice by slice, as the network sees them.")
+            parts.append("Images of volumes are slices, as the network sees them; objects are those of whole volumes.")
     parts.append(str(DatasetError(problems)) if problems else "Nothing is wrong with the files.")
     return "\n\n".join(parts).replace("\n\n", "\n", 1) + "\n", not problems
 
@@ -81,25 +80,13 @@ def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
     # Only the training labels decide how the loss weighs a class.
     weighed = training is not None and bool(training.counts.any())
     weights = median_frequency_weights(training.counts).tolist() if weighed and training is not None else None
-    objects = _count_all_objects(reader, surveys.values())
+    objects = count_dataset_objects(reader, surveys.values())
     rows = [
         (name, f"{share[k]:.2%}", str(images[k]), f"{weights[k]:.4f}" if weights else "-", *map(str, objects[k]))
         for k, name in enumerate(class_names(reader.classes))
     ]
-    head = ("class", "pixels", "images", "weight", "objects < 32²", "32² to 96²", "> 96² pixels")
+    head = ("class", "pixels", "images", "weight", *size_titles(reader.size_groups))
     return _table(head, rows, left={0})
-
-
-def _count_all_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[np.int64]:
-    """Objects of every class by size over all labels."""
-    items = [item for survey in surveys for item in survey.items if "label" in item]
-    classes = len(class_names(reader.classes))
-
-    def count(item: Item) -> NDArray[np.int64]:
-        return count_objects(reader.read_label(item), classes)
-
-    counts = map_with_progress(count, items, title="Counting objects", unit="label")
-    return sum(counts, start=np.zeros((classes, 3), dtype=np.int64))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> str:

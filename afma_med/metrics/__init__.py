@@ -1,5 +1,8 @@
 """Metrics over a whole set, each a named scalar."""
 
+from afma_med.data.object_sizes import SizeGroups
 from afma_med.metrics.class_iou import ClassIoU
+from afma_med.metrics.object_detection import ObjectDetection
+from afma_med.metrics.per_class import PerClassMetric
 
-__all__ = ["ClassIoU"]
+__all__ = ["ClassIoU", "ObjectDetection", "PerClassMetric", "SizeGroups"]

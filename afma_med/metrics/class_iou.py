@@ -1,43 +1,60 @@
-"""Intersection over union per class, over a whole dataset, as named scalars."""
+"""Intersection over union per class and by object size, over a whole dataset, as named scalars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from ignite.engine import Engine
-from ignite.metrics import ConfusionMatrix
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
 from afma_med.data.class_table import ClassInfo, class_groups, class_names
+from afma_med.data.object_sizes import SIZES, SizeGroups
+from afma_med.metrics.pixel_counts import count_pixels, object_counts, scores_from_counts, spacing_of
 
-__all__ = ["ClassIoU"]
+__all__ = ["ClassIoU", "predicted_index", "unscored_indices"]
 
 
-class ClassIoU(ConfusionMatrix):
-    """Compute per-class IoU from one confusion matrix over the whole set, and its means by object group.
+class ClassIoU(Metric):
+    """Compute IoU per class and by object size from one confusion matrix over the whole set.
 
     IoU_k = TP / (TP + FP + FN), pixels counted over all images; mIoU is the mean over the classes that occur in
     labels or predictions. Void pixels (values outside 0..K-1) are left out. So are, by default, the pixels of the
     ``unscored`` classes: they are no class of the benchmark, and what is predicted there is neither right nor wrong.
 
-    Attached under a name, it leaves ``name`` (mIoU), ``name_small`` and ``name_large`` (means over the paper's
-    groups) and ``<prefix>_IoU/<class>`` in ``engine.state.metrics``; the values of absent classes are NaN.
+    With ``size_groups``, the connected components of labels and of predictions are small, medium or large by their
+    area, among the pixels that are not left out; pixels that touch at a corner are connected. Of a class and a size,
+
+    - IoU: pixels that are in both a label object and a predicted object of that size, over those in either. An object
+      that is found with another size, since it was merged with its neighbour, counts against it, as in Table 4;
+    - recall: of the pixels of label objects of that size, the part that is predicted as the class at all.
+
+    Attached under a name, it leaves ``name`` (mIoU), ``name_small`` and ``name_large`` (means over the paper's groups
+    of classes) and ``<prefix>_IoU/<class>`` in ``engine.state.metrics``; with sizes also
+    ``<prefix>_IoU_by_size/<size>`` and ``<prefix>_recall_by_size/<size>``, the means over the classes that have such
+    objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``. The
+    values of what does not occur are NaN.
 
     Args:
         classes: table of the classes.
         unscored: names of classes that are left out of the means, as CamVid's "unlabelled".
         count_unscored_pixels: count predictions on pixels of unscored classes as false positives, as the released
             code does.
+        size_groups: bounds between small, medium and large objects; None for no scores by size. Sizes in mm² or mm³
+            need labels that are MetaTensors with a spacing.
+        size_interval: tell sizes in every so many epochs of the engine only, since to find the components of an image
+            takes the CPU a tenth of a second or more.
         prefix: prefix of the per-class names.
-        output_transform: engine output -> (predictions, labels): lists or batches of logits (K,H,W) and of labels
-            (1,H,W).
+        output_transform: engine output -> (predictions, labels): lists or batches of logits (K,H,W) or (K,H,W,D) and
+            of labels (1,H,W) or (1,H,W,D).
 
     Raises:
-        ValueError: if an unscored class is not in the table.
+        ValueError: if an unscored class is not in the table, or the interval is not positive.
 
     Example:
-        >>> import torch
         >>> from afma_med.data import camvid
         >>> metric = ClassIoU(camvid.CLASSES)
         >>> metric.update(([torch.eye(12)[:, :, None]], [torch.arange(12)[None, :, None]]))
@@ -49,46 +66,109 @@ class ClassIoU(ConfusionMatrix):
         self,
         classes: Sequence[ClassInfo],
         *,
-        unscored: Sequence[str] = ("unlabelled",),
+        unscored: Sequence[str] = (),
         count_unscored_pixels: bool = False,
+        size_groups: SizeGroups | None = None,
+        size_interval: int = 1,
         prefix: str = "val",
         output_transform: Callable[[Any], Any] = lambda output: output,
     ) -> None:
+        if size_interval < 1:
+            raise ValueError(f"`size_interval` must be a positive int; got {size_interval!r}. 1 is every epoch.")
         self.names = class_names(classes)
-        unknown = [name for name in unscored if name not in self.names]
-        if unknown:
-            raise ValueError(f"`unscored` must name classes of {self.names}; got {unknown}. Choose out of them.")
-        self.unscored = [self.names.index(name) for name in unscored]
+        self.unscored = unscored_indices(self.names, unscored)
         self.groups = class_groups(classes)
         self.count_unscored_pixels = count_unscored_pixels
+        self.size_groups = size_groups
+        self.size_interval = size_interval
         self.prefix = prefix
-        super().__init__(num_classes=len(self.names), output_transform=output_transform)
+        self._telling_sizes = size_groups is not None
+        super().__init__(output_transform=output_transform)
 
+    @property
+    def scored(self) -> list[int]:
+        """Train ids of the classes that have scores."""
+        return [k for k in range(len(self.names)) if k not in self.unscored]
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget what was counted."""
+        strata = len(self.names) * len(SIZES)
+        self.confusion = torch.zeros(strata, strata, dtype=torch.int64, device=self._device)
+        #: (K,4,4) of :func:`~afma_med.metrics.pixel_counts.object_counts` for each image of this process.
+        self.images: list[Tensor] = []
+
+    @reinit__is_reduced
     def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
-        """Count the pixels of predictions (K,H,W) against labels (1,H,W), image by image, so that sizes may differ."""
-        for logits, label in zip(*output, strict=True):
-            super().update((_plain(logits)[None], _plain(label).long()))
+        """Count the pixels of predictions (K,H,W) against labels (1,H,W), image by image, so that sizes may differ.
 
+        Raises:
+            ValueError: if a prediction has not K channels or another size than its label.
+        """
+        for logits, label in zip(*output, strict=True):
+            index, target = predicted_index(logits, label, classes=len(self.names))
+            if not self.count_unscored_pixels:
+                target = torch.where(torch.isin(target, target.new_tensor(self.unscored)), -1, target)
+            groups = self.size_groups if self._telling_sizes else None
+            matrix = count_pixels(index, target, len(self.names), groups=groups, spacing=spacing_of(label))
+            self.confusion += matrix.to(self.confusion)
+            self.images.append(object_counts(matrix))
+
+    @sync_all_reduce("confusion")
     def compute(self) -> dict[str, float]:
-        """Return ``mIoU``, ``mIoU_small``, ``mIoU_large`` and ``IoU/<class>`` for every scored class."""
-        confusion = super().compute().double()
-        if not self.count_unscored_pixels:
-            confusion[self.unscored] = 0
-        hits = confusion.diag()
-        iou = hits / (confusion.sum(dim=0) + confusion.sum(dim=1) - hits)
-        scored = [k for k in range(len(self.names)) if k not in self.unscored]
-        means = {"mIoU": scored, "mIoU_small": self.groups["small"], "mIoU_large": self.groups["large"]}
-        result = {name: iou[indices].nanmean().item() for name, indices in means.items() if indices}
-        return result | {f"IoU/{self.names[k]}": iou[k].item() for k in scored}
+        """Return the scores of :func:`~afma_med.metrics.pixel_counts.scores_from_counts`, over all processes."""
+        #: The matrix over all processes; after this, ``confusion`` is that of this process again.
+        self.total = self.confusion.clone()
+        return scores_from_counts(
+            object_counts(self.total),
+            self.names,
+            scored=self.scored,
+            groups=self.groups,
+            sizes=self._telling_sizes,
+        )
+
+    def started(self, engine: Engine) -> None:
+        """Start an epoch of the engine."""
+        self._telling_sizes = self.size_groups is not None and engine.state.epoch % self.size_interval == 0
+        super().started(engine)
 
     def completed(self, engine: Engine, name: str) -> None:
         """Leave the named scalars in ``engine.state.metrics``."""
-        result = self.compute()
-        engine.state.metrics[name] = result.pop("mIoU")
-        for key, value in result.items():
+        # Those by size of an earlier epoch are no news.
+        for key in [key for key in engine.state.metrics if "_by_size/" in key or "_objects/" in key]:
+            del engine.state.metrics[key]
+        for key, value in self.compute().items():
             target = key.replace("mIoU", name) if key.startswith("mIoU") else f"{self.prefix}_{key}"
             engine.state.metrics[target] = value
 
 
-def _plain(x: Tensor) -> Tensor:
-    return x.detach().as_subclass(Tensor)
+def predicted_index(logits: Tensor, label: Tensor, *, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the class of each pixel of a prediction and of its label, without metadata and channel.
+
+    Args:
+        logits: (K,H,W) or (K,H,W,D).
+        label: (1,H,W) or (1,H,W,D).
+        classes: K.
+
+    Raises:
+        ValueError: if they have not K channels and one, or differ in size.
+    """
+    if len(logits) != classes or len(label) != 1 or logits.shape[1:] != label.shape[1:]:
+        raise ValueError(
+            f"Predictions and labels must be (K,H,W) and (1,H,W), the number of classes K being {classes}; got "
+            f"{tuple(logits.shape)} and {tuple(label.shape)}. Give network and metric the same classes."
+        )
+    plain, target = logits.detach().as_subclass(Tensor), label.detach().as_subclass(Tensor)
+    return plain.max(dim=0).indices.int(), target[0].int()
+
+
+def unscored_indices(names: Sequence[str], unscored: Sequence[str]) -> list[int]:
+    """Return the train ids of the classes without scores.
+
+    Raises:
+        ValueError: if one is not in the table.
+    """
+    unknown = [name for name in unscored if name not in names]
+    if unknown:
+        raise ValueError(f"`unscored` must name classes of {list(names)}; got {unknown}. Choose out of them.")
+    return [names.index(name) for name in unscored]

@@ -18,10 +18,11 @@ from monai.utils import SpaceKeys
 from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
+from afma_med.atomic_write import replacing
 from afma_med.data.class_table import VOID, ClassInfo
 from afma_med.data.dicom_series import read_series
 from afma_med.data.lits import map_raw_volume
-from afma_med.data.nifti_slices import NiftiSlices, replacing
+from afma_med.data.nifti_slices import NiftiSlices
 from afma_med.data.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
 
 __all__ = ["LoadImageVolumed", "LoadSliced", "SaveImageVolumed"]

@@ -1,0 +1,162 @@
+"""How many objects are found, not how many pixels: precision, recall and F1 of lesions, birds, tumours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from numpy.typing import NDArray
+from torch import Tensor
+
+from afma_med.data.class_table import ClassInfo, class_names
+from afma_med.data.object_sizes import SIZES, SizeGroups, label_objects
+from afma_med.metrics.class_iou import predicted_index
+from afma_med.metrics.pixel_counts import spacing_of
+
+__all__ = ["ObjectDetection", "match_objects"]
+
+
+class ObjectDetection(Metric):
+    """Compute precision, recall and F1 of objects (lesion-wise scores) over the whole set.
+
+    Objects are the connected components of a class, in labels and predictions; pixels that touch at a corner are
+    connected. A label object is found if a predicted object of its class overlaps it with at least ``min_iou``, each
+    being matched once, best overlap first. Over all images, recall is the part of the label objects that were found,
+    precision the part of the predicted objects that found one, F1 = 2 · found / (label objects + predicted objects).
+    Void pixels are left out beforehand.
+
+    Attached under a name, it leaves ``<name>_precision/<class>``, ``<name>_recall/<class>`` and ``<name>_F1/<class>``
+    in ``engine.state.metrics``, and ``<name>_recall_<size>/<class>`` for label objects of each size. The values of
+    what does not occur are NaN.
+
+    Args:
+        classes: table of the classes; the first one is background and has no scores.
+        min_iou: overlap that counts as found; half is that of the LiTS challenge.
+        size_groups: bounds between small, medium and large objects; default: 32² and 96² pixels.
+        output_transform: engine output -> (predictions, labels): lists or batches of logits (K,H,W) or (K,H,W,D) and
+            of labels (1,H,W) or (1,H,W,D).
+
+    Raises:
+        ValueError: if the overlap is not in (0, 1].
+
+    Example:
+        >>> from afma_med.data import isic
+        >>> metric = ObjectDetection(isic.CLASSES)
+        >>> label = torch.tensor([[[1, 0, 1]]])
+        >>> metric.update(([torch.tensor([[[0, 1, 1]], [[1, 0, 0]]])], [label]))
+        >>> metric.compute()["recall/lesion"]
+        0.5
+
+    Reference:
+        Bilic et al.: The Liver Tumor Segmentation Benchmark (LiTS), Medical Image Analysis 84, 2023.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[ClassInfo],
+        *,
+        min_iou: float = 0.5,
+        size_groups: SizeGroups | None = None,
+        output_transform: Callable[[Any], Any] = lambda output: output,
+    ) -> None:
+        if not 0 < min_iou <= 1:
+            raise ValueError(f"`min_iou` must be above 0 and at most 1; got {min_iou!r}. 0.5 is usual.")
+        self.names = class_names(classes)
+        self.min_iou = min_iou
+        self.size_groups = size_groups or SizeGroups()
+        super().__init__(output_transform=output_transform)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget what was counted."""
+        # Of each class and size: label objects, those found, predicted objects, those that found one.
+        self.counts = torch.zeros(len(self.names), len(SIZES), 4, dtype=torch.int64, device=self._device)
+
+    @reinit__is_reduced
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Count the objects of predictions (K,H,W) and labels (1,H,W), image by image.
+
+        Raises:
+            ValueError: if a prediction has not K channels or another size than its label, or sizes need a spacing.
+        """
+        for logits, label in zip(*output, strict=True):
+            index, target = (x.cpu().numpy() for x in predicted_index(logits, label, classes=len(self.names)))
+            unit = self.size_groups.pixel_size(spacing_of(label), target.ndim)
+            index[(target < 0) | (target >= len(self.names))] = 0
+            for k in range(1, len(self.names)):
+                sizes, matched = match_objects(target == k, index == k, min_iou=self.min_iou)
+                columns = [self._by_size(*pair, unit) for pair in zip(sizes, matched, strict=True)]
+                self.counts[k] += torch.from_numpy(np.concatenate(columns, axis=1)).to(self.counts)
+
+    @sync_all_reduce("counts")
+    def compute(self) -> dict[str, float]:
+        """Return ``precision/<class>``, ``recall/<class>``, ``F1/<class>``, ``recall_<size>/<class>``."""
+        scores = {}
+        for k, name in enumerate(self.names[1:], start=1):
+            by_size = self.counts[k].double()
+            objects, found, predicted, hits = by_size.sum(0)
+            scores[f"precision/{name}"] = (hits / predicted).item()
+            scores[f"recall/{name}"] = (found / objects).item()
+            scores[f"F1/{name}"] = (2 * found / (objects + predicted)).item()
+            for size, row in zip(SIZES, by_size, strict=True):
+                scores[f"recall_{size}/{name}"] = (row[1] / row[0]).item()
+        return scores
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Leave the named scalars in ``engine.state.metrics``."""
+        engine.state.metrics.update({f"{name}_{key}": value for key, value in self.compute().items()})
+
+    def _by_size(self, pixels: NDArray[np.int64], matched: NDArray[np.bool_], unit: float) -> NDArray[np.int64]:
+        """(3,2): how many objects of each size there are, and how many of them were matched."""
+        counted = np.zeros((len(SIZES), 2), dtype=np.int64)
+        np.add.at(counted, self.size_groups.group_of(pixels * unit), np.stack([np.ones_like(pixels), matched], axis=1))
+        return counted
+
+
+def match_objects(
+    label: NDArray[np.bool_], prediction: NDArray[np.bool_], *, min_iou: float = 0.5
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Match the objects of a label with those of a prediction, one to one, the largest overlap first.
+
+    Args:
+        label: (H,W) or (H,W,D), where the class is.
+        prediction: the same shape, where it is predicted.
+        min_iou: smallest intersection over union of a match.
+
+    Returns:
+        Pixels of each label object and of each predicted one; and whether each was matched.
+
+    Example:
+        >>> label, prediction = np.array([[1, 1, 0, 1]]) > 0, np.array([[1, 1, 0, 0]]) > 0
+        >>> sizes, matched = match_objects(label, prediction)
+        >>> sizes[0].tolist(), matched[0].tolist(), matched[1].tolist()
+        ([2, 1], [True, False], [True])
+    """
+    objects = [_number_objects(mask) for mask in (label, prediction)]
+    sizes = [np.bincount(numbers.ravel())[1:] for numbers in objects]
+    matched = [np.zeros(len(size), dtype=bool) for size in sizes]
+    both = (objects[0] > 0) & (objects[1] > 0)
+    pairs, common = np.unique(np.stack([numbers[both] - 1 for numbers in objects]), axis=1, return_counts=True)
+    overlap = common / (sizes[0][pairs[0]] + sizes[1][pairs[1]] - common)
+    for number in np.argsort(-overlap, kind="stable"):
+        i, j = pairs[:, number]
+        if overlap[number] >= min_iou and not matched[0][i] and not matched[1][j]:
+            matched[0][i] = matched[1][j] = True
+    return (sizes[0], sizes[1]), (matched[0], matched[1])
+
+
+def _number_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """1, 2, ... for the objects of a mask, 0 elsewhere; looks at the part that holds them only."""
+    numbers = np.zeros(mask.shape, dtype=np.int32)
+    if mask.any():
+        box = tuple(slice(where.min(), where.max() + 1) for where in mask.nonzero())
+        part = label_objects(mask[box].astype(np.uint8))
+        part[~mask[box]] = 0
+        _, renumbered = np.unique(part, return_inverse=True)
+        numbers[box] = renumbered.reshape(part.shape) + (0 if (part == 0).any() else 1)
+    return numbers

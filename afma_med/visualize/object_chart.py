@@ -1,0 +1,63 @@
+"""The paper's Fig. 9: how many objects of each class are small, medium and large, as a bar chart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from afma_med.data.object_sizes import SIZES, SizeGroups
+
+__all__ = ["SIZE_COLORS", "draw_object_counts", "size_titles"]
+
+#: Colours of small, medium and large objects, which every kind of colour vision tells apart (Okabe and Ito).
+SIZE_COLORS = ("#d55e00", "#e69f00", "#0072b2")
+
+
+def size_titles(groups: SizeGroups) -> list[str]:
+    """Name the groups with their bounds.
+
+    Example:
+        >>> size_titles(SizeGroups())
+        ['small (< 1024 pixels)', 'medium (1024 to 9216 pixels)', 'large (> 9216 pixels)']
+    """
+    low, high = (f"{bound:g}" for bound in groups.bounds)
+    limits = (f"< {low}", f"{low} to {high}", f"> {high}")
+    return [f"{size} ({limit} {groups.unit})" for size, limit in zip(SIZES, limits, strict=True)]
+
+
+def draw_object_counts(
+    counts: Mapping[str, NDArray[np.integer]], names: Sequence[str], *, groups: SizeGroups, title: str
+) -> Figure:
+    """Draw the number of objects of each class by size, a panel for each section.
+
+    Args:
+        counts: (K,3) of each section.
+        names: of the K classes.
+        groups: bounds between the sizes.
+        title: of the dataset.
+
+    Example:
+        >>> draw_object_counts({"train": np.ones((2, 3), int)}, ["a", "b"], groups=SizeGroups(), title="Example")
+        <Figure size 624x360 with 1 Axes>
+    """
+    figure = Figure(figsize=(0.8 + 4.4 * len(counts), max(3.0, 1.3 + 0.45 * len(names))), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    places = np.arange(len(names))
+    for panel, (section, rows) in zip(panels, counts.items(), strict=True):
+        for size, (label, color) in enumerate(zip(size_titles(groups), SIZE_COLORS, strict=True)):
+            bars = panel.barh(places + 0.27 * (size - 1), rows[:, size], 0.25, color=color, label=label)
+            panel.bar_label(bars, fontsize=7, padding=2)
+        panel.set_title(f"{section}: {int(rows.sum())} objects", fontsize=10)
+        panel.set_xlabel("number of objects")
+        panel.margins(x=0.12)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(places, names)
+    panels[0].invert_yaxis()
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
+    figure.suptitle(f"Objects in the labels of {title}, by size", fontsize=11)
+    return figure
