@@ -158,16 +158,19 @@ def fit_growth(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str,
 
 
 def draw_growth(series: dict[str, dict[str, Any]], panels: dict[str, Sequence[str]], path: Path) -> None:
-    """Draw the series of :func:`fit_growth` on logarithmic axes; needs matplotlib.
+    """Draw the series of :func:`fit_growth` on logarithmic axes.
 
     Args:
         series: of :func:`fit_growth`.
         panels: the keys of each panel, by its title.
         path: of the picture.
     """
-    from matplotlib.figure import Figure  # here, for nothing else needs it
+    # Here, so that it is not in the memory of what is measured.
+    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    from afma_med.visualize.figure_file import save_figure
+
+    figure = Figure(figsize=(5 * len(panels), 4), dpi=150, layout="constrained")
     for axes, (title, keys) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for key, style in zip(keys, ("o-", "s--", "^:"), strict=False):
             exponent = series[key]["exponent"]
@@ -176,7 +179,7 @@ def draw_growth(series: dict[str, dict[str, Any]], panels: dict[str, Sequence[st
             axes.loglog([pixels for pixels, _ in drawn], [value for _, value in drawn], style, label=label)
         axes.set(xlabel="pixels", ylabel=title)
         axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def describe_machine(device: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from afma_med import __version__
 from afma_med.bundle_run import read_settings
 from afma_med.data import DatasetReader, class_names, is_sample
+from afma_med.handlers.score_report import SCORES
 
 __all__ = ["PackageFacts", "describe_package", "read_scores", "trained_on_sample", "write_readme"]
 
@@ -87,7 +88,7 @@ def describe_package(base: Mapping[str, Any], facts: PackageFacts) -> dict[str, 
         "data_source": facts.about["data_source"],
         "data_type": facts.about["data_type"],
         "references": [_PAPER],
-        "eval_metrics": {} if scores is None else {k: v for k, v in scores["iou"].items() if v is not None},
+        "eval_metrics": {} if scores is None else {k: v for k, v in _main_scores(scores).items() if v is not None},
         "network_data_format": _data_format(facts),
     }
     return {**base, **own}
@@ -106,7 +107,7 @@ def read_scores(checkpoint: Path) -> dict[str, Any] | None:
         >>> read_scores(Path("runs/none/model.pt")) is None
         True
     """
-    path = checkpoint.with_name("evaluation") / "iou.json"
+    path = checkpoint.with_name("evaluation") / SCORES
     if not path.is_file():
         return None
     scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -171,14 +172,20 @@ def _class_table(reader: DatasetReader) -> str:
     return "\n".join(["| channel | class | value in label files |", "|---|---|---|", *rows])
 
 
+def _main_scores(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """What says how good weights are; not the scores of each class by size of objects."""
+    return {name: value for name, value in report["scores"].items() if "_objects/" not in name}
+
+
 def _score_table(scores: Mapping[str, Any] | None, *, unit: str) -> str:
     if scores is None:
         return "These weights have not been evaluated; the command for it is below."
-    rows = [f"| {name} | {'not present' if iou is None else f'{iou:.4f}'} |" for name, iou in scores["iou"].items()]
+    figures = {name: "not present" if value is None else f"{value:.4f}" for name, value in _main_scores(scores).items()}
+    rows = [f"| {name} | {figure} |" for name, figure in figures.items()]
     count = f"{scores['images']} {unit}{'' if scores['images'] == 1 else 's'}"
-    head = f"Intersection over union on the section `{scores['section']}`, {count}"
+    head = f"Scores on the section `{scores['section']}`, {count}"
     sample = " of the embedded synthetic sample" if is_sample(scores.get("dataset", "")) else ""
-    return "\n".join([f"{head}{sample}:", "", "| class | IoU |", "|---|---|", *rows])
+    return "\n".join([f"{head}{sample}:", "", "| score | value |", "|---|---|", *rows])
 
 
 _ABOUT_AFMA = """

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
@@ -21,6 +20,7 @@ from monai.utils.enums import BundlePropertyConfig
 from afma_med.bundle_card import PackageFacts, describe_package, write_readme
 from afma_med.bundle_run import read_settings
 from afma_med.data import READERS
+from afma_med.handlers.checkpoints import load_weights
 
 __all__ = ["bundles_folder", "license_text", "package_bundle", "prune_config", "reachable_ids"]
 
@@ -267,15 +267,7 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
 
 def _check_weights(inference: dict[str, Any], checkpoint: Path) -> None:
     parser = ConfigParser(config=json.loads(json.dumps(inference)))
-    network = parser.get_parsed_content("network_def")
-    try:
-        network.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    except Exception as error:  # a file of another kind fails in as many ways as there are kinds
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"`checkpoint` must hold the weights of the network that its settings.json describes; got `{checkpoint}`: "
-            f"{reason} Name a run's model.pt, not its last.pt, and the dataset that it was trained on."
-        ) from error
+    load_weights(parser.get_parsed_content("network_def"), checkpoint)
 
 
 def _onnx_arguments(base: dict[str, Any], facts: PackageFacts) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class PatchAttention(NamedTuple):
     grid: PatchGrid
 
     def dense(self) -> Tensor:
-        """Build the (B,K,N,M) matrix. For pictures and tests only: it does not fit into memory for large images."""
+        """Build the (B,K,N,M) matrix. For tests only: it does not fit into memory for large images."""
         query, key = at_least_float32(self.query), at_least_float32(self.key)
         with autocast_off(query):
             return query @ key.transpose(-1, -2) / query.shape[-1]

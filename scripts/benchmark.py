@@ -200,7 +200,7 @@ def save(rows: list[dict[str, Any]], machine: dict[str, Any], given: argparse.Na
     growing = [row for row in rows if row["case"].startswith("growth")]
     growth = fit_growth(growing, [f"{name}_{unit}" for name in VARIANTS[:2] for unit in ("added_ms", "added_mib")])
     write_results(given.output_dir, {"machine": machine, "options": vars(given), "growth": growth, "rows": rows})
-    if growing and importlib.util.find_spec("matplotlib"):
+    if growing:
         units = {"added time, ms": "added_ms", "added peak memory, MiB": "added_mib"}
         panels = {title: [f"{name}_{unit}" for name in VARIANTS[:2]] for title, unit in units.items()}
         draw_growth(growth, panels, given.output_dir / "growth.png")
@@ -238,8 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
     given, cases = parse(arguments)
     machine, rows = describe_machine(given.device) | {"threads": given.threads}, []
     tasks = [(case, mode) for case in cases for mode in MODES[: 1 if case.group == "growth" else 2]]
-    if not importlib.util.find_spec("matplotlib"):
-        print("No plot will be drawn: matplotlib is missing. `pip install matplotlib`, for the plot.")
     print(json.dumps(machine), f"{'':<48}" + "".join(f"{title:>8}" for title in COLUMNS.values()), sep="\n")
     for i, (case, mode) in enumerate(tasks, 1):
         print(f"{f'[{i}/{len(tasks)}]':<8}{case!s:<30}{mode:<10}", end="", flush=True)

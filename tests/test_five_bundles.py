@@ -88,10 +88,10 @@ def test_train_evaluate_predict(samples: Callable[[str], Path], tmp_path: Path, 
     section = "val" if name == "cityscapes" else "test"  # whose test labels are withheld
     run(bundle, **options(name, root, folder))
     run(bundle, "evaluate.json", output_dir=str(folder), val_section=section)
-    report = json.loads((folder / "evaluation" / "iou.json").read_text())
+    report = json.loads((folder / "evaluation" / "scores.json").read_text())
     files = READERS[name].datalist(root, section)
     assert report["images"] == len(files)
-    assert 0 <= report["iou"]["mIoU"] <= 1
+    assert 0 <= report["scores"]["mIoU"] <= 1
     run(bundle, "inference.json", output_dir=str(folder))
     pictures = READERS[name].datalist(root, "test")
     assert len(list((folder / "predictions").rglob("segmentation-*" if name == "lits" else "labels/**/*.png"))) == len(
@@ -174,15 +174,25 @@ def test_two_processes_train_and_score_volumes(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr[-2000:]
 
+    def counts() -> list[str]:
+        return (tmp_path / "run" / "evaluation" / "images.csv").read_text().splitlines()
+
     launch(**given)
     best = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"]["best_metric"]
     launch("evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
-    report = json.loads((tmp_path / "run" / "evaluation" / "iou.json").read_text())
+    report = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
     assert report["images"] == 2, "volumes of both processes"
+    of_two = counts()
     run("lits_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
-    alone = json.loads((tmp_path / "run" / "evaluation" / "iou.json").read_text())
-    assert report["iou"] == pytest.approx(alone["iou"], abs=1e-6)
-    assert alone["iou"]["mIoU"] == pytest.approx(best, abs=1e-6), "slices score as their volume does"
+    alone = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
+    assert report["scores"] == {
+        name: value and pytest.approx(value, abs=1e-6) for name, value in alone["scores"].items()
+    }
+    assert {"IoU_by_size/large", "lesion_F1/liver", "Dice/liver", "surface_distance_mm/liver"} <= report[
+        "scores"
+    ].keys()
+    assert sorted(of_two) == sorted(counts()), "the same images with the same counts"
+    assert alone["scores"]["mIoU"] == pytest.approx(best, abs=1e-6), "slices score as their volume does"
 
 
 @pytest.mark.slow

@@ -13,22 +13,31 @@ import pytest
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Average
+from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import CheckpointLoader, ValidationHandler
+from monai.handlers import CheckpointLoader, ValidationHandler, from_engine
+from monai.metrics import DiceMetric
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.util.tensor_util import make_ndarray
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from afma_med import AFMALoss, AFMANet
 from afma_med.data.camvid import CLASSES
+from afma_med.data.class_table import ClassInfo
 from afma_med.handlers import (
     BestCheckpoint,
-    IoUReport,
     LastCheckpoint,
+    PRCurves,
     ProgressLog,
+    RunRecord,
+    ScoreReport,
     SegmentationPictures,
     SplitAFMAOutput,
 )
 from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.metrics import ClassIoU, PerClassMetric, SizeGroups
 
 
 class Tiny(nn.Module):
@@ -191,30 +200,212 @@ def test_best_checkpoint_without_evaluator_says_so(tmp_path: Path) -> None:
         BestCheckpoint(tmp_path, Tiny()).state_dict()
 
 
-def test_iou_report_writes_table_csv_and_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    engine = Engine(lambda engine, batch: None)
-    report = IoUReport(tmp_path / "evaluation", 2, details={"section": "test"})
-    report.attach(engine)
+TABLE = (
+    ClassInfo("ground", 0, 0, (0, 0, 0)),
+    ClassInfo("car", 1, 1, (1, 1, 1)),
+    ClassInfo("unlabelled", 2, 2, (2, 2, 2)),
+)
 
-    @engine.on("EPOCH_COMPLETED")
-    def _score() -> None:
-        engine.state.metrics.update(
-            {"val/mIoU": 0.5, "val/mIoU_small": 0.25, "val_IoU/car": 0.75, "val_IoU/pole": math.nan}
-        )
 
+def evaluate(folder: Path, metric: ClassIoU, *, labels: list[list[int]], **options: object) -> None:
+    """Score a prediction of cars on the first two of four pixels against labels of one row each."""
+    prediction = torch.nn.functional.one_hot(torch.tensor([[1, 1, 0, 0]]), 3).movedim(-1, 0).float()
+
+    def step(engine: Engine, number: int) -> list[dict]:
+        image = MetaTensor(torch.zeros(3, 1, 4), meta={"filename_or_obj": f"/data/set/test/{number}.png"})
+        return [{"image": image, "label": torch.tensor([[labels[number]]]), "pred": prediction}]
+
+    engine = Engine(step)
+    metric.attach(engine, "val/mIoU")
+    extra = options.get("metrics", {})
+    for name, one in extra.items():
+        one.attach(engine, name)
+    ScoreReport(folder, metric, dataset_dir="/data/set", **options).attach(engine)
+    engine.run(range(len(labels)))
+
+
+def score_metric(**options: object) -> ClassIoU:
+    return ClassIoU(TABLE, unscored=("unlabelled",), output_transform=from_engine(["pred", "label"]), **options)
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.open()))
+
+
+def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metric = score_metric(size_groups=SizeGroups((2, 3)))
+    dice = PerClassMetric(DiceMetric(include_background=True), TABLE, output_transform=from_engine(["pred", "label"]))
     with caplog.at_level(logging.INFO):
-        engine.run([0, 1])
-    rows = list(csv.reader((tmp_path / "evaluation" / "iou.csv").open()))
-    assert rows == [["name", "iou"], ["car", "0.75"], ["pole", "nan"], ["mIoU", "0.5"], ["mIoU_small", "0.25"]]
-    written = json.loads((tmp_path / "evaluation" / "iou.json").read_text())
+        evaluate(
+            tmp_path / "evaluation",
+            metric,
+            labels=[[1, 0, 0, 2], [0, 0, 0, 0]],
+            details={"section": "test"},
+            metrics={"val_Dice": dice},
+        )
+    written = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
+    scores = written.pop("scores")
     assert written == {
         "section": "test",
+        "dataset": "/data/set",
         "images": 2,
-        "iou": {"car": 0.75, "pole": None, "mIoU": 0.5, "mIoU_small": 0.25},
+        "classes": ["ground", "car", "unlabelled"],
+        "unscored": ["unlabelled"],
+        "size_groups": {"names": ["small", "medium", "large"], "bounds": [2, 3], "unit": "pixels"},
     }
+    assert scores["IoU/car"] == pytest.approx(1 / 4)
+    assert scores["IoU_large_objects/car"] is None
+    assert scores["Dice/car"] == pytest.approx(2 / 3)
+    assert next(iter(scores)) == "mIoU"
+    table = dict(rows_of(tmp_path / "evaluation" / "scores.csv")[1:])
+    assert {name: None if value == "nan" else float(value) for name, value in table.items()} == scores
+    assert rows_of(tmp_path / "evaluation" / "images.csv") == [
+        ["image", "class", "objects", "label", "prediction", "intersection", "covered"],
+        *(
+            ["test/0.png", *row]
+            for row in (
+                ["ground", "all", "2", "1", "1", "1"],
+                ["ground", "small", "0", "1", "0", "0"],
+                ["ground", "medium", "2", "0", "0", "1"],
+                ["car", "all", "1", "2", "1", "1"],
+                ["car", "small", "1", "0", "0", "1"],
+                ["car", "medium", "0", "2", "0", "0"],
+            )
+        ),
+        *(
+            ["test/1.png", *row]
+            for row in (
+                ["ground", "all", "4", "2", "2", "2"],
+                ["ground", "medium", "0", "2", "0", "0"],
+                ["ground", "large", "4", "0", "0", "2"],
+                ["car", "all", "0", "2", "0", "0"],
+                ["car", "medium", "0", "2", "0", "0"],
+            )
+        ),
+    ]
+    assert rows_of(tmp_path / "evaluation" / "confusion.csv") == [
+        ["label", "ground", "car", "unlabelled"],
+        ["ground", "3", "3", "0"],
+        ["car", "0", "1", "0"],
+        ["unlabelled", "0", "0", "0"],
+    ]
+    assert [row[0] for row in rows_of(tmp_path / "evaluation" / "per_image.csv")] == [
+        "image",
+        "test/0.png",
+        "test/1.png",
+    ]
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("afma_med")]
     assert "car" in messages[0]
     assert str(tmp_path / "evaluation") in messages[-1], "the last line says where the results are"
+
+
+def test_score_report_without_sizes_writes_none(tmp_path: Path) -> None:
+    evaluate(tmp_path / "evaluation", score_metric(), labels=[[1, 0, 0, 2]])
+    assert {row[2] for row in rows_of(tmp_path / "evaluation" / "images.csv")[1:]} == {"all"}
+    assert json.loads((tmp_path / "evaluation" / "scores.json").read_text())["size_groups"] is None
+
+
+def test_results_of_another_evaluation_are_moved_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "evaluation"
+    evaluate(folder, score_metric(), labels=[[1, 0, 0, 2]], details={"section": "val"})
+    (folder / "labels").mkdir()
+    evaluate(folder, score_metric(), labels=[[1, 0, 0, 2]], details={"section": "val"})
+    assert (folder / "labels").is_dir(), "the same evaluation again replaces its files"
+    with caplog.at_level(logging.WARNING):
+        evaluate(folder, score_metric(), labels=[[1, 0, 0, 2]], details={"section": "test"})
+    assert not (folder / "labels").exists()
+    (aside,) = (path for path in tmp_path.iterdir() if path != folder)
+    assert json.loads((aside / "scores.json").read_text())["section"] == "val"
+    assert str(aside) in caplog.text
+
+
+def curve_points(counts: list[tuple[float, int]], thresholds: int) -> list[tuple[float, float]]:
+    """(precision, recall) at each threshold t / thresholds, counted pixel by pixel."""
+    points = []
+    for t in range(thresholds):
+        taken = [label for probability, label in counts if math.floor(probability * thresholds) >= t]
+        positives = sum(label for _, label in counts)
+        points.append((sum(taken) / len(taken) if taken else 1.0, sum(taken) / positives))
+    return points
+
+
+def test_pr_curve_equals_counting_pixels(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 2, 6, 7, generator=generator)
+    label = torch.randint(0, 2, (2, 1, 6, 7), generator=generator)
+    label[0, 0, 0, 0] = 255
+    engine = Engine(lambda engine, i: [{"pred": logits[i], "label": label[i]}])
+    writer = SummaryWriter(tmp_path)
+    PRCurves(writer, name="lesion", thresholds=10).attach(engine)
+    engine.run([0, 1])
+    writer.close()
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    (event,) = accumulator.Tensors("precision-recall/lesion")
+    curve = make_ndarray(event.tensor_proto)  # (6, thresholds): tp, fp, tn, fn, precision, recall
+    probability = logits.softmax(1)[:, 1].flatten().tolist()
+    pixels = [(p, y) for p, y in zip(probability, label.flatten().tolist(), strict=True) if y < 2]
+    assert list(zip(*curve[4:].tolist(), strict=True)) == [pytest.approx(point) for point in curve_points(pixels, 10)]
+    assert curve[:4].sum(axis=0).tolist() == [83] * 10, "all pixels but the void one"
+
+
+def test_pr_curve_of_many_classes_is_refused() -> None:
+    engine = Engine(lambda engine, i: [{"pred": torch.zeros(3, 2, 2), "label": torch.zeros(1, 2, 2)}])
+    PRCurves(None).attach(engine)
+    with pytest.raises(ValueError, match="`PRCurves` must see predictions of two classes, or of one; got 3 channels"):
+        engine.run([0])
+
+
+def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "bundle.json"
+    config.write_text('{"name": "polyps_afma"}')
+    monkeypatch.setattr("sys.argv", ["run", "--config_file", f"['{config}']"])
+    evaluator = scripted_evaluator([0.25, 0.5])
+    network = Tiny()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    validation = ValidationHandler(interval=1, validator=evaluator, epoch_level=True)
+    trainer = make_trainer(network, AFMALoss(), [validation], epochs=2, optimizer=optimizer)
+    writer = SummaryWriter(tmp_path / "log")
+    settings = {"encoder": "resnet18", "training": {"seed": 3, "crop_size": [16, 16]}}
+    RunRecord(writer, settings, optimizer=optimizer, evaluator=evaluator, classes=TABLE).attach(trainer)
+    trainer.run()
+    writer.close()
+    accumulator = EventAccumulator(str(tmp_path / "log"))
+    accumulator.Reload()
+    rates = [event.value for event in accumulator.Scalars("training/learning_rate")]
+    assert rates == pytest.approx([0.1, 0.1])
+    assert all(event.value > 0 for event in accumulator.Scalars("training/images_per_second"))
+    assert [(event.step, event.value) for event in accumulator.Scalars("best/mIoU")] == [(2, 0.5)]
+    texts = {
+        tag: make_ndarray(accumulator.Tensors(f"{tag}/text_summary")[0].tensor_proto)[0].decode()
+        for tag in ("settings", "command", "configuration")
+    }
+    assert "polyps_afma" in texts["configuration"]
+    assert "resnet18" in texts["settings"]
+    assert str(config) in texts["command"]
+    start = HParamsPluginData.FromString(
+        accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    ).session_start_info
+    assert start.hparams["training.seed"].number_value == 3
+    assert start.hparams["training.crop_size"].string_value == "[16, 16]"
+    assert accumulator.SummaryMetadata("_hparams_/session_end_info")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "--config_file", "no/such.json"], ["run", "--config_file", "['a"]]
+)
+def test_record_without_a_readable_configuration_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+    network = Tiny()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    trainer = make_trainer(network, AFMALoss(), [], optimizer=optimizer)
+    writer = SummaryWriter(tmp_path)
+    record = RunRecord(writer, {}, optimizer=optimizer, evaluator=scripted_evaluator([]), classes=TABLE)
+    record.attach(trainer)
+    trainer.run()
+    assert trainer.state.epoch == 1
 
 
 def test_progress_log_says_figures_and_where_results_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

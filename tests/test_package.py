@@ -245,8 +245,8 @@ def scored(checkpoint: Path, tmp_path: Path) -> Path:
     (run / "model.pt").symlink_to(checkpoint)
     write_settings(run, read(checkpoint.with_name("settings.json")))
     report = {"checkpoint": "runs/a/model.pt", "dataset": SECRET, "section": "val", "images": 101}
-    report["iou"] = {"sky": 0.912345, "pole": None, "mIoU": 0.5}
-    (run / "evaluation" / "iou.json").write_text(json.dumps(report))
+    report["scores"] = {"mIoU": 0.5, "IoU/sky": 0.912345, "IoU/pole": None, "IoU_small_objects/sky": 0.25}
+    (run / "evaluation" / "scores.json").write_text(json.dumps(report))
     return run
 
 
@@ -254,14 +254,14 @@ def test_readme_and_metadata_have_the_scores_of_the_run(scored: Path) -> None:
     folder = package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
     text = (folder / "docs" / "README.md").read_text()
     assert "on the section `val`, 101 images:" in text
-    for row in ("| sky | 0.9123 |", "| pole | not present |", "| mIoU | 0.5000 |"):
+    for row in ("| IoU/sky | 0.9123 |", "| IoU/pole | not present |", "| mIoU | 0.5000 |"):
         assert row in text
     assert SECRET not in text
-    assert read(folder / "configs" / "metadata.json")["eval_metrics"] == {"sky": 0.912345, "mIoU": 0.5}
+    assert read(folder / "configs" / "metadata.json")["eval_metrics"] == {"IoU/sky": 0.912345, "mIoU": 0.5}
 
 
 def test_scores_of_other_weights_are_left_out(scored: Path) -> None:
-    path = scored / "evaluation" / "iou.json"
+    path = scored / "evaluation" / "scores.json"
     path.write_text(path.read_text().replace("model.pt", "earlier.pt"))
     folder = package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
     assert "have not been evaluated" in (folder / "docs" / "README.md").read_text()
@@ -402,7 +402,7 @@ def test_package_evaluates_its_weights_and_trains(camvid: Path, scenes: Path, el
     evaluation = create_workflow(config_file=files, **common)
     evaluation.run()
     evaluation.finalize()
-    report = read(elsewhere / "evaluation" / "iou.json")
+    report = read(elsewhere / "evaluation" / "scores.json")
     assert report["checkpoint"] == str(camvid / "models" / "model.pt")
     assert report["images"] == 2
     small = {"max_epochs": 1, "batch_size": 2, "crop_size": [64, 96]}

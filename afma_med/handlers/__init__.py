@@ -1,16 +1,22 @@
 """Ignite handlers for MONAI engines."""
 
+from afma_med.handlers.attention_pictures import AttentionPictures
 from afma_med.handlers.checkpoints import BestCheckpoint, LastCheckpoint, is_better
-from afma_med.handlers.iou_report import IoUReport
+from afma_med.handlers.pr_curves import PRCurves
 from afma_med.handlers.progress_log import ProgressLog
+from afma_med.handlers.run_record import RunRecord
+from afma_med.handlers.score_report import ScoreReport
 from afma_med.handlers.segmentation_pictures import SegmentationPictures
 from afma_med.handlers.split_output import SplitAFMAOutput
 
 __all__ = [
+    "AttentionPictures",
     "BestCheckpoint",
-    "IoUReport",
     "LastCheckpoint",
+    "PRCurves",
     "ProgressLog",
+    "RunRecord",
+    "ScoreReport",
     "SegmentationPictures",
     "SplitAFMAOutput",
     "is_better",

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import DiskSaver
 from torch import nn
 
-__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "is_better"]
+__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "is_better", "load_weights"]
 
 #: File names of the checkpoints in a run's folder.
 LAST, BEST = "last.pt", "model.pt"
@@ -90,6 +91,31 @@ class BestCheckpoint:
                 "Put it into the val_handlers before saving or loading its state."
             )
         return self.evaluator
+
+
+def load_weights(network: nn.Module, weights: str | os.PathLike[str]) -> None:
+    """Load a run's weights into a network, on the CPU and without running code of the file.
+
+    Args:
+        network: as the settings beside the weights describe it.
+        weights: a run's ``model.pt``.
+
+    Raises:
+        ValueError: if the file holds no weights, or those of another network.
+
+    Example:
+        >>> load_weights(nn.Linear(1, 1), "runs/none/model.pt")
+        Traceback (most recent call last):
+        ValueError: `checkpoint` must hold the weights of the network that its settings.json describes; got ...
+    """
+    try:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except Exception as error:  # a file of another kind fails in as many ways as there are kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"`checkpoint` must hold the weights of the network that its settings.json describes; got `{weights}`: "
+            f"{reason} Name a run's model.pt, not its last.pt, and the dataset that it was trained on."
+        ) from error
 
 
 def is_better(new: float, best: float) -> bool:

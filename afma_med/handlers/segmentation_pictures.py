@@ -11,6 +11,7 @@ from monai.utils.enums import CommonKeys
 from torch.utils.tensorboard import SummaryWriter
 
 from afma_med.data.class_table import ClassInfo
+from afma_med.handlers.spread_items import SpreadItems
 from afma_med.visualize.class_colors import compare_segmentations
 
 __all__ = ["SegmentationPictures"]
@@ -19,7 +20,7 @@ __all__ = ["SegmentationPictures"]
 class SegmentationPictures:
     """Add image, label and prediction of some of the evaluator's images to TensorBoard, side by side, each epoch.
 
-    They are spread evenly over the section: the first frames of a drive, or slices of a volume, look all the same.
+    They are spread evenly over the section, see :class:`~afma_med.handlers.spread_items.SpreadItems`.
 
     Args:
         summary_writer: where the pictures go.
@@ -34,20 +35,15 @@ class SegmentationPictures:
     def __init__(self, summary_writer: SummaryWriter, classes: Sequence[ClassInfo], *, count: int = 4) -> None:
         self.summary_writer = summary_writer
         self.classes = classes
-        self.count = count
-        self._shown = 0
+        self._items = SpreadItems(count)
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose output is decollated."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        self._items.attach(engine)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        length = engine.state.epoch_length or 1
-        # The middles of `count` equal parts of the epoch; this batch shows as many images as fall upon it.
-        middles = [int((part + 0.5) * length / self.count) for part in range(self.count)]
-        items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
-        for item in items[: middles.count((engine.state.iteration - 1) % length)]:
+        for number, item in self._items.choose(engine):
             prediction = item[CommonKeys.PRED].argmax(dim=0)
             picture = compare_segmentations(
                 _array(item[CommonKeys.IMAGE]),
@@ -55,12 +51,8 @@ class SegmentationPictures:
                 _array(prediction).astype(np.uint8),
                 classes=self.classes,
             )
-            self._shown += 1
-            tag = f"image, label, prediction/{self._shown}"
+            tag = f"image, label, prediction/{number}"
             self.summary_writer.add_image(tag, picture, engine.state.epoch, dataformats="HWC")
-
-    def _start(self, engine: Engine) -> None:
-        self._shown = 0
 
 
 def _array(x: Any) -> Any:

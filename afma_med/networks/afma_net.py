@@ -97,6 +97,24 @@ class AFMANet(nn.Module):
         Raises:
             ValueError: if ``image`` is not 4-D, has not C channels, or is larger than the only size of the backbone.
         """
+        logits, attention = self.attend(image)
+        corrected = modulate_logits(logits, attention, soft=self.variant == "paper")
+        if self.training and self.attention_supervision:
+            return corrected, attention
+        return corrected
+
+    def attend(self, image: Tensor) -> tuple[Tensor, PatchAttention]:
+        """Segment a batch of images without correcting, for whoever wants to see what the attention does.
+
+        Args:
+            image: (B,C,H,W), any size.
+
+        Returns:
+            The backbone's own logits (B,K,H,W), and the attention that :meth:`forward` corrects them with.
+
+        Raises:
+            ValueError: if ``image`` is not 4-D, has not C channels, or is larger than the only size of the backbone.
+        """
         check_four_axes("image", image, "(B,C,H,W)")
         if image.shape[1] != self.in_channels:
             raise ValueError(
@@ -107,10 +125,7 @@ class AFMANet(nn.Module):
         padded = pad_to(image, (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
         logits, feature = self.feature_tap.run(self.backbone, padded)
         attention = self.afma_block(padded, feature)
-        logits = modulate_logits(crop_to(logits, (height, width)), attention, soft=self.variant == "paper")
-        if self.training and self.attention_supervision:
-            return logits, attention
-        return logits
+        return crop_to(logits, (height, width)), attention
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""

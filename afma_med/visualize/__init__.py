@@ -1,5 +1,40 @@
-"""Pictures: segmentations in class colours."""
+"""Pictures: segmentations in class colours, and what an attention looks at."""
 
+from afma_med.visualize.attention import (
+    AttendedImage,
+    PointAttention,
+    Rectangle,
+    Region,
+    attend_image,
+    attend_point,
+)
+from afma_med.visualize.attention_figure import compare_attention, draw_attention
 from afma_med.visualize.class_colors import color_legend, colorize, compare_segmentations
+from afma_med.visualize.figure_file import figure_pixels, save_figure
+from afma_med.visualize.object_points import object_classes, object_points, smallest_object
+from afma_med.visualize.shown_image import stretch_image
+from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predict_slices, take_slice
 
-__all__ = ["color_legend", "colorize", "compare_segmentations"]
+__all__ = [
+    "AttendedImage",
+    "PointAttention",
+    "Rectangle",
+    "Region",
+    "attend_image",
+    "attend_point",
+    "color_legend",
+    "colorize",
+    "compare_attention",
+    "compare_segmentations",
+    "draw_attention",
+    "draw_montage",
+    "figure_pixels",
+    "fullest_slice",
+    "object_classes",
+    "object_points",
+    "predict_slices",
+    "save_figure",
+    "smallest_object",
+    "stretch_image",
+    "take_slice",
+]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
+from afma_med.visualize.shown_image import stretch_image
 
 __all__ = ["color_legend", "colorize", "compare_segmentations"]
 
@@ -86,10 +87,7 @@ def compare_segmentations(
         >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, classes=camvid.CLASSES).shape[1]
         192
     """
-    shown = np.broadcast_to(image[:3] if len(image) >= 3 else image[:1], (3, *image.shape[1:]))
-    low, high = float(shown.min()), float(shown.max())
-    stretched = (shown - low) / max(high - low, 1e-12) * 255
-    panels = [stretched.round().astype(np.uint8).transpose(1, 2, 0)]
+    panels = [stretch_image(image)]
     panels += [colorize(segmentation, classes) for segmentation in segmentations]
     row = np.concatenate(panels, axis=1)
     return np.concatenate([row, color_legend(classes, width=row.shape[1])], axis=0)

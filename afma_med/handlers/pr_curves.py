@@ -1,0 +1,85 @@
+"""Precision-recall curves of single-object sets for TensorBoard, over whole sections in bounded memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["PRCurves"]
+
+
+class PRCurves:
+    """Add the precision-recall curve of the object's pixels to TensorBoard after each epoch of the evaluator.
+
+    Pixels are counted by their probability in as many bins as there are thresholds; void pixels are left out. Of
+    several processes every one counts and the first one writes.
+
+    Args:
+        summary_writer: where the curve goes; None to count only.
+        name: of the curve.
+        thresholds: how many points it has.
+
+    Example:
+        >>> handler = PRCurves(SummaryWriter("runs/example"), name="lesion")  # doctest: +SKIP
+    """
+
+    def __init__(self, summary_writer: SummaryWriter | None, *, name: str = "object", thresholds: int = 127) -> None:
+        self.summary_writer = summary_writer
+        self.name = name
+        self.thresholds = thresholds
+        self._counts = torch.zeros(2, thresholds, dtype=torch.int64)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator of two classes, or of one (sigmoid), whose output is decollated."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the curve.
+
+        A pixel is predicted as object at threshold t if its bin is t's or a higher one.
+        """
+        counts = idist.all_reduce(self._counts.to(idist.device())).cpu().double()  # type: ignore[union-attr]
+        if self.summary_writer is None:
+            return
+        false_positive, true_positive = counts.flip(1).cumsum(1).flip(1)
+        negatives, positives = counts.sum(1)
+        self.summary_writer.add_pr_curve_raw(
+            f"precision-recall/{self.name}",
+            *(true_positive, false_positive, negatives - false_positive, positives - true_positive),
+            # Where nothing is predicted, nothing predicted is wrong.
+            precision=torch.where(true_positive + false_positive > 0, true_positive, 1)
+            / (true_positive + false_positive).clamp_min(1),
+            recall=true_positive / positives.clamp_min(1),
+            global_step=engine.state.epoch,
+            num_thresholds=self.thresholds,
+        )
+
+    def _start(self, engine: Engine) -> None:
+        self._counts.zero_()
+
+    def _count(self, engine: Engine) -> None:
+        items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
+        for item in items:
+            probability = _object_probability(item[CommonKeys.PRED].detach().as_subclass(Tensor).float())
+            label = item[CommonKeys.LABEL].detach().as_subclass(Tensor)[0].long()
+            bins = (probability * self.thresholds).long().clamp_max(self.thresholds - 1)
+            known = (label == 0) | (label == 1)
+            pairs = (label * self.thresholds + bins)[known]
+            self._counts += torch.bincount(pairs, minlength=2 * self.thresholds).view(2, -1).cpu()
+
+
+def _object_probability(logits: Tensor) -> Tensor:
+    if len(logits) > 2:
+        raise ValueError(
+            f"`PRCurves` must see predictions of two classes, or of one; got {len(logits)} channels. "
+            "Leave it out for sets of more classes."
+        )
+    return logits[0].sigmoid() if len(logits) == 1 else logits.softmax(dim=0)[1]

@@ -1,0 +1,156 @@
+"""What TensorBoard shall know of a run beside its scores: configuration, hyperparameters, speed, memory."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+from monai.utils.enums import CommonKeys
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from afma_med.data.class_table import ClassInfo, class_names
+from afma_med.data.object_sizes import SIZES
+
+__all__ = ["RunRecord"]
+
+
+class RunRecord:
+    """Record a training for TensorBoard: its configuration, its hyperparameters with the final scores, its speed.
+
+    Settings, command and configuration are texts, the hyperparameters go to HParams; in each epoch learning rate,
+    images per second and, on a GPU, peak memory are scalars.
+
+    Also lays out a dashboard ("Custom Scalars") with one chart for each class, its IoU on small, medium and large
+    objects.
+
+    Args:
+        summary_writer: where the record goes.
+        settings: values that JSON can hold, nested ones are named ``outer.inner``.
+        optimizer: whose learning rate is recorded.
+        evaluator: the evaluator that validates the trainer.
+        classes: table of the classes.
+        unscored: names of classes without scores.
+        metric: name of the evaluator's key metric.
+
+    Example:
+        >>> record = RunRecord(SummaryWriter("runs/example"), {"seed": 0}, ...)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        summary_writer: SummaryWriter,
+        settings: Mapping[str, Any],
+        *,
+        optimizer: torch.optim.Optimizer,
+        evaluator: Engine,
+        classes: Sequence[ClassInfo],
+        unscored: Sequence[str] = (),
+        metric: str = "val/mIoU",
+    ) -> None:
+        self.summary_writer = summary_writer
+        self.settings = dict(settings)
+        self.optimizer = optimizer
+        self.evaluator = evaluator
+        self.names = [name for name in class_names(classes) if name not in unscored]
+        self.metric = metric
+        self._started = self._seconds = 0.0
+        self._images = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after its validation."""
+        engine.add_event_handler(Events.STARTED, self._describe)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the figures of an epoch."""
+        images = self._images * idist.get_world_size()
+        figures = {"learning_rate": self._learning_rate, "images_per_second": images / max(self._seconds, 1e-9)}
+        if torch.cuda.is_available():
+            figures["gpu_memory_MiB"] = torch.cuda.max_memory_allocated() / 2**20
+        for name, value in figures.items():
+            self.summary_writer.add_scalar(f"training/{name}", value, engine.state.epoch)
+
+    def _describe(self, engine: Engine) -> None:
+        self.summary_writer.add_text("settings", _as_code(self.settings))
+        self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}")
+        configuration = _configuration_of(sys.argv)
+        if configuration:
+            self.summary_writer.add_text("configuration", _as_code(configuration))
+        lines = {
+            name: ["Multiline", [f"val_IoU_{size}_objects/{name}" for size in SIZES]] for name in self.names
+        }  # the legend shows the tags
+        self.summary_writer.add_custom_scalars({"IoU by size of objects": lines})
+        # Written to the run's own log; SummaryWriter.add_hparams would make another run of it.
+        scores = [self.metric, f"{self.metric}_small", f"{self.metric}_large", *(f"val_IoU_by_size/{s}" for s in SIZES)]
+        parts = hparams(_flat(self.settings), dict.fromkeys([*scores, "best/mIoU"], 0.0))
+        self._session_end = parts[2]
+        for part in parts[:2]:
+            self._file_writer().add_summary(part)
+        self.summary_writer.flush()
+
+    def _start(self, engine: Engine) -> None:
+        self._started = time.monotonic()
+        self._images = 0
+        self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def _count(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        # MONAI's trainers decollate a batch into its items, unless told not to.
+        self._images += len(batch) if isinstance(batch, list) else len(batch[CommonKeys.IMAGE])
+        self._seconds = time.monotonic() - self._started
+
+    def _finish(self, engine: Engine) -> None:
+        state: Any = self.evaluator.state
+        if state.best_metric_epoch > 0:
+            self.summary_writer.add_scalar("best/mIoU", state.best_metric, state.best_metric_epoch)
+        self._file_writer().add_summary(self._session_end)
+        self.summary_writer.flush()
+
+    def _file_writer(self) -> Any:
+        return self.summary_writer._get_file_writer()
+
+
+def _as_code(value: Any) -> str:
+    """JSON as a block of code in Markdown."""
+    return "\n".join(f"    {line}" for line in json.dumps(value, indent=2, default=str).splitlines())
+
+
+def _flat(settings: Mapping[str, Any], start: str = "") -> dict[str, int | float | str]:
+    """Names with dots and values that HParams can show."""
+    flat: dict[str, int | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{start}{name}.")
+        else:
+            # A truth value would be shown as 1.0.
+            flat[start + name] = value if type(value) in (int, float) else str(value)
+    return flat
+
+
+def _configuration_of(arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration files that a command line of ``monai.bundle run`` names, merged; nothing if it names none."""
+    joined = [argument.partition("=") for argument in arguments]
+    given = [
+        value or after
+        for (name, _, value), after in zip(joined, [*arguments[1:], ""], strict=True)
+        if name == "--config_file"
+    ]
+    try:
+        files = ast.literal_eval(given[0]) if given and given[0].startswith("[") else given[:1]
+        return dict(ConfigParser.load_config_files(files)) if files else {}
+    except (OSError, SyntaxError, ValueError):
+        return {}  # a text for people must not end a training

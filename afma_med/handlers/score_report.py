@@ -1,0 +1,197 @@
+"""The result of an evaluation as a table on screen, and as CSV and JSON, for the set and for each image."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.metrics import Metric
+from monai.utils.dist import evenly_divisible_all_gather, string_list_all_gather
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from afma_med.atomic_write import move_aside, replacing
+from afma_med.data.object_sizes import SIZES
+from afma_med.metrics import ClassIoU, PerClassMetric
+from afma_med.metrics.pixel_counts import COUNTS
+
+__all__ = ["SCORES", "ScoreReport"]
+
+logger = logging.getLogger(__name__)
+
+#: File with the scores of an evaluation, for programs.
+SCORES = "scores.json"
+
+
+class ScoreReport:
+    """Write what the metrics of an evaluation found.
+
+    A table on screen, and in the folder: ``scores.json`` and ``scores.csv`` (all scores of the set), ``images.csv``
+    (pixels of each image by class and size of objects: label, prediction, intersection, covered, from which the scores
+    of any part of the set follow), ``confusion.csv`` (pixels of each class of the labels, by predicted class) and,
+    where there are metrics of single images, ``per_image.csv``.
+
+    Results of another checkpoint, section or dataset that lie in the folder are moved aside first.
+
+    Every process of several must have it attached, since counts are gathered; the first one writes.
+
+    Args:
+        output_dir: folder for the files.
+        metric: that counted the pixels.
+        dataset_dir: folder that the names of images are relative to.
+        metrics: the evaluator's other metrics by name; those of single images are written for each one.
+        details: what else the JSON shall hold, such as checkpoint and section.
+        rank: of this process.
+
+    Example:
+        >>> from afma_med.data import isic
+        >>> report = ScoreReport("runs/example/evaluation", ClassIoU(isic.CLASSES), dataset_dir="data/isic")
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        metric: ClassIoU,
+        *,
+        dataset_dir: str | os.PathLike[str] = "",
+        metrics: Mapping[str, Metric] | None = None,
+        details: Mapping[str, Any] | None = None,
+        rank: int = 0,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.metric = metric
+        self.dataset_dir = dataset_dir
+        self.per_image = {name: one for name, one in (metrics or {}).items() if isinstance(one, PerClassMetric)}
+        self.details = dict(details or {})
+        self.rank = rank
+        self._images: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator whose output is decollated, after its metrics."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note_images)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        images = string_list_all_gather(self._images)
+        own = torch.stack(self.metric.images)
+        counts = evenly_divisible_all_gather(own.to(self.metric.confusion.device), concat=True).cpu()
+        values = {name.removeprefix(f"{self.metric.prefix}_"): one.per_image() for name, one in self.per_image.items()}
+        if self.rank > 0:
+            return
+        scores = _plain_names(engine.state.metrics, self.metric.prefix)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self._write_scores(scores, len(images))
+        self._write_csv("images.csv", ("image", "class", "objects", *COUNTS), self._image_rows(images, counts))
+        self._write_csv("confusion.csv", ("label", *self.metric.names), self._confusion_rows())
+        if values:
+            self._write_csv("per_image.csv", ("image", *_columns(values, self.metric)), _value_rows(images, values))
+        logger.info("Scores over %d images or volumes\n%s", len(images), _score_table(scores, self.metric))
+        logger.info("Results are in %s (scores.csv, %s, images.csv, confusion.csv)", self.output_dir, SCORES)
+
+    def _start(self, engine: Engine) -> None:
+        self._images = []
+        if self.rank == 0 and self.output_dir.is_dir() and any(self.output_dir.iterdir()) and not self._is_same():
+            aside = move_aside(self.output_dir, since=self.output_dir)
+            logger.warning("Moved the results of another evaluation to %s.", aside)
+        idist.barrier()  # before anyone writes predictions there
+
+    def _is_same(self) -> bool:
+        """Whether what is in the folder is the result of the same evaluation, to be replaced file by file."""
+        try:
+            earlier = json.loads((self.output_dir / SCORES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return all(earlier.get(key) == value for key, value in self._head().items())
+
+    def _head(self) -> dict[str, Any]:
+        return {**self.details, "dataset": os.path.abspath(self.dataset_dir) if self.dataset_dir else ""}
+
+    def _note_images(self, engine: Engine) -> None:
+        for item in engine.state.output:  # type: ignore[union-attr]
+            path = item[CommonKeys.IMAGE].meta["filename_or_obj"]
+            self._images.append(os.path.relpath(path, self.dataset_dir) if self.dataset_dir else str(path))
+
+    def _write_scores(self, scores: Mapping[str, float], images: int) -> None:
+        groups = self.metric.size_groups
+        report = {
+            **self._head(),
+            "images": images,
+            "classes": self.metric.names,
+            "unscored": [self.metric.names[k] for k in self.metric.unscored],
+            "size_groups": groups and {"names": list(SIZES), "bounds": list(groups.bounds), "unit": groups.unit},
+            # NaN is no JSON: what does not occur has no value.
+            "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
+        }
+        with replacing(self.output_dir / SCORES) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        self._write_csv("scores.csv", ("name", "value"), scores.items())
+
+    def _write_csv(self, name: str, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+        path = self.output_dir / name
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *rows])
+
+    def _image_rows(self, images: Sequence[str], counts: Tensor) -> Iterable[list[Any]]:
+        """A row for each image, scored class and size of objects that occurs; sizes only if they were told."""
+        sizes = ("all", *SIZES) if self.metric.size_groups else ("all",)
+        for image, of_image in zip(images, counts.tolist(), strict=True):
+            for k in self.metric.scored:
+                for size, row in zip(sizes, of_image[k], strict=False):
+                    if any(row):
+                        yield [image, self.metric.names[k], size, *row]
+
+    def _confusion_rows(self) -> Iterable[list[Any]]:
+        classes, sizes = len(self.metric.names), len(SIZES)
+        matrix = self.metric.total.cpu().view(classes, sizes, classes, sizes).sum((1, 3))
+        return ([name, *row] for name, row in zip(self.metric.names, matrix.tolist(), strict=True))
+
+
+def _plain_names(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """``val/mIoU`` and ``val_IoU/car`` without the prefix, means first."""
+    starts = (f"{prefix}/", f"{prefix}_")
+    plain = {name[len(prefix) + 1 :]: float(value) for name, value in metrics.items() if name.startswith(starts)}
+    return dict(sorted(plain.items(), key=lambda item: not item[0].startswith("mIoU")))
+
+
+def _columns(values: Mapping[str, Tensor], metric: ClassIoU) -> list[str]:
+    return [f"{name}/{class_name}" for name in values for class_name in metric.names[1:]]
+
+
+def _value_rows(images: Sequence[str], values: Mapping[str, Tensor]) -> Iterable[list[Any]]:
+    table = torch.cat(list(values.values()), dim=1)
+    return ([image, *row] for image, row in zip(images, table.tolist(), strict=True))
+
+
+def _score_table(scores: Mapping[str, float], metric: ClassIoU) -> str:
+    """IoU of each class, by object size too, then the means, then what else there is."""
+    classes = [metric.names[k] for k in metric.scored]
+    kinds = ["IoU", *(f"{score}_{size}_objects" for score in ("IoU", "recall") for size in SIZES)]
+    kinds = kinds if metric.size_groups else kinds[:1]
+    titles = ["IoU", *(f"{score} {size}" for score in ("IoU", "recall") for size in SIZES)][: len(kinds)]
+    means = ["mIoU", *(f"{score}_by_size/{size}" for score in ("IoU", "recall") for size in SIZES)][: len(kinds)]
+    rows = [[name, *(_figure(scores.get(f"{kind}/{name}")) for kind in kinds)] for name in classes]
+    rows.append(["mean", *(_figure(scores.get(name)) for name in means)])
+    rows += [[name, _figure(scores[name])] for name in ("mIoU_small", "mIoU_large") if name in scores]
+    shown = {f"{kind}/{name}" for kind in kinds for name in classes} | {*means, "mIoU_small", "mIoU_large"}
+    rows += [[name, _figure(value)] for name, value in scores.items() if name not in shown]
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(
+        "  "
+        + row[0].ljust(width)
+        + "".join(cell.rjust(max(8, len(title) + 2)) for cell, title in zip(row[1:], titles, strict=False))
+        for row in [["", *titles], *rows]
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,166 @@
+"""Figures of what an attention says, as the paper's Figs. 6 to 8 show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure, SubFigure
+
+from afma_med.data.class_table import ClassInfo, class_names
+from afma_med.visualize.attention import PointAttention
+from afma_med.visualize.attention_panels import (
+    class_patches,
+    in_short,
+    map_names,
+    map_scale,
+    show_changes,
+    show_close_up,
+    show_map,
+    show_patch,
+    show_prediction,
+    show_regions,
+)
+
+__all__ = ["compare_attention", "draw_attention"]
+
+_WIDTH, _COMPARED_WIDTH, _DPI = 13.0, 15.0, 110
+# Images of a lower height / width get a wider figure.
+_WIDE = 0.6
+# Inches for a title or text below a panel.
+_TEXT = 0.45
+
+
+def draw_attention(point: PointAttention, classes: Sequence[ClassInfo], *, title: str = "") -> Figure:
+    """Draw all that the attention says of one point: where the patch looks, class by class, and what that changes.
+
+    Args:
+        point: what to draw.
+        classes: table of the classes.
+        title: of the network and image, put before what is seen at the point.
+
+    Returns:
+        A figure of its own, for :func:`~afma_med.visualize.save_figure`.
+
+    Raises:
+        ValueError: if ``classes`` are not those of the network.
+
+    Example:
+        >>> import torch
+        >>> from afma_med import AFMANet
+        >>> from afma_med.data import isic
+        >>> from afma_med.visualize import attend_image, attend_point
+        >>> host = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2))
+        >>> seen = attend_image(AFMANet(host, 2, feature="0"), torch.rand(3, 40, 60))
+        >>> draw_attention(attend_point(seen, (25, 7)), isic.CLASSES, title="Unet")
+        <Figure size 1430x... with 13 Axes>
+    """
+    names = map_names(classes, len(point.maps))
+    columns = min(len(names), 4 if len(names) <= 4 else math.ceil(len(names) / math.ceil(len(names) / 7)))
+    aspect = point.seen.after.shape[0] / point.seen.after.shape[1]
+    width = _WIDTH if aspect > _WIDE else 1.3 * _WIDTH
+    panels = 2 * (width / 4 * aspect + _TEXT)
+    maps = _TEXT + math.ceil(len(names) / columns) * (width * 0.92 / max(columns, 4) * aspect + _TEXT)
+    figure = Figure(figsize=(width, panels + maps + 0.7), dpi=_DPI, layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(panels, maps))
+    figure.suptitle(f"{title}\n{describe_point(point, classes)}".strip(), size=11)
+    _draw_panels(parts[0], point, names, classes)
+    _draw_maps(parts[1], point, names, max(columns, 4))
+    return figure
+
+
+def compare_attention(
+    rows: Sequence[tuple[str, PointAttention]], classes: Sequence[ClassInfo], *, title: str = ""
+) -> Figure:
+    """Draw several networks, depths or points below each other, one a row.
+
+    Args:
+        rows: name and what to draw; the map is that of the class in question.
+        classes: table of the classes.
+        title: of the whole.
+
+    Returns:
+        A figure of its own, for :func:`~afma_med.visualize.save_figure`.
+
+    Raises:
+        ValueError: if there is no row, or ``classes`` are not those of a network.
+
+    Example:
+        >>> import torch
+        >>> from afma_med import AFMANet
+        >>> from afma_med.data import isic
+        >>> from afma_med.visualize import attend_image, attend_point
+        >>> host = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2))
+        >>> seen = attend_image(AFMANet(host, 2, feature="0"), torch.rand(3, 40, 60))
+        >>> rows = [(name, attend_point(seen, point)) for name, point in {"a": (25, 7), "b": (3, 50)}.items()]
+        >>> compare_attention(rows, isic.CLASSES)
+        <Figure size 1650x... with 12 Axes>
+    """
+    if not rows:
+        raise ValueError("`rows` must hold at least one point; got none. Pass what attend_point gives.")
+    aspect = max(point.seen.after.shape[0] / point.seen.after.shape[1] for _, point in rows)
+    height = _COMPARED_WIDTH / 6 * aspect + 2.2 * _TEXT
+    figure = Figure(figsize=(_COMPARED_WIDTH, height * len(rows) + _TEXT), dpi=_DPI, layout="constrained")
+    if title:
+        figure.suptitle(title, size=11)
+    parts: Any = figure.subfigures(len(rows), 1, squeeze=False)
+    for part, (name, point) in zip(parts.flat, rows, strict=True):
+        part.suptitle(f"{name}; {describe_point(point, classes)}", size=10)
+        _draw_row(part, point, map_names(classes, len(point.maps)), classes)
+    entries = class_patches([point.seen for _, point in rows], classes)
+    figure.legend(handles=entries, loc="outside lower center", ncols=12, frameon=False, fontsize=8)
+    return figure
+
+
+def describe_point(point: PointAttention, classes: Sequence[ClassInfo]) -> str:
+    """Say in words what is predicted at a point, before and after the correction."""
+    names = class_names(classes)
+    after, before = names[point.seen.after[point.point]], names[point.seen.before[point.point]]
+    text = f"row {point.point[0]}, column {point.point[1]}, predicted as {after}"
+    return text if after == before else f"{text}, before the correction as {before}"
+
+
+def _draw_panels(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
+    panels = figure.subplots(2, 4)
+    strongest, asked = point.strongest, point.class_index
+    show_patch(panels[0, 0], point, title="image, and the patch looked at")
+    show_close_up(panels[0, 1], point, title="close-up")
+    scale = map_scale(point.maps)
+    show_map(
+        panels[0, 2], point, strongest, title=f"strongest attention: {names[strongest]}", scale=scale, over_image=True
+    )
+    total = in_short(point.corrections[asked])
+    show_regions(panels[0, 3], point, title=f"what votes for {names[asked]}, {total} in all")
+    show_prediction(panels[1, 0], point.seen.before, point, title="prediction before the correction", classes=classes)
+    show_prediction(panels[1, 1], point.seen.after, point, title="prediction after", classes=classes)
+    show_changes(panels[1, 2], point, title="pixels that changed")
+    entries = class_patches([point.seen], classes)
+    panels[1, 3].axis("off")
+    panels[1, 3].legend(handles=entries, loc="center", ncols=1 + (len(entries) > 8), frameon=False, fontsize=9)
+
+
+def _draw_maps(figure: SubFigure, point: PointAttention, names: list[str], columns: int) -> None:
+    figure.suptitle("attention to each class, and the mean X of its correction, logits · (1 + X), in the patch", size=9)
+    rows = math.ceil(len(names) / columns)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    scale = map_scale(point.maps)
+    for panel in panels.flat[len(names) :]:
+        panel.axis("off")
+    for index, (panel, name) in enumerate(zip(panels.flat, names, strict=False)):
+        drawn = show_map(panel, point, index, title=f"{name}  {in_short(point.corrections[index])}", scale=scale)
+    shown = panels.flat[: len(names)].tolist()
+    figure.colorbar(drawn, ax=shown, shrink=0.9, aspect=30, label="attention").ax.tick_params(labelsize=8)
+
+
+def _draw_row(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
+    panels = figure.subplots(1, 6)
+    asked = point.class_index
+    show_patch(panels[0], point, title="image and patch")
+    peak = in_short(point.maps[asked].max())
+    scale = map_scale(point.maps[asked])
+    show_map(panels[1], point, asked, title=f"attention: {names[asked]}, up to {peak}", scale=scale, over_image=True)
+    show_regions(panels[2], point, title=f"what votes, {in_short(point.corrections[asked])} in all")
+    show_prediction(panels[3], point.seen.before, point, title="before", classes=classes)
+    show_prediction(panels[4], point.seen.after, point, title="after the correction", classes=classes)
+    show_changes(panels[5], point, title="pixels that changed")

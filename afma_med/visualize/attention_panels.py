@@ -1,0 +1,234 @@
+"""The single pictures of which figures of attention are made; each draws into axes that it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, to_rgba
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle as Box
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from afma_med.data.class_table import ClassInfo, class_colors, class_names
+from afma_med.patches import ceil_divide
+from afma_med.visualize.attention import AttendedImage, PointAttention, Rectangle
+from afma_med.visualize.class_colors import colorize
+from afma_med.visualize.shown_image import stretch_image
+
+__all__ = [
+    "class_patches",
+    "in_short",
+    "map_names",
+    "map_scale",
+    "show_changes",
+    "show_close_up",
+    "show_map",
+    "show_patch",
+    "show_prediction",
+    "show_regions",
+]
+
+# Okabe and Ito's colours, told apart by every kind of colour vision, over a black line on any background.
+_POINT, _REGION, _CHANGED = "#F0E442", "#56B4E9", "#D55E00"
+_MAP = "viridis"
+# So many times the patch's sides are shown around it, and at least so many pixels.
+_CLOSE_UP, _LEAST_CLOSE_UP = 8, 48
+# Changed pixels are drawn as dots of at least this part of the longer side, or a single one would not be seen.
+_DOTS = 160
+# A box of less than this part of the longer side is too small to be seen, or written into.
+_SEEN = 0.02
+
+
+def map_names(classes: Sequence[ClassInfo], count: int) -> list[str]:
+    """Name the maps of a network: one a class; the one of a binary network is that of the object.
+
+    Args:
+        classes: table of the classes.
+        count: how many maps there are.
+
+    Raises:
+        ValueError: if there are others than the table's classes.
+
+    Example:
+        >>> from afma_med.data import isic
+        >>> map_names(isic.CLASSES, 2), map_names(isic.CLASSES, 1)
+        (['skin', 'lesion'], ['lesion'])
+    """
+    names = class_names(classes)
+    if count == 1:
+        return names[-1:]
+    if count != len(names):
+        raise ValueError(
+            f"`classes` must be the {count} classes of the network; got {len(names)}. Pass the table it was trained on."
+        )
+    return names
+
+
+def in_short(number: float) -> str:
+    """Write a small number in few letters.
+
+    Example:
+        >>> in_short(0.123), in_short(7.4e-08), in_short(-0.0)
+        ('0.12', '7.4e-8', '0')
+    """
+    return f"{number + 0:.2g}".replace("e-0", "e-")
+
+
+def map_scale(maps: NDArray[np.float32]) -> Normalize:
+    """Make the one scale of several maps; it holds zero."""
+    low, high = min(0.0, float(maps.min())), float(maps.max())
+    return Normalize(low, high if high > low else low + 1)
+
+
+def show_patch(axes: Axes, point: PointAttention, *, title: str) -> None:
+    """Show the image with its patch marked."""
+    axes.imshow(stretch_image(point.seen.image))
+    _finish(axes, point.seen, title)
+    _mark(axes, point)
+
+
+def show_close_up(axes: Axes, point: PointAttention, *, title: str) -> None:
+    """Show the image around the patch, with the point itself."""
+    axes.imshow(stretch_image(point.seen.image))
+    _finish(axes, point.seen, title)
+    _outline(axes, point.rectangle, _POINT)
+    row, column = point.point
+    axes.plot(column, row, "+", color=_POINT, markersize=7, markeredgewidth=1.2, path_effects=_stroke(2.4))
+    top, left, bottom, right = point.rectangle
+    rows = _around(top, bottom, point.seen.after.shape[0])
+    columns = _around(left, right, point.seen.after.shape[1])
+    axes.set(xlim=(columns[0] - 0.5, columns[1] - 0.5), ylim=(rows[1] - 0.5, rows[0] - 0.5))
+
+
+def show_map(
+    axes: Axes, point: PointAttention, index: int, *, title: str, scale: Normalize, over_image: bool = False
+) -> AxesImage:
+    """Show the attention to one class's feature map, each patch as it is, alone or over the image."""
+    grid = point.maps[index]
+    height, width = (sides * size for sides, size in zip(grid.shape, point.seen.region_size, strict=True))
+    if over_image:
+        axes.imshow(_faded(point.seen))
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    drawn = axes.imshow(
+        grid, cmap=_MAP, norm=scale, extent=extent, interpolation="nearest", alpha=0.6 if over_image else None
+    )
+    _finish(axes, point.seen, title)
+    _mark(axes, point)
+    return drawn
+
+
+def show_regions(axes: Axes, point: PointAttention, *, title: str) -> None:
+    """Show the regions that contribute most to the correction, numbered, their contributions in figures below."""
+    axes.imshow(stretch_image(point.seen.image))
+    _finish(axes, point.seen, title)
+    for number, region in enumerate(point.regions, start=1):
+        _outline(axes, region.rectangle, _REGION)
+        _number(axes, region.rectangle, number, beside=_is_small(point, region.rectangle))
+    _mark(axes, point)
+    weights = [f"{number}: {in_short(region.contribution)}" for number, region in enumerate(point.regions, start=1)]
+    lines = ["   ".join(weights[first : first + 3]) for first in range(0, len(weights), 3)]
+    axes.set_xlabel("\n".join(lines) if lines else "nothing", size=7)
+
+
+def show_prediction(
+    axes: Axes, label: NDArray[np.uint8], point: PointAttention, *, title: str, classes: Sequence[ClassInfo]
+) -> None:
+    """Show a prediction in the colours of the classes, with the patch marked."""
+    axes.imshow(colorize(label, classes), interpolation="nearest")
+    _finish(axes, point.seen, title)
+    _mark(axes, point)
+
+
+def show_changes(axes: Axes, point: PointAttention, *, title: str) -> None:
+    """Show which pixels the correction changes, as dots that are seen, the fuller the more of their pixels change."""
+    changed = point.seen.changed
+    axes.imshow(_faded(point.seen))
+    step = ceil_divide(max(changed.shape), _DOTS)
+    bottom, right = (-side % step for side in changed.shape)
+    blocks = np.pad(changed, ((0, bottom), (0, right))).reshape(ceil_divide(changed.shape[0], step), step, -1, step)
+    share = blocks.mean(axis=(1, 3))
+    dots = np.tile(to_rgba(_CHANGED), (*share.shape, 1))
+    dots[..., 3] = np.where(share > 0, 0.3 + 0.7 * share, 0)
+    extent = (-0.5, dots.shape[1] * step - 0.5, dots.shape[0] * step - 0.5, -0.5)
+    axes.imshow(dots, extent=extent, interpolation="nearest")
+    count = int(changed.sum())
+    _finish(axes, point.seen, title)
+    axes.set_xlabel(f"{count} of {changed.size} pixels, {count / changed.size:.2%}", size=7)
+    _mark(axes, point)
+
+
+def class_patches(seen: Sequence[AttendedImage], classes: Sequence[ClassInfo]) -> list[Patch]:
+    """Make the entries of a legend: the classes that occur in the predictions."""
+    occurring = np.unique(np.concatenate([np.unique([x.before, x.after]) for x in seen]))
+    names, colors = class_names(classes), class_colors(classes) / 255
+    return [Patch(facecolor=colors[k], edgecolor="black", lw=0.5, label=names[k]) for k in occurring.tolist()]
+
+
+def _finish(axes: Axes, seen: AttendedImage, title: str) -> None:
+    """Cut off what lies outside the image, for the last feature patches may reach beyond it."""
+    height, width = seen.after.shape
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[], aspect="equal")
+    axes.set_title(title, size=9)
+
+
+def _mark(axes: Axes, point: PointAttention) -> None:
+    """Outline the patch, or put a ring around one too small to be seen."""
+    if not _is_small(point, point.rectangle):
+        _outline(axes, point.rectangle, _POINT)
+        return
+    top, left, bottom, right = point.rectangle
+    centre = (left + right - 1) / 2, (top + bottom - 1) / 2
+    ring = axes.plot(*centre, "o", fillstyle="none", markersize=9, markeredgewidth=1.5, color=_POINT)
+    ring[0].set_path_effects(_stroke(3))
+
+
+def _number(axes: Axes, rectangle: Rectangle, number: int, *, beside: bool) -> None:
+    """Write a number into a box or, on one side or the other, beside it."""
+    top, left, bottom, right = rectangle
+    angle = 2 * math.pi * number / 5
+    axes.annotate(
+        str(number),
+        ((left + right - 1) / 2, (top + bottom - 1) / 2),
+        (9 * math.sin(angle), 9 * math.cos(angle)) if beside else (0, 0),
+        textcoords="offset points",
+        color="white",
+        size=8,
+        ha="center",
+        va="center",
+        path_effects=_stroke(2),
+    )
+
+
+def _is_small(point: PointAttention, rectangle: Rectangle) -> bool:
+    sides = rectangle.bottom - rectangle.top, rectangle.right - rectangle.left
+    return bool(max(sides) < _SEEN * max(point.seen.after.shape))
+
+
+def _outline(axes: Axes, rectangle: Rectangle, color: str) -> None:
+    top, left, bottom, right = rectangle
+    box = Box((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=color, linewidth=1.2)
+    box.set_path_effects(_stroke(2.4))
+    axes.add_patch(box)
+
+
+def _stroke(width: float) -> list[Any]:
+    return [withStroke(linewidth=width, foreground="black")]
+
+
+def _faded(seen: AttendedImage) -> NDArray[np.uint8]:
+    """The image in pale grey, so that colours over it are seen."""
+    grey = 255 - 0.7 * (255 - stretch_image(seen.image).mean(axis=2, keepdims=True))
+    return np.broadcast_to(grey.round(), (*grey.shape[:2], 3)).astype(np.uint8)
+
+
+def _around(first: int, last: int, side: int) -> tuple[int, int]:
+    """What to show of one axis around a patch, inside the image where it is large enough."""
+    length = min(side, max(_LEAST_CLOSE_UP, _CLOSE_UP * (last - first)))
+    start = min(max(0, (first + last - length) // 2), side - length)
+    return start, start + length

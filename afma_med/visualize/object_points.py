@@ -1,0 +1,117 @@
+"""Points worth a look: the smallest object of a label or prediction, or every object of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afma_med.data.class_table import VOID, ClassInfo, class_groups, class_names
+from afma_med.data.object_sizes import label_objects
+
+__all__ = ["object_classes", "object_points", "smallest_object"]
+
+
+class _Objects(NamedTuple):
+    """The objects of a label in raster order of their first pixels: where they lie, how large."""
+
+    numbers: NDArray[np.int32]
+    number: NDArray[np.int32]
+    pixels: NDArray[np.int64]
+
+
+def object_classes(classes: Sequence[ClassInfo], unscored: Sequence[str] = ()) -> list[int]:
+    """List the train ids of the classes that have objects: neither background nor left out of the scores.
+
+    Background is the first class where it belongs to no group, as in datasets of a single kind of object.
+
+    Args:
+        classes: table of the classes.
+        unscored: names of classes that are left out.
+
+    Example:
+        >>> from afma_med.data import camvid, isic
+        >>> object_classes(isic.CLASSES), len(object_classes(camvid.CLASSES, ["unlabelled"]))
+        ([1], 11)
+    """
+    grouped = {train_id for group in class_groups(classes).values() for train_id in group}
+    names = class_names(classes)
+    return [k for k, name in enumerate(names) if name not in unscored and (k > 0 or k in grouped)]
+
+
+def smallest_object(
+    label: NDArray[np.integer], *, classes: Sequence[int] | None = None, min_pixels: int = 1
+) -> tuple[int, int] | None:
+    """Find the smallest object of a label or prediction.
+
+    An object is a connected component of one class; pixels that touch at a corner are connected.
+
+    Args:
+        label: (H,W) train ids.
+        classes: train ids whose objects count; None for all.
+        min_pixels: objects of fewer pixels are left out as noise.
+
+    Returns:
+        (row, column) of its pixel that is nearest to its centre, of the first object in raster order if several are
+        equally small; None if there is no object.
+
+    Raises:
+        ValueError: if ``label`` is not 2-D.
+
+    Example:
+        >>> label = np.zeros((20, 20), dtype=np.uint8)
+        >>> label[2:9, 2:9], label[12:15, 4:7] = 1, 1
+        >>> smallest_object(label, classes=[1])
+        (13, 5)
+    """
+    objects = _find_objects(label, classes, min_pixels)
+    return _centre(objects, int(objects.pixels.argmin())) if len(objects.pixels) else None
+
+
+def object_points(
+    label: NDArray[np.integer], class_index: int, *, count: int = 8, min_pixels: int = 1
+) -> list[tuple[int, int]]:
+    """Find a point in every object of a class, the largest object first.
+
+    Args:
+        label: (H,W) train ids.
+        class_index: train id of the class.
+        count: at most so many objects.
+        min_pixels: objects of fewer pixels are left out as noise.
+
+    Returns:
+        (row, column) of the pixel of each object that is nearest to its centre.
+
+    Raises:
+        ValueError: if ``label`` is not 2-D.
+
+    Example:
+        >>> label = np.zeros((20, 20), dtype=np.uint8)
+        >>> label[12:15, 4:7], label[2:9, 2:9] = 1, 1
+        >>> object_points(label, 1)
+        [(5, 5), (13, 5)]
+    """
+    objects = _find_objects(label, [class_index], min_pixels)
+    largest_first = np.argsort(-objects.pixels, kind="stable")[:count]
+    return [_centre(objects, index) for index in largest_first.tolist()]
+
+
+def _find_objects(label: NDArray[np.integer], classes: Sequence[int] | None, min_pixels: int) -> _Objects:
+    if label.ndim != 2:
+        raise ValueError(f"`label` must have the 2 axes (H,W); got shape {label.shape}. Pass one image or slice.")
+    numbers = label_objects(label)
+    number, first, pixels = np.unique(numbers, return_index=True, return_counts=True)
+    owner = label.ravel()[first]
+    wanted = np.isin(owner, classes) if classes is not None else owner != VOID
+    order = np.argsort(first)
+    kept = order[(wanted & (pixels >= min_pixels))[order]]
+    return _Objects(numbers, number[kept], pixels[kept])
+
+
+def _centre(objects: _Objects, index: int) -> tuple[int, int]:
+    """The pixel of an object that is nearest to the mean of its pixels; the first in raster order of several."""
+    pixels = np.argwhere(objects.numbers == objects.number[index])
+    nearest = pixels[((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    return int(nearest[0]), int(nearest[1])

@@ -1,0 +1,163 @@
+"""Volumes as the slices that a 2-D network sees, predicted, chosen and drawn side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from afma_med.data.class_table import ClassInfo, class_colors, class_names
+from afma_med.networks.probing import probing
+from afma_med.visualize.attention import decide
+from afma_med.visualize.shown_image import stretch_image
+
+__all__ = ["draw_montage", "fullest_slice", "predict_slices", "spread_evenly", "take_slice"]
+
+# Inches that a slice of a montage is wide; slices side by side.
+_WIDTH, _COLUMNS = 2.4, 6
+
+
+def take_slice(volume: Tensor, number: int) -> Tensor:
+    """Take a slice out of a volume.
+
+    Args:
+        volume: (C,H,W,D).
+        number: of the slice, 0 to D - 1.
+
+    Returns:
+        (C,H,W).
+
+    Raises:
+        ValueError: if ``volume`` is not 4-D, or has no such slice.
+
+    Example:
+        >>> import torch
+        >>> take_slice(torch.zeros(1, 4, 5, 6), 2).shape
+        torch.Size([1, 4, 5])
+    """
+    if volume.ndim != 4:
+        raise ValueError(
+            f"`volume` must have the 4 axes (C,H,W,D); got shape {tuple(volume.shape)}. Only volumes have slices."
+        )
+    if not 0 <= number < volume.shape[-1]:
+        raise ValueError(
+            f"`number` must be a slice of the volume, 0 to {volume.shape[-1] - 1}; got {number}. Choose one of them."
+        )
+    return volume[..., number]
+
+
+def predict_slices(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
+    """Segment a volume slice by slice.
+
+    Args:
+        network: 2-D network (1,C,H,W) -> (1,K,H,W).
+        volume: (C,H,W,D), preprocessed.
+
+    Returns:
+        (H,W,D) train ids.
+
+    Example:
+        >>> import torch
+        >>> predict_slices(nn.Conv2d(1, 2, 1), torch.zeros(1, 4, 5, 6)).shape
+        (4, 5, 6)
+    """
+    parameter = next(network.parameters())
+    with probing(network):
+        slices = [network(take_slice(volume, number)[None].to(parameter)) for number in range(volume.shape[-1])]
+        return np.stack([decide(logits)[0] for logits in slices], axis=-1)
+
+
+def fullest_slice(prediction: NDArray[np.integer], classes: Sequence[int]) -> int:
+    """Find the slice with most pixels of some classes, the first of several.
+
+    Args:
+        prediction: (H,W,D) train ids.
+        classes: train ids that count.
+
+    Example:
+        >>> fullest_slice(np.array([[[0, 1, 1]]]), classes=[1])
+        1
+    """
+    return int(np.isin(prediction, classes).sum(axis=(0, 1)).argmax())
+
+
+def spread_evenly(length: int, count: int) -> list[int]:
+    """Choose the middles of ``count`` equal parts of a sequence; some twice, if it is shorter.
+
+    Example:
+        >>> spread_evenly(10, 2), spread_evenly(2, 3)
+        ([2, 7], [0, 1, 1])
+    """
+    return [int((part + 0.5) * length / count) for part in range(count)]
+
+
+def draw_montage(
+    volume: Tensor, prediction: NDArray[np.uint8], classes: Sequence[ClassInfo], *, count: int = 12, title: str = ""
+) -> Figure:
+    """Draw slices of a volume, spread evenly, with the outlines of what is predicted in the colours of the classes.
+
+    Args:
+        volume: (C,H,W,D), as the network saw it.
+        prediction: (H,W,D) train ids; 0 is not outlined.
+        classes: table of the classes.
+        count: how many slices.
+        title: of the whole.
+
+    Returns:
+        A figure of its own, for :func:`~afma_med.visualize.save_figure`.
+
+    Raises:
+        ValueError: if ``prediction`` is not of the volume's size.
+
+    Example:
+        >>> import torch
+        >>> from afma_med.data import lits
+        >>> draw_montage(torch.rand(1, 20, 24, 30), np.ones((20, 24, 30), np.uint8), lits.CLASSES, count=12)
+        <Figure size 1584x... with 12 Axes>
+    """
+    if tuple(volume.shape[1:]) != prediction.shape:
+        raise ValueError(
+            f"`prediction` must have the size of the volume, {tuple(volume.shape[1:])}; got {prediction.shape}. "
+            "Pass what predict_slices gives."
+        )
+    depth = prediction.shape[-1]
+    shown = spread_evenly(depth, min(count, depth))
+    columns = min(_COLUMNS, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    height = rows * (_WIDTH * prediction.shape[0] / prediction.shape[1] + 0.3) + 0.9
+    figure = Figure(figsize=(max(6.0, columns * _WIDTH), height), dpi=110, layout="constrained")
+    figure.suptitle(title, size=11)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    images = _stretch_slices(volume)
+    for panel in panels:
+        panel.axis("off")
+    for panel, number in zip(panels, shown, strict=False):
+        panel.imshow(images[:, :, number])
+        panel.set_title(f"slice {number}", size=9)
+        _outline_classes(panel, prediction[..., number], classes)
+    names, colors = class_names(classes), class_colors(classes) / 255
+    occurring = [k for k in np.unique(prediction[..., shown]).tolist() if k > 0]
+    handles = [Line2D([], [], color=colors[k], label=names[k]) for k in occurring]
+    figure.legend(handles=handles, loc="outside lower center", ncols=8, frameon=False, fontsize=9)
+    return figure
+
+
+def _stretch_slices(volume: Tensor) -> NDArray[np.uint8]:
+    """(C,H,W,D) -> (H,W,D,3), one stretch for all slices, so that they compare."""
+    height, width, depth = volume.shape[1:]
+    flat = volume.cpu().numpy().reshape(volume.shape[0], height, width * depth)
+    return stretch_image(flat).reshape(height, width, depth, 3)
+
+
+def _outline_classes(axes: Axes, prediction: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> None:
+    colors = class_colors(classes) / 255
+    for k in np.unique(prediction).tolist():
+        mask = prediction == k
+        if k > 0 and not mask.all():  # a slice of one class has no outline to draw
+            axes.contour(mask.astype(np.float32), levels=[0.5], colors=[colors[k]], linewidths=1.3)
