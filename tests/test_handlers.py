@@ -250,6 +250,7 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
         "dataset": "/data/set",
         "images": 2,
         "classes": ["ground", "car", "unlabelled"],
+        "count_unscored_pixels": False,
         "unscored": ["unlabelled"],
         "size_groups": {"names": ["small", "medium", "large"], "bounds": [2, 3], "unit": "pixels"},
     }

@@ -127,6 +127,7 @@ class ScoreReport:
             **self._head(),
             "images": images,
             "classes": self.metric.names,
+            "count_unscored_pixels": self.metric.count_unscored_pixels,
             "unscored": [self.metric.names[k] for k in self.metric.unscored],
             "size_groups": groups and {"names": list(SIZES), "bounds": list(groups.bounds), "unit": groups.unit},
             # NaN is no JSON: what does not occur has no value.

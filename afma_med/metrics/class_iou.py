@@ -13,7 +13,8 @@ from torch import Tensor
 
 from afma_med.data.class_table import ClassInfo, class_groups, class_names
 from afma_med.data.object_sizes import SIZES, SizeGroups
-from afma_med.metrics.pixel_counts import count_pixels, object_counts, scores_from_counts, spacing_of
+from afma_med.metrics.pixel_counts import count_pixels, object_counts, spacing_of
+from afma_med.metrics.pixel_scores import scores_from_pixels
 
 __all__ = ["ClassIoU", "predicted_index", "unscored_indices"]
 
@@ -116,16 +117,14 @@ class ClassIoU(Metric):
 
     @sync_all_reduce("confusion")
     def compute(self) -> dict[str, float]:
-        """Return the scores of :func:`~afma_med.metrics.pixel_counts.scores_from_counts`, over all processes."""
+        """Return the scores of :func:`~afma_med.metrics.pixel_scores.scores_from_pixels`, over all processes."""
         #: The matrix over all processes; after this, ``confusion`` is that of this process again.
         self.total = self.confusion.clone()
-        return scores_from_counts(
-            object_counts(self.total),
-            self.names,
-            scored=self.scored,
-            groups=self.groups,
-            sizes=self._telling_sizes,
-        )
+        objects = ("all", *(SIZES if self._telling_sizes else ()))
+        pixels = object_counts(self.total)[self.scored, : len(objects)].cpu().numpy()
+        groups = {group: [self.names[k] for k in indices] for group, indices in self.groups.items()}
+        scores = scores_from_pixels(pixels, [self.names[k] for k in self.scored], objects, groups=groups)
+        return {name: float(value) for name, value in scores.items()}
 
     def started(self, engine: Engine) -> None:
         """Start an epoch of the engine."""

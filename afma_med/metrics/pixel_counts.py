@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from afma_med.data.object_sizes import SIZES, SizeGroups, group_pixels
 
-__all__ = ["COUNTS", "count_pixels", "object_counts", "scores_from_counts", "spacing_of"]
+__all__ = ["COUNTS", "count_pixels", "object_counts", "spacing_of"]
 
 #: What :func:`object_counts` gives of each class and size.
 COUNTS = ("label", "prediction", "intersection", "covered")
@@ -71,39 +71,6 @@ def object_counts(confusion: Tensor) -> Tensor:
     by_size = (matrix.sum((2, 3)), matrix.sum((0, 1)), own.diagonal(dim1=1, dim2=2), own.sum(2))
     everything = (x.sum(1) for x in (by_size[0], by_size[1], own.sum(2), own.sum(2)))
     return torch.cat([torch.stack(list(everything), -1)[:, None], torch.stack(by_size, -1)], dim=1)
-
-
-def scores_from_counts(
-    counts: Tensor, names: Sequence[str], *, scored: Sequence[int], groups: Mapping[str, Sequence[int]], sizes: bool
-) -> dict[str, float]:
-    """Compute IoU and recall from the counts of a set.
-
-    IoU = intersection / (label + prediction - intersection), recall = covered / label; NaN where there is nothing.
-
-    Args:
-        counts: (K,4,4) of :func:`object_counts`, summed over images.
-        names: of the K classes.
-        scored: train ids of the classes that have scores.
-        groups: train ids of the ``"small"`` and ``"large"`` classes.
-        sizes: give scores by object size too.
-
-    Returns:
-        ``mIoU``, ``mIoU_small``, ``mIoU_large``, the means over the classes (of the group) that occur;
-        ``IoU/<class>``; with sizes, ``IoU_by_size/<size>`` and ``recall_by_size/<size>``, the means over the classes
-        that have objects of that size in the labels, and ``IoU_<size>_objects/<class>``,
-        ``recall_<size>_objects/<class>``.
-    """
-    label, prediction, both, covered = counts.double().unbind(-1)
-    iou, recall = both / (label + prediction - both), covered / label
-    means = {"mIoU": scored, **{f"mIoU_{name}": indices for name, indices in groups.items()}}
-    scores = {name: iou[list(indices), 0].nanmean().item() for name, indices in means.items() if indices}
-    scores |= {f"IoU/{names[k]}": iou[k, 0].item() for k in scored}
-    for number, size in enumerate(SIZES if sizes else (), start=1):
-        present = [k for k in scored if label[k, number] > 0]
-        for score, values in (("IoU", iou), ("recall", recall)):
-            scores[f"{score}_by_size/{size}"] = values[present, number].mean().item()
-            scores |= {f"{score}_{size}_objects/{names[k]}": values[k, number].item() for k in scored}
-    return scores
 
 
 def spacing_of(label: Tensor) -> list[float] | None:

@@ -1,0 +1,98 @@
+"""Scores out of counts of pixels, for one evaluation or many resamples of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["image_iou", "mean_of_known", "scores_from_pixels"]
+
+# Places on the last axis of the counts.
+_LABEL, _PREDICTION, _INTERSECTION, _COVERED = range(4)
+
+
+def scores_from_pixels(
+    pixels: NDArray[np.generic],
+    classes: Sequence[str],
+    objects: Sequence[str],
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Compute scores from pixels summed over images, under the names that ``evaluation/scores.json`` gives them.
+
+    IoU is the pixels in both label and prediction divided by those in either. ``mIoU`` is its mean over the classes
+    that occur in either, ``mIoU_small`` and ``mIoU_large`` that over the classes of a group. ``IoU_by_size/SIZE`` and
+    ``recall_by_size/SIZE`` are means over the classes that have objects of that size in the labels, where recall is
+    the covered pixels of the label divided by all of them.
+
+    Args:
+        pixels: (...,K,S,4) pixels of the label, of the prediction, of both, and of the label that are covered.
+        classes: K names.
+        objects: S names, ``"all"`` first, then those of the object sizes.
+        groups: names of classes by ``"small"`` and ``"large"``.
+
+    Returns:
+        (...) values of each score; NaN where none of its classes occurs.
+
+    Example:
+        >>> pixels = np.array([[[8, 6, 4, 4]], [[0, 0, 0, 0]]])
+        >>> scores = scores_from_pixels(pixels, ["car", "tram"], ["all"])
+        >>> {name: float(value) for name, value in scores.items()}
+        {'IoU/car': 0.4, 'IoU/tram': nan, 'mIoU': 0.4}
+    """
+    counts = np.asarray(pixels, dtype=np.float64)
+    iou = _iou(counts)
+    recall = _divide(counts[..., _COVERED], counts[..., _LABEL])
+    scores = {f"IoU/{name}": iou[..., k, 0] for k, name in enumerate(classes)}
+    for group, names in {"": classes, **(groups or {})}.items():
+        members = [k for k, name in enumerate(classes) if name in names]
+        if members:
+            scores[f"mIoU_{group}" if group else "mIoU"] = mean_of_known(iou[..., members, 0])
+    for s, size in enumerate(objects[1:], start=1):
+        absent = counts[..., s, _LABEL] == 0
+        for kind, values in (("IoU", iou[..., s]), ("recall", recall[..., s])):
+            scores[f"{kind}_by_size/{size}"] = mean_of_known(np.where(absent, np.nan, values))
+            scores |= {f"{kind}_{size}_objects/{name}": values[..., k] for k, name in enumerate(classes)}
+    return scores
+
+
+def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Compute the mean IoU of each image over the classes that occur in its label.
+
+    Args:
+        pixels: (I,K,S,4) as in :func:`scores_from_pixels`, not summed over the I images.
+
+    Returns:
+        (I,) values; NaN for an image without any class.
+
+    Example:
+        >>> image_iou(np.array([[[[8, 6, 4, 4]], [[0, 3, 0, 0]]]])).tolist()
+        [0.4]
+    """
+    counts = np.asarray(pixels, dtype=np.float64)[..., 0, :]
+    return mean_of_known(np.where(counts[..., _LABEL] == 0, np.nan, _iou(counts)))
+
+
+def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average over the last axis, without NaN; NaN where there is nothing else.
+
+    Example:
+        >>> mean_of_known(np.array([[1.0, np.nan, 2.0], [np.nan] * 3])).tolist()
+        [1.5, nan]
+    """
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))
+
+
+def _iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    intersection = counts[..., _INTERSECTION]
+    return _divide(intersection, counts[..., _LABEL] + counts[..., _PREDICTION] - intersection)
+
+
+def _divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The quotient, NaN where nothing is divided by nothing."""
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
