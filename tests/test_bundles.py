@@ -107,7 +107,7 @@ def test_paper_recipe_is_the_default() -> None:
         ("small.json", set()),
         ("baseline.json", set()),
         ("released_recipe.json", set()),
-        ("evaluate.json", {"validate#evaluator#postprocessing"}),
+        ("evaluate.json", {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics"}),
         ("multi_gpu.json", {"validate#sampler", "validate#dataloader#sampler"}),
         (
             "inference.json",

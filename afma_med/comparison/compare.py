@@ -12,6 +12,7 @@ from afma_med.comparison.layout import find_reader, group_classes, lay_out_table
 from afma_med.comparison.output_folder import check_replaceable, write_folder
 from afma_med.comparison.paper import describe_paper, find_paper_tables
 from afma_med.comparison.pictures import draw_charts, draw_galleries
+from afma_med.comparison.result_file import read_result
 from afma_med.comparison.results import Gain, compare_with_baselines, summarise_variant
 from afma_med.comparison.runs import Run, read_run
 from afma_med.comparison.tables import write_table
@@ -38,7 +39,7 @@ def compare_runs(
     comparison.
 
     Args:
-        folders: of runs that were evaluated alike; one or more.
+        folders: of runs that were evaluated alike, or the JSON files of such runs; one or more.
         output_dir: folder for the files; default: ``comparisons/NAME``, after the bundle.
         resamples: of the bootstrap over images.
         images: that AFMA helped most, and hurt most, to show; 0 for none.
@@ -61,7 +62,7 @@ def compare_runs(
     for name, value, least in (("resamples", resamples, 1), ("images", images, 0)):
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}; got {value}. Pass a larger number.")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_result(folder) if Path(folder).suffix == ".json" else read_run(folder) for folder in folders]
     check_comparable(runs)
     target = Path(output_dir or Path("comparisons", runs[0].settings["name"]))
     check_replaceable(target)

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from afma_med.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
-from afma_med.comparison.curves import read_curve
 from afma_med.comparison.files import Comparison
 from afma_med.comparison.gallery import draw_gallery
 from afma_med.comparison.layout import find_reader, group_classes, size_headings
@@ -31,10 +30,7 @@ def draw_charts(found: Comparison) -> tuple[list[Picture], list[str]]:
         The pictures, and what is left out and why.
     """
     pictures = _draw_gains(found)
-    curves = {
-        one.variant.label: [curve for run in one.variant.runs if (curve := read_curve(run.folder))]
-        for one in found.variants
-    }
+    curves = {one.variant.label: [dict(run.curve) for run in one.variant.runs if run.curve] for one in found.variants}
     drawn = {label: seeds for label, seeds in curves.items() if seeds}
     if drawn:
         caption = "mIoU of the validation images by epoch: mean over seeds (thick), each seed (thin)."

@@ -6,14 +6,16 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.bundle_run import SETTINGS, read_settings
+from afma_med.comparison.curves import read_curve
 from afma_med.handlers.checkpoints import BEST
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.metrics.pixel_scores import scores_from_pixels
@@ -54,6 +56,7 @@ class Run(NamedTuple):
         evaluation: how it was evaluated, its ``evaluation/scores.json`` without the scores.
         scores: by name; NaN for a class that does not occur.
         counts: pixels of each image.
+        curve: mIoU of the validation by epoch; empty if it is not known.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Run(NamedTuple):
     evaluation: dict[str, Any]
     scores: dict[str, float]
     counts: PixelCounts
+    curve: Mapping[int, float] = MappingProxyType({})
 
     @property
     def seed(self) -> int:
@@ -107,7 +111,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _check_agreement(paths, scores, counts)
     except ValueError as error:
         raise ValueError(f"{error} Evaluate the run again: {command}") from error
-    return Run(folder, settings, evaluation, scores, counts)
+    return Run(folder, settings, evaluation, scores, counts, read_curve(folder))
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,223 @@
+"""Lists of trainings that are run one after the other, each with its evaluation, and kept as one JSON file a run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from afma_med.benchmark import describe_machine
+from afma_med.bundle_package import bundles_folder
+from afma_med.comparison.curves import read_curve
+from afma_med.comparison.result_file import write_result
+from afma_med.comparison.runs import read_run
+from afma_med.handlers.checkpoints import LAST
+from afma_med.handlers.score_report import SCORES
+
+__all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
+
+logger = logging.getLogger(__name__)
+
+_CURVES = ("val/mIoU_small", "val/mIoU_large", "train/loss", "train/segmentation_loss", "train/attention_loss")
+_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate"}
+
+
+class Training(NamedTuple):
+    """Describe one training of a list.
+
+    Args:
+        name: ``VARIANT_SEED``, that of its folder and of its result.
+        bundle: name of the bundle, such as ``"camvid_afma"``.
+        overlays: names of overlays, in order.
+        options: ids and their values.
+        evaluate: ids of the evaluation and their values.
+    """
+
+    name: str
+    bundle: str
+    overlays: tuple[str, ...]
+    options: dict[str, Any]
+    evaluate: dict[str, Any]
+
+
+def list_trainings(
+    path: str | os.PathLike[str], *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+) -> list[Training]:
+    """Read a list of trainings: all variants with the first seed, then all with the next one.
+
+    Args:
+        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate`` (for all), ``seeds`` and ``variants``,
+            each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs.
+        only: names of variants; default: all.
+        seeds: of the trainings; default: those of the list.
+
+    Returns:
+        The trainings, in the order in which they are run, so that what is there can be compared at any time.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is malformed, or a variant or overlay unknown.
+
+    Example:
+        >>> list_trainings("no/such/list.json")
+        Traceback (most recent call last):
+        FileNotFoundError: `path` must be a list of trainings; there is no file `no/such/list.json`. Check the path.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"`path` must be a list of trainings; there is no file `{path}`. Check the path.")
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`{path}` must be JSON; got: {error}. Mend the file.") from error
+    variants = given.get("variants", {}) if isinstance(given, dict) else {}
+    if not variants or "bundle" not in given or given.keys() - _KEYS:
+        raise ValueError(
+            f"`{path}` must have `bundle` and `variants`, and nothing but {', '.join(sorted(_KEYS))}; got "
+            f"{', '.join(given) if isinstance(given, dict) else type(given).__name__}. Mend the file."
+        )
+    unknown = [name for name in only or () if name not in variants]
+    if unknown:
+        raise ValueError(f"`only` must name variants of {list(variants)}; got {unknown}. Choose out of them.")
+    chosen = {name: variant for name, variant in variants.items() if only is None or name in only}
+    every = {name: list(variant.get("seeds", given.get("seeds", [0]))) for name, variant in chosen.items()}
+    order = sorted({seed for each in every.values() for seed in each})
+    return [
+        _training(given, name, chosen[name], seed)
+        for seed in order
+        if seeds is None or seed in seeds
+        for name in chosen
+        if seed in every[name]
+    ]
+
+
+def run_trainings(
+    trainings: Sequence[Training],
+    *,
+    runs_dir: str | os.PathLike[str],
+    results_dir: str | os.PathLike[str],
+    options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Run trainings one after the other; what has a result is skipped, what was cut off is resumed.
+
+    It may be stopped at any moment and started again.
+
+    Args:
+        trainings: what to run.
+        runs_dir: folder for the runs.
+        results_dir: folder for the results, ``NAME.json`` each.
+        options: further ids and their values for all, such as the dataset's folder on this machine.
+
+    Returns:
+        The names of trainings that failed; what went wrong is in their logs.
+
+    Raises:
+        ValueError: if another process runs trainings into the same folder.
+    """
+    failed = []
+    with _alone(Path(runs_dir)):
+        for number, training in enumerate(trainings, start=1):
+            result = Path(results_dir, f"{training.name}.json")
+            if result.is_file():
+                logger.info("%d/%d  %s: has its result", number, len(trainings), training.name)
+                continue
+            logger.info(
+                "%d/%d  %s: running, log %s/%s.log", number, len(trainings), training.name, runs_dir, training.name
+            )
+            try:
+                run_training(training, Path(runs_dir, training.name), result, options=options)
+            except (OSError, RuntimeError, ValueError) as error:
+                logger.error("%s failed: %s", training.name, error)
+                failed.append(training.name)
+    return failed
+
+
+def run_training(training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None) -> None:
+    """Train, evaluate the weights of the best and of the last epoch on the test section, and write the result.
+
+    Args:
+        training: what to run.
+        folder: of the run.
+        result: the JSON file.
+        options: further ids and their values.
+
+    Raises:
+        RuntimeError: if training or evaluation ends with an error.
+    """
+    own = {**training.options, **(options or {})}
+    log = folder.with_suffix(".log")
+    if _epochs_done(folder) < own.get("max_epochs", 1):
+        resume = {"resume": True} if (folder / LAST).is_file() else {}
+        _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
+    # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
+    kept: dict[str, Any] = {name: own[name] for name in ("num_workers", "device") if name in own}
+    for name, weights in (("evaluation", "model.pt"), ("evaluation_last", LAST)):
+        if not (folder / name / SCORES).is_file():
+            given = {
+                "output_dir": str(folder),
+                "checkpoint": str(folder / weights),
+                "prediction_dir": str(folder / name),
+            }
+            _run(training.bundle, ("evaluate",), {**kept, **training.evaluate, **given}, log)
+    last = json.loads((folder / "evaluation_last" / SCORES).read_text(encoding="utf-8"))["scores"]
+    details = {
+        "training": training._asdict(),
+        "commit": _commit(),
+        "machine": describe_machine("cpu"),
+        "scores_of_last_epoch": last,
+        "curves": {tag: read_curve(folder, tag) for tag in _CURVES},
+    }
+    write_result(result, read_run(folder), details=details)
+
+
+def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], seed: int) -> Training:
+    overlays = (*given.get("overlays", ()), *variant.get("overlays", ()))
+    missing = [overlay for overlay in overlays if not (bundles_folder() / f"{overlay}.json").is_file()]
+    if missing:
+        raise ValueError(f"`overlays` must be files of {bundles_folder()}; there is no {missing[0]}.json. Check names.")
+    options = {**given.get("options", {}), **variant.get("options", {}), "seed": seed}
+    return Training(f"{name}_{seed}", given["bundle"], overlays, options, dict(given.get("evaluate", {})))
+
+
+def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: Path) -> None:
+    """One command of ``monai.bundle run``, its output appended to a log."""
+    files = [str(bundles_folder() / f"{name}.json") for name in (bundle, *overlays)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as output:
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        raise RuntimeError(f"`{' '.join(command[1:5])} ...` ended with code {code}; its output is in {log}.")
+
+
+def _epochs_done(folder: Path) -> int:
+    """How many epochs a run has behind it, by its log; a run that has none is begun anew."""
+    return max(read_curve(folder), default=0) if (folder / LAST).is_file() else 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from running trainings into the same folder; the lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"`runs_dir` {folder} is in use by another process. Wait for it, or stop it.") from error
+        yield
+
+
+def _commit() -> str:
+    """Of the code that is run, with a mark if it was changed since; empty outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip()

@@ -1,0 +1,41 @@
+#!/usr/bin/env python
+"""Run a list of trainings, skipping what is done and resuming what was cut off; one JSON file a run is the result."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from afma_med.experiments import list_trainings, run_trainings
+
+
+def main() -> None:
+    """Run what the command line names and say where the results are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("list", metavar="LIST", type=Path, help="such as bundles/experiments/camvid.json")
+    parser.add_argument("--dataset_dir", required=True, help="folder of the dataset")
+    parser.add_argument("--only", metavar="VARIANT", nargs="+", help="these variants of the list only")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds only")
+    parser.add_argument("--runs_dir", type=Path, help="folder for the runs (default: runs/experiments/LIST)")
+    parser.add_argument("--results_dir", type=Path, help="folder for the results (default: results/LIST beside LIST)")
+    parser.add_argument("--num_workers", type=int, default=1, help="of each training (default: %(default)s)")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    results = args.results_dir or args.list.parent / "results" / args.list.stem
+    try:
+        failed = run_trainings(
+            list_trainings(args.list, only=args.only, seeds=args.seeds),
+            runs_dir=args.runs_dir or Path("runs", "experiments", args.list.stem),
+            results_dir=results,
+            options={"dataset_dir": args.dataset_dir, "num_workers": args.num_workers},
+        )
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+    if failed:
+        parser.exit(1, f"error: {len(failed)} trainings failed: {', '.join(failed)}. Run the same command again.\n")
+    print(f"The results are in {results}. Compare them: python scripts/compare.py {results}/*.json")
+
+
+if __name__ == "__main__":
+    main()
