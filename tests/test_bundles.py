@@ -105,6 +105,7 @@ def test_paper_recipe_is_the_default() -> None:
     ("overlay", "own"),
     [
         ("small.json", set()),
+        ("cache.json", set()),
         ("baseline.json", set()),
         ("released_recipe.json", set()),
         ("evaluate.json", {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics"}),

@@ -302,3 +302,15 @@ def test_withheld_labels_end_the_evaluation_with_what_to_do(samples: Callable[[s
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(SystemExit, match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
         run("cityscapes_afma.json", "evaluate.json", output_dir=str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["isic", "lits"])
+def test_cached_training_is_the_same_training(samples: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    weights = []
+    for overlays in ((), ("cache.json",)):
+        folder = tmp_path / f"run{len(overlays)}"
+        bundle = run(f"{name}_afma.json", *overlays, **options(name, samples(name), folder))
+        weights.append(torch.load(folder / "last.pt", weights_only=True)["model"])
+    assert type(bundle.parser.get_parsed_content("train#dataset")).__name__ == "CacheDataset"
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

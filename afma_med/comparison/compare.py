@@ -127,5 +127,8 @@ def _seed_notes(gains: Iterable[Gain]) -> list[str]:
                 "seeds."
             )
         if common == 1:
-            notes.append(f"{gain.pairing.label}: one common seed, so that there is no interval over seeds.")
+            notes.append(
+                f"{gain.pairing.label}: one common seed, so that there is no interval over seeds; the difference may "
+                "be that of any two trainings, whatever the interval over images."
+            )
     return notes
