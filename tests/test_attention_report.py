@@ -1,0 +1,98 @@
+"""Figures about the attention equal those of its matrix, built and counted."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_finished_run import write_run
+from torch.nn.functional import interpolate, one_hot
+
+from afma_med.attention_report import measure_attention
+from afma_med.data import camvid_datalist, write_street_scenes
+from afma_med.data.camvid import read_label
+from afma_med.data.samples.ct_phantom import write_ct_phantom
+from afma_med.finished_run import FinishedRun, load_run
+from afma_med.functional import gold_attention
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_street_scenes(tmp_path_factory.mktemp("data") / "scenes", counts={"val": 3, "test": 1}, size=(64, 96))
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Untrained, with an attention large enough to change predictions, and images at half their size."""
+    loaded = load_run(write_run(tmp_path_factory.mktemp("runs") / "afma", "camvid", scenes, longest_side=48))
+    with torch.no_grad():
+        loaded.network.afma_block.patch_linear1.weight *= 60
+        loaded.network.afma_block.feature_conv.weight *= 60
+    return loaded
+
+
+def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> None:
+    found = measure_attention(run)
+    squares, golds, products, owns, peaks = 0.0, 0.0, 0.0, 0.0, []
+    total = changed = labelled = mended = harmed = 0
+    for item in camvid_datalist(scenes, "val"):
+        image = run.prepare(item["image"])[None]
+        size = tuple(image.shape[2:])
+        assert size == (32, 48)
+        label = interpolate(torch.from_numpy(read_label(item)).float()[None, None], size=size)[0, 0].long()
+        with torch.no_grad():
+            logits, attention = run.network.attend(image)
+            after = run.network(image).argmax(1)[0]
+        before = logits.argmax(1)[0]
+        a = attention.dense().double()
+        g = gold_attention(one_hot(label, 12).permute(2, 0, 1)[None].double(), attention.grid).dense()
+        squares += float(((a - g) ** 2).sum())
+        golds += float((g**2).sum())
+        owns += float((a**2).sum())
+        products += float((a * g).sum())
+        peaks.append(float(a.max()))
+        other = before != after
+        total += other.numel()
+        changed += int(other.sum())
+        labelled += int((other & (label < 255)).sum())
+        mended += int((other & (after == label)).sum())
+        harmed += int((other & (before == label)).sum())
+    assert changed > 0
+    assert found.images == 3
+    assert found.error == pytest.approx(squares / golds, rel=1e-4)
+    assert found.cosine == pytest.approx(products / math.sqrt(owns * golds), rel=1e-3)
+    assert found.peak == pytest.approx(float(np.median(peaks)), rel=1e-4)
+    assert (found.changed, found.mended, found.harmed) == pytest.approx(
+        (changed / total, mended / labelled, harmed / labelled)
+    )
+
+
+def test_limit_and_section(run: FinishedRun) -> None:
+    assert measure_attention(run, limit=2).images == 2
+    assert measure_attention(run, section="test").images == 1
+
+
+def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path: Path) -> None:
+    baseline = load_run(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
+    with pytest.raises(ValueError, match=r"`run` must be one with AFMA, of images; got baseline: .*no AFMA of CamVid"):
+        measure_attention(baseline)
+    volumes = load_run(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
+    with pytest.raises(ValueError, match="of LiTS"):
+        measure_attention(volumes)
+
+
+def test_command_prints_a_line_for_each_run(run: FinishedRun, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/measure_attention.py", str(run.folder), "--limit", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("afma ")
+    done = subprocess.run([*command[:2], str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: `output_dir` must hold trained weights")
