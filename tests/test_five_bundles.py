@@ -139,6 +139,21 @@ def test_baseline_and_small_have_the_same_network_without_afma(
     assert {key: value.shape for key, value in weights.items()} == {k: v.shape for k, v in backbone.items()}
 
 
+@pytest.mark.parametrize("name", ["isic", "lits"])
+def test_baseline_and_afma_start_alike(samples: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    """The same initial host, and the same crops in the same order."""
+    found = []
+    for overlays in ((), ("baseline.json",)):
+        given = options(name, samples(name), tmp_path / f"run{len(overlays)}")
+        bundle = workflow(f"{name}_afma.json", *overlays, **given)
+        bundle.initialize()
+        bundle.parser.get_parsed_content("train#trainer")  # what run makes before it begins
+        batches = [batch["image"] for batch in bundle.parser.get_parsed_content("train#dataloader")]
+        found.append((batches, bundle.parser.get_parsed_content("backbone").state_dict()))
+    assert all(torch.equal(*pair) for pair in zip(found[0][0], found[1][0], strict=True))
+    assert all(torch.equal(weight, found[1][1][key]) for key, weight in found[0][1].items())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cityscapes", "cub"])
 def test_released_recipe_trains(samples: Callable[[str], Path], tmp_path: Path, name: str) -> None:
