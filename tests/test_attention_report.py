@@ -15,10 +15,11 @@ from torch.nn.functional import interpolate, one_hot
 
 from afma_med.attention_report import measure_attention
 from afma_med.data import camvid_datalist, write_street_scenes
-from afma_med.data.camvid import read_label
+from afma_med.data.camvid import CLASSES, read_label
 from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.finished_run import FinishedRun, load_run
-from afma_med.functional import gold_attention
+from afma_med.functional import gold_attention, modulate_logits
+from afma_med.metrics import ClassIoU
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +43,7 @@ def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> No
     found = measure_attention(run)
     squares, golds, products, owns, peaks = 0.0, 0.0, 0.0, 0.0, []
     total = changed = labelled = mended = harmed = 0
+    metrics = [ClassIoU(CLASSES, unscored=("unlabelled",)) for _ in range(3)]
     for item in camvid_datalist(scenes, "val"):
         image = run.prepare(item["image"])[None]
         size = tuple(image.shape[2:])
@@ -58,6 +60,9 @@ def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> No
         owns += float((a**2).sum())
         products += float((a * g).sum())
         peaks.append(float(a.max()))
+        by_gold = modulate_logits(logits, gold_attention(one_hot(label, 12).permute(2, 0, 1)[None], attention.grid))
+        for metric, scores in zip(metrics, (logits, run.network(image), by_gold), strict=True):
+            metric.update((scores, label[None, None]))
         other = before != after
         total += other.numel()
         changed += int(other.sum())
@@ -69,6 +74,8 @@ def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> No
     assert found.error == pytest.approx(squares / golds, rel=1e-4)
     assert found.cosine == pytest.approx(products / math.sqrt(owns * golds), rel=1e-3)
     assert found.peak == pytest.approx(float(np.median(peaks)), rel=1e-4)
+    assert found.miou == pytest.approx([metric.compute()["mIoU"] for metric in metrics], rel=1e-4)
+    assert found.miou[2] > found.miou[0], "whoever knows the gold attention knows the label"
     assert (found.changed, found.mended, found.harmed) == pytest.approx(
         (changed / total, mended / labelled, harmed / labelled)
     )
