@@ -153,7 +153,11 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     """
     own = {**training.options, **(options or {})}
     log = folder.with_suffix(".log")
+    commits = folder.with_suffix(".commits")
     if _epochs_done(folder) < own.get("max_epochs", 1):
+        commits.parent.mkdir(parents=True, exist_ok=True)
+        with commits.open("a", encoding="utf-8") as file:
+            file.write(f"{_commit()}\n")
         resume = {"resume": True} if (folder / LAST).is_file() else {}
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
@@ -169,7 +173,8 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     last = json.loads((folder / "evaluation_last" / SCORES).read_text(encoding="utf-8"))["scores"]
     details = {
         "training": training._asdict(),
-        "commit": _commit(),
+        # Of each start: code may have changed between a start and the next one.
+        "commits": commits.read_text(encoding="utf-8").split() if commits.is_file() else [],
         "machine": describe_machine("cpu"),
         "scores_of_last_epoch": last,
         "curves": {tag: read_curve(folder, tag) for tag in _CURVES},

@@ -127,7 +127,7 @@ def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle
     path = tmp_path / "results" / "afma_0.json"
     content = json.loads(path.read_text())
     assert content["training"]["options"] == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
-    assert {"commit", "machine", "scores_of_last_epoch", "curves", "scores"} <= content.keys()
+    assert {"commits", "machine", "scores_of_last_epoch", "curves", "scores"} <= content.keys()
     assert "/" not in content["evaluation"]["checkpoint"]
     assert str(tmp_path) not in path.read_text(), "no path of this machine"
     assert read_result(path).curve == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
@@ -144,6 +144,7 @@ def test_cut_training_fails_and_is_resumed_next_time(tmp_path: Path, bundle: Fak
     assert run_list(tmp_path) == ["afma_0"]
     assert not (tmp_path / "results" / "afma_0.json").exists()
     assert run_list(tmp_path) == []
+    assert len(json.loads((tmp_path / "results" / "afma_0.json").read_text())["commits"]) == 2
     assert [options.get("resume") for kind, options in bundle.calls if kind == "train"] == [None, True]
 
 
