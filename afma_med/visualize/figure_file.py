@@ -21,7 +21,7 @@ SUFFIXES = (".png", ".svg")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG or SVG, as the suffix says; the same figure gives the same file.
+    """Write a figure as PNG or SVG, as the suffix says, without the date.
 
     The file appears when it is complete, in place of an earlier one.
 
