@@ -20,7 +20,7 @@ from afma_med.data.survey import Survey, survey_section
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_chart import draw_object_counts, size_titles
 
-__all__ = ["count_dataset_objects", "report_objects"]
+__all__ = ["count_dataset_objects", "format_table", "report_objects"]
 
 
 def count_dataset_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[np.int64]:
@@ -89,6 +89,29 @@ def report_objects(
     return f"{table}\n\nResults are in {folder} (objects.csv, objects.png)\n"
 
 
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> str:
+    """Align the columns of a table of text.
+
+    Args:
+        head: titles of the columns.
+        rows: cells, as many as there are titles.
+        left: numbers of the columns that are aligned on the left.
+
+    Example:
+        >>> print(format_table(("class", "images"), [("car", "7")], left={0}))
+        class  images
+        car         7
+    """
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, *rows]
+    )
+
+
 def _count_sections(
     reader: DatasetReader, root: str | os.PathLike[str], sections: Sequence[str]
 ) -> dict[str, NDArray[np.int64]]:
@@ -110,10 +133,6 @@ def _count_sections(
 
 
 def _table(section: str, counts: NDArray[np.int64], names: Sequence[str], titles: Sequence[str]) -> str:
-    width = max(map(len, [*names, "all classes"]))
-    rows = [(name, counts[k]) for k, name in enumerate(names)] + [("all classes", counts.sum(axis=0))]
-    lines = [f"{section.ljust(width)}  " + "  ".join(titles)]
-    for name, row in rows:
-        cells = (str(count).rjust(len(title)) for count, title in zip(row.tolist(), titles, strict=True))
-        lines.append(f"{name.ljust(width)}  " + "  ".join(cells))
-    return "\n".join(lines)
+    rows = [(name, *map(str, row)) for name, row in zip(names, counts.tolist(), strict=True)]
+    rows.append(("all classes", *map(str, counts.sum(axis=0).tolist())))
+    return format_table((section, *titles), rows, left={0})

@@ -10,7 +10,7 @@ import numpy as np
 from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.data.object_report import count_dataset_objects
+from afma_med.data.object_report import count_dataset_objects, format_table
 from afma_med.data.survey import Survey, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
 from afma_med.visualize.object_chart import size_titles
@@ -69,7 +69,7 @@ def _section_table(surveys: Mapping[str, Survey]) -> str:
         more = f" and {len(survey.sizes) - _SHOWN} more" if len(survey.sizes) > _SHOWN else ""
         volumes = f", {len(survey.files)} volumes" if len(survey.files) != len(survey.items) else ""
         rows.append((section, str(len(survey.items)), ", ".join(sizes) + more + volumes))
-    return _table(("section", "images", "height×width (how many)"), rows, left={0, 2})
+    return format_table(("section", "images", "height×width (how many)"), rows, left={0, 2})
 
 
 def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
@@ -86,15 +86,4 @@ def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
         for k, name in enumerate(class_names(reader.classes))
     ]
     head = ("class", "pixels", "images", "weight", *size_titles(reader.size_groups))
-    return _table(head, rows, left={0})
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> str:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [head, *rows]
-    )
+    return format_table(head, rows, left={0})
