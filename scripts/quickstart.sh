@@ -23,8 +23,10 @@ cat <<EOF
 
 Done. Everything is in $run:
   model.pt                 best weights         last.pt  all that resuming needs (--resume True)
-  evaluation/iou.csv       IoU of each class    evaluation/iou.json  the same for programs
+  evaluation/scores.csv    IoU of each class, by size of object too    evaluation/scores.json  the same for programs
   evaluation/color/*.png   predictions to look at, in the classes' colours; evaluation/labels/*.png  in the values of label files
+What the attention of the smallest predicted object looks at:
+  .venv/bin/python scripts/show_attention.py $run
 Curves and pictures:
   .venv/bin/tensorboard --logdir $run     then open http://localhost:6006
 Your own CamVid:

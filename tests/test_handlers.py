@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -298,6 +299,14 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("afma_med")]
     assert "car" in messages[0]
     assert str(tmp_path / "evaluation") in messages[-1], "the last line says where the results are"
+
+
+def test_quickstart_names_files_that_are_written(tmp_path: Path) -> None:
+    evaluate(tmp_path / "evaluation", score_metric(), labels=[[1, 0, 0, 2]])
+    text = (Path(__file__).parents[1] / "scripts" / "quickstart.sh").read_text()
+    named = set(re.findall(r"evaluation/(\w+\.(?:csv|json))", text))
+    assert named
+    assert named <= {path.name for path in (tmp_path / "evaluation").iterdir()}
 
 
 def test_score_report_without_sizes_writes_none(tmp_path: Path) -> None:
