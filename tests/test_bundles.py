@@ -106,6 +106,7 @@ def test_paper_recipe_is_the_default() -> None:
     [
         ("small.json", set()),
         ("cache.json", set()),
+        ("bfloat16.json", set()),
         ("baseline.json", set()),
         ("released_recipe.json", set()),
         ("evaluate.json", {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics"}),
