@@ -11,7 +11,7 @@ from monai.inferers import Inferer, SimpleInferer
 __all__ = ["AutocastInferer"]
 
 
-class AutocastInferer(Inferer):  # type: ignore[misc]
+class AutocastInferer(Inferer):
     """Run a network in half precision on any device; ``amp`` of MONAI's engines does so on CUDA only.
 
     Losses and metrics, called after it, are outside of autocast. There is no loss scaling: ``float16``, whose small

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from synthetic_runs import random_rows, write_curve, write_run, write_six_runs
 
-from afma_med import experiments
 from afma_med.comparison import compare_runs
 from afma_med.comparison.result_file import read_result, write_result
 from afma_med.comparison.runs import read_run
 from afma_med.data import write_street_scenes
-from afma_med.experiments import list_trainings, run_trainings
+from afma_med.experiments import list_trainings, run_trainings, trainings
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,12 +43,12 @@ def write_list(folder: Path, **changes: object) -> Path:
 
 
 def test_list_goes_seed_by_seed_with_the_options_of_each(tmp_path: Path) -> None:
-    trainings = list_trainings(write_list(tmp_path))
-    assert [training.name for training in trainings] == ["afma_0", "baseline_0", "afma_1", "baseline_1", "once_1"]
-    assert trainings[0].options == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
-    assert trainings[3].overlays == ("small", "baseline")
-    assert trainings[3].options == {"max_epochs": 3, "encoder": "resnet34", "seed": 1}
-    assert trainings[4].options["feature"] == 3
+    listed = list_trainings(write_list(tmp_path))
+    assert [training.name for training in listed] == ["afma_0", "baseline_0", "afma_1", "baseline_1", "once_1"]
+    assert listed[0].options == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
+    assert listed[3].overlays == ("small", "baseline")
+    assert listed[3].options == {"max_epochs": 3, "encoder": "resnet34", "seed": 1}
+    assert listed[4].options["feature"] == 3
     some = list_trainings(write_list(tmp_path), only=["once", "baseline"], seeds=[1])
     assert [training.name for training in some] == ["baseline_1", "once_1"]
 
@@ -109,14 +109,14 @@ class FakeBundle:
 @pytest.fixture
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     fake = FakeBundle()
-    monkeypatch.setattr(experiments, "_run", fake)
+    monkeypatch.setattr(trainings, "_run", fake)
     return fake
 
 
 def run_list(folder: Path) -> list[str]:
-    trainings = list_trainings(write_list(folder), only=["afma"], seeds=[0])
+    listed = list_trainings(write_list(folder), only=["afma"], seeds=[0])
     options = {"dataset_dir": "/data/camvid", "num_workers": 1}
-    return run_trainings(trainings, runs_dir=folder / "runs", results_dir=folder / "results", options=options)
+    return run_trainings(listed, runs_dir=folder / "runs", results_dir=folder / "results", options=options)
 
 
 def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle: FakeBundle) -> None:
@@ -204,10 +204,13 @@ def test_broken_results_are_named(tmp_path: Path, spoil: Callable[[str], str]) -
 def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 4, "val": 2, "test": 2}, size=(64, 96))
     options = {"max_epochs": 1, "batch_size": 2, "crop_size": [64, 64], "encoder": "resnet18", "milestones": []}
-    path = write_list(tmp_path, overlays=["cache"], options=options, variants={"afma": {}}, seeds=[0])
+    path = write_list(tmp_path, overlays=["cache"], options=options, variants={"gain": {"study": "gain"}}, seeds=[0])
     command = [sys.executable, "scripts/run_experiments.py", str(path), "--dataset_dir", str(scenes)]
     given = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), "--num_workers", "0"]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"python scripts/compare.py {tmp_path / 'results'}/*.json" in done.stdout.splitlines()[-1]
-    assert read_result(tmp_path / "results" / "afma_0.json").settings["training"]["max_epochs"] == 1
+    settings = read_result(tmp_path / "results" / "gain_0.json").settings
+    assert (settings["training"]["max_epochs"], settings["study"]) == (1, "gain")
+    weights = torch.load(tmp_path / "runs" / "gain_0" / "model.pt", weights_only=True)
+    assert weights["gain"].any(), "the study's own network was trained"

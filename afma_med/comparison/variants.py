@@ -15,7 +15,7 @@ __all__ = ["Pairing", "Variant", "check_comparable", "group_runs", "pair_with_ba
 # Settings that do not tell a variant from another.
 _NO_MATTER = ("dataset_dir", "training.seed")
 # Settings of AFMA, which mean nothing to a baseline.
-_OF_AFMA = ("feature", "patch_size", "variant", "training.attention_weight")
+_OF_AFMA = ("study", "feature", "patch_size", "variant", "training.attention_weight")
 _MODEL = ("network_name", "encoder", "afma")
 
 

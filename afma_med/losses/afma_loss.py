@@ -106,7 +106,11 @@ class AFMALoss(nn.Module):
         if attention is None:
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
         gold = self._gold_attention(label, attention, logits.shape[1])
-        return AFMALossTerms(segmentation, attention.squared_distance(gold))
+        return AFMALossTerms(segmentation, self.attention_distance(attention, gold))
+
+    def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
+        """Measure how far an attention is from the gold one (Eq. 23), a scalar; a subclass may measure otherwise."""
+        return attention.squared_distance(gold)
 
     def _gold_attention(self, label: Tensor, attention: PatchAttention, classes: int) -> PatchAttention:
         if label.shape[1] != classes:

@@ -98,7 +98,7 @@ class AFMANet(nn.Module):
             ValueError: if ``image`` is not 4-D, has not C channels, or is larger than the only size of the backbone.
         """
         logits, attention = self.attend(image)
-        corrected = modulate_logits(logits, attention, soft=self.variant == "paper")
+        corrected = self.correct(logits, attention)
         if self.training and self.attention_supervision:
             return corrected, attention
         return corrected
@@ -126,6 +126,20 @@ class AFMANet(nn.Module):
         logits, feature = self.feature_tap.run(self.backbone, padded)
         attention = self.afma_block(padded, feature)
         return crop_to(logits, (height, width)), attention
+
+    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+        """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.
+
+        A subclass may correct otherwise.
+
+        Args:
+            logits: (B,K,H,W).
+            attention: of the same images.
+
+        Returns:
+            (B,K,H,W).
+        """
+        return modulate_logits(logits, attention, soft=self.variant == "paper")
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""

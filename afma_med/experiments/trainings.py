@@ -18,6 +18,7 @@ from afma_med.bundle_package import bundles_folder
 from afma_med.comparison.curves import read_curve
 from afma_med.comparison.result_file import write_result
 from afma_med.comparison.runs import read_run
+from afma_med.experiments.studies import study_options
 from afma_med.handlers.checkpoints import LAST
 from afma_med.handlers.score_report import SCORES
 
@@ -54,7 +55,7 @@ def list_trainings(
 
     Args:
         path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate`` (for all), ``seeds`` and ``variants``,
-            each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs.
+            each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of its ``study``.
         only: names of variants; default: all.
         seeds: of the trainings; default: those of the list.
 
@@ -63,7 +64,7 @@ def list_trainings(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is malformed, or a variant or overlay unknown.
+        ValueError: if the file is malformed, or a variant, overlay or study unknown.
 
     Example:
         >>> list_trainings("no/such/list.json")
@@ -187,8 +188,10 @@ def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], s
     missing = [overlay for overlay in overlays if not (bundles_folder() / f"{overlay}.json").is_file()]
     if missing:
         raise ValueError(f"`overlays` must be files of {bundles_folder()}; there is no {missing[0]}.json. Check names.")
-    options = {**given.get("options", {}), **variant.get("options", {}), "seed": seed}
-    return Training(f"{name}_{seed}", given["bundle"], overlays, options, dict(given.get("evaluate", {})))
+    of_training, of_network = study_options(variant["study"]) if "study" in variant else ({}, {})
+    options = {**given.get("options", {}), **variant.get("options", {}), **of_training, "seed": seed}
+    evaluate = {**given.get("evaluate", {}), **of_network}
+    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate)
 
 
 def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: Path) -> None:
