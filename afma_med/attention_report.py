@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from afma_med.data.class_table import VOID, class_names
 from afma_med.data.dataset_reader import Item
+from afma_med.data.object_report import format_table
 from afma_med.finished_run import FinishedRun
 from afma_med.functional import PatchAttention, gold_attention_from_index, modulate_logits
 from afma_med.metrics.class_iou import unscored_indices
@@ -22,7 +25,25 @@ from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
 from afma_med.visualize.attention import decide, find_afma
 
-__all__ = ["AttentionReport", "measure_attention", "report_attention"]
+__all__ = ["AttentionReport", "ClassAttention", "measure_attention", "report_attention", "report_classes"]
+
+
+class ClassAttention(NamedTuple):
+    """Hold what :func:`measure_attention` finds about one class.
+
+    Args:
+        name: of the class.
+        share: of the squared size of the gold attention, and so of the loss of an attention of zeros.
+        error, cosine: as those of the whole.
+        auc: probability that an image patch with pixels of the class has a larger strongest attention than one without:
+            0.5 if the attention knows nothing of where the class is; NaN if all patches have it, or none.
+    """
+
+    name: str
+    share: float
+    error: float
+    cosine: float
+    auc: float
 
 
 class AttentionReport(NamedTuple):
@@ -39,6 +60,7 @@ class AttentionReport(NamedTuple):
         harmed: the part that is wrong after and was right before.
         miou: mean IoU of the scored classes before the correction, after it, and after one by the gold attention, which
             is what the correction could give if the attention were learnt perfectly.
+        classes: the same class by class.
     """
 
     images: int
@@ -49,6 +71,7 @@ class AttentionReport(NamedTuple):
     mended: float
     harmed: float
     miou: tuple[float, float, float]
+    classes: tuple[ClassAttention, ...] = ()
 
 
 def measure_attention(run: FinishedRun, *, section: str = "val", limit: int | None = None) -> AttentionReport:
@@ -72,19 +95,21 @@ def measure_attention(run: FinishedRun, *, section: str = "val", limit: int | No
         raise ValueError(f"`section` must have labels; got {section!r} without any. Choose another section.")
     # One after the other: a network that is listened to serves one thread.
     shown = tqdm(items, desc=run.title, unit="image", disable=None)
-    figures, confusions = zip(*(_measure(run, afma, item) for item in shown), strict=True)
-    distance, own, gold, peak, *pixels = torch.tensor(figures).double().unbind(dim=1)
-    total, changed, labelled, mended, harmed = (count.sum() for count in pixels)
-    cosine = (own.sum() + gold.sum() - distance.sum()) / (2 * (own.sum() * gold.sum()).sqrt())
+    squares, rows, pixels, confusions = zip(*(_measure(run, afma, item) for item in shown), strict=True)
+    by_class = torch.stack(squares).sum(dim=0)
+    error, cosine = _error_and_cosine(*by_class.sum(dim=1).tolist())
+    strongest, filled = (torch.cat(each, dim=1) for each in zip(*rows, strict=True))
+    total, changed, labelled, mended, harmed = torch.tensor(pixels).double().sum(dim=0)
     return AttentionReport(
         images=len(items),
-        error=(distance.sum() / gold.sum()).item(),
-        cosine=cosine.item(),
-        peak=peak.median().item(),
+        error=error,
+        cosine=cosine,
+        peak=torch.stack([row.max() for row, _ in rows]).median().item(),
         changed=(changed / total).item(),
         mended=(mended / labelled).item(),
         harmed=(harmed / labelled).item(),
         miou=_mean_iou(run, sum(confusions[1:], start=confusions[0])),
+        classes=_by_class(class_names(run.reader.classes), by_class, strongest, filled),
     )
 
 
@@ -109,10 +134,28 @@ def report_attention(reports: Sequence[tuple[str, AttentionReport]]) -> str:
     return "\n".join(lines)
 
 
-def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[list[float], Tensor]:
-    """Squared distance, squares of attention and gold, peak; pixels, changed, those with labels, mended, harmed.
+def report_classes(report: AttentionReport) -> str:
+    """Write a report class by class as a table for people.
 
-    And (3,3K,3K) pixels by class of label and prediction: before the correction, after it, after one by the gold.
+    Example:
+        >>> one = ClassAttention("car", 0.02, 1.0, 0.0512, 0.61)
+        >>> print(report_classes(AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6), (one,))))
+        class  share of gold  error  cosine   AUC
+        car            2.00%  1.000   0.051  0.61
+    """
+    rows = [
+        (one.name, f"{one.share:.2%}", f"{one.error:.3f}", f"{one.cosine:.3f}", f"{one.auc:.2f}")
+        for one in report.classes
+    ]
+    return format_table(("class", "share of gold", "error", "cosine", "AUC"), rows, left={0})
+
+
+def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]:
+    """What one image adds to the report.
+
+    (3,K) squared distance, squares of attention and gold; (K,N) strongest attention of each patch, and whether it has
+    the class; pixels, changed, those with labels, mended, harmed; (3,3K,3K) pixels by class of label and prediction,
+    before the correction, after it, after one by the gold.
     """
     image = run.prepare(item["image"])
     label = torch.from_numpy(run.reader.read_label(item).astype(np.float32))
@@ -128,14 +171,43 @@ def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[list[float], 
     unscored = unscored_indices(class_names(run.reader.classes), run.reader.unscored)
     scored = torch.where(torch.isin(known, torch.tensor(unscored)), -1, known)
     confusions = torch.stack([count_pixels(prediction, scored, classes) for prediction in predictions])
-    return [*_squares(attention, gold), *_pixels(*predictions[:2], label=index)], confusions
+    rows = _strongest(attention), gold.query[0].any(dim=2).cpu()
+    return _squares(attention, gold), rows, _pixels(*predictions[:2], label=index), confusions
 
 
-def _squares(attention: PatchAttention, gold: PatchAttention) -> list[float]:
+def _squares(attention: PatchAttention, gold: PatchAttention) -> Tensor:
+    """Class by class: distance, attention, gold attention, as means over patches."""
     zero = attention._replace(query=torch.zeros_like(attention.query))
-    peak = max((q @ k.mT).max().item() for q, k in zip(attention.query[0], attention.key[0], strict=True))
-    squares = attention.squared_distance(gold), attention.squared_distance(zero), gold.squared_distance(zero)
-    return [*(square.item() for square in squares), peak / attention.query.shape[-1]]
+    pairs = (attention, gold), (attention, zero), (gold, zero)
+    found = [
+        [a._replace(query=a.query[:, k, None], key=a.key[:, k, None]) for a in pair]
+        for pair in pairs
+        for k in range(attention.key.shape[1])
+    ]
+    return torch.tensor([one.squared_distance(other).item() for one, other in found]).double().view(len(pairs), -1)
+
+
+def _strongest(attention: PatchAttention) -> Tensor:
+    """The largest entry of each row, (K,N)."""
+    each = [(q @ k.mT).amax(dim=1) for q, k in zip(attention.query[0], attention.key[0], strict=True)]
+    return torch.stack(each).cpu() / attention.query.shape[-1]
+
+
+def _error_and_cosine(distance: float, own: float, gold: float) -> tuple[float, float]:
+    size = math.sqrt(own * gold)
+    return distance / gold if gold else math.nan, (own + gold - distance) / (2 * size) if size else math.nan
+
+
+def _by_class(names: Sequence[str], squares: Tensor, strongest: Tensor, filled: Tensor) -> tuple[ClassAttention, ...]:
+    shares = (squares[2] / squares[2].sum()).tolist()
+    figures = [_error_and_cosine(*each.tolist()) for each in squares.unbind(dim=1)]
+    found = []
+    for name, share, (error, cosine), values, has in zip(names, shares, figures, strongest, filled, strict=True):
+        pair = values[has].numpy(), values[~has].numpy()
+        count = pair[0].size * pair[1].size
+        auc = float(mannwhitneyu(*pair).statistic) / count if count else math.nan
+        found.append(ClassAttention(name, share, error, cosine, auc))
+    return tuple(found)
 
 
 def _pixels(before: Tensor, after: Tensor, *, label: Tensor) -> list[float]:

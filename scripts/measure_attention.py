@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from afma_med.attention_report import measure_attention, report_attention
+from afma_med.attention_report import measure_attention, report_attention, report_classes
 from afma_med.finished_run import load_run
 
 
@@ -14,6 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, such as runs/camvid_afma")
     parser.add_argument("--section", default="val", help="of the dataset (default: %(default)s)")
+    parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
     parser.add_argument("--limit", type=int, help="look at so many images only")
     parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: %(default)s)")
     args = parser.parse_args()
@@ -28,6 +29,13 @@ def main() -> None:
         "a factor; changed: pixels that the correction gives another class; mended, harmed: of these, what it makes\n"
         "right and wrong."
     )
+    for name, report in reports if args.by_class else ():
+        print(f"\n{name}\n{report_classes(report)}")
+    if args.by_class:
+        print(
+            "share: of the gold attention's square; AUC: how well the strongest attention of a patch tells whether it\n"
+            "has the class, 0.5 for not at all."
+        )
 
 
 if __name__ == "__main__":

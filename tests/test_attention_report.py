@@ -81,6 +81,35 @@ def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> No
     )
 
 
+@torch.no_grad()
+def test_classes_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> None:
+    squares, strongest, filled = torch.zeros(3, 12, dtype=torch.float64), [], []
+    for item in camvid_datalist(scenes, "val"):
+        image = run.prepare(item["image"])[None]
+        label = interpolate(torch.from_numpy(read_label(item)).float()[None, None], size=tuple(image.shape[2:]))
+        _, attention = run.network.attend(image)
+        gold = gold_attention(one_hot(label[:, 0].long(), 12).permute(0, 3, 1, 2), attention.grid)
+        a, g = attention.dense().double(), gold.dense().double()
+        squares += torch.stack([((a - g) ** 2).sum((0, 2, 3)), (a**2).sum((0, 2, 3)), (g**2).sum((0, 2, 3))])
+        strongest.append(a[0].amax(2))
+        filled.append(gold.query[0].amax(2) > 0)
+    found = measure_attention(run).classes
+    assert [one.name for one in found] == [one.name for one in CLASSES]
+    assert sum(one.share for one in found) == pytest.approx(1)
+    assert sum(0 < one.auc < 1 for one in found) > 3
+    for one, (distance, own, gold_size), values, has in zip(
+        found, squares.T.tolist(), torch.cat(strongest, 1), torch.cat(filled, 1), strict=True
+    ):
+        assert one.share == pytest.approx(gold_size / float(squares[2].sum()), rel=1e-4)
+        expected = distance / gold_size if gold_size else math.nan
+        assert one.error == pytest.approx(expected, rel=1e-3, nan_ok=True)
+        expected = (own + gold_size - distance) / 2 / math.sqrt(own * gold_size) if gold_size else math.nan
+        assert one.cosine == pytest.approx(expected, rel=1e-2, nan_ok=True)
+        wins = values[has][:, None] - values[~has]
+        expected = float(((wins > 0).double() + (wins == 0).double() / 2).mean()) if wins.numel() else math.nan
+        assert one.auc == pytest.approx(expected, abs=1e-3, nan_ok=True)
+
+
 def test_limit_and_section(run: FinishedRun) -> None:
     assert measure_attention(run, limit=2).images == 2
     assert measure_attention(run, section="test").images == 1
@@ -96,10 +125,11 @@ def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path
 
 
 def test_command_prints_a_line_for_each_run(run: FinishedRun, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/measure_attention.py", str(run.folder), "--limit", "1"]
+    command = [sys.executable, "scripts/measure_attention.py", str(run.folder), "--limit", "1", "--by_class"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("afma ")
+    assert [line.split()[0] for line in done.stdout.split("AUC\n")[1].splitlines()[:2]] == ["sky", "building"]
     done = subprocess.run([*command[:2], str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: `output_dir` must hold trained weights")
