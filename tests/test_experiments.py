@@ -13,13 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
 from synthetic_runs import random_rows, write_curve, write_run, write_six_runs
+from test_finished_run import write_run as write_untrained
 
 from afma_med.comparison import compare_runs
 from afma_med.comparison.result_file import read_result, write_result
 from afma_med.comparison.runs import read_run
-from afma_med.data import write_street_scenes
+from afma_med.data import camvid_datalist, write_street_scenes
+from afma_med.data.camvid import read_label
 from afma_med.experiments import list_trainings, run_trainings, trainings
+from afma_med.finished_run import load_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +64,7 @@ def test_list_goes_seed_by_seed_with_the_options_of_each(tmp_path: Path) -> None
         ({"variants": {}}, "must have `bundle` and `variants`"),
         ({"varants": {}}, "nothing but .*got .*varants"),
         ({"overlays": ["smal"]}, r"`overlays` must be files of .*there is no smal\.json"),
+        ({"evaluations": {"other": ["othr"]}}, r"`overlays` must be files of .*there is no othr\.json"),
     ],
 )
 def test_malformed_lists_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
@@ -85,11 +91,13 @@ class FakeBundle:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict]] = []
+        self.overlays: list[tuple[str, ...]] = []
         self.cut_after: int | None = None
 
     def __call__(self, bundle: str, overlays: tuple[str, ...], options: dict, log: Path) -> None:
         kind = "evaluate" if "evaluate" in overlays else "train"
         self.calls.append((kind, options))
+        self.overlays.append(overlays)
         folder = Path(options["output_dir"])
         if kind == "train":
             folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +139,17 @@ def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle
     assert "/" not in content["evaluation"]["checkpoint"]
     assert str(tmp_path) not in path.read_text(), "no path of this machine"
     assert read_result(path).curve == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
+
+
+def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: FakeBundle) -> None:
+    protocol = "experiments/camvid_released_protocol"
+    [training] = list_trainings(write_list(tmp_path, evaluations={"released": [protocol]}), only=["afma"], seeds=[0])
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    overlays = [given for given in bundle.overlays if "evaluate" in given]
+    assert overlays == [("evaluate",), ("evaluate",), ("evaluate", protocol)]
+    assert Path(bundle.calls[-1][1]["checkpoint"]).name == "model.pt"
+    content = json.loads((tmp_path / "results" / "afma_0.json").read_text())
+    assert content["evaluations"] == {"released": content["scores_of_last_epoch"]}
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> None:
@@ -198,6 +217,32 @@ def test_broken_results_are_named(tmp_path: Path, spoil: Callable[[str], str]) -
     path.write_text(spoil(path.read_text()))
     with pytest.raises(ValueError, match=r"a\.json` must be the result of a run; got"):
         read_result(path)
+
+
+@torch.no_grad()
+def test_released_protocol_sees_and_scores_the_centre_alone(tmp_path: Path) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"test": 1}, size=(360, 480))
+    folder = write_untrained(tmp_path / "run", "camvid", scenes)
+    files = ("camvid_afma.json", "evaluate.json", "experiments/camvid_released_protocol.json")
+    evaluation = ConfigWorkflow(
+        config_file=[str(ROOT / "bundles" / file) for file in files],
+        workflow_type="train",
+        meta_file=str(ROOT / "bundles" / "metadata.json"),
+        logging_file=str(ROOT / "bundles" / "logging.conf"),
+        output_dir=str(folder),
+        num_workers=0,
+    )
+    evaluation.initialize()
+    evaluation.run()
+    centre = slice(20, 340)  # eight ninths of the height, as 640 of 720
+    run = load_run(folder)
+    image = run.prepare(run.find_image())
+    network_sees = image[None, :, centre]
+    predicted = torch.as_tensor(np.array(Image.open(next((folder / "evaluation" / "labels").rglob("*.png")))))
+    assert torch.equal(predicted[centre].long(), run.network(network_sees).argmax(dim=1)[0])
+    label = torch.from_numpy(read_label(camvid_datalist(scenes, "test")[0]))[centre]
+    counts = read_run(folder).counts.pixels[0, :, 0, 0]
+    assert counts.tolist() == [int((label == k).sum()) for k in range(11)]
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from afma_med.benchmark import describe_machine
 from afma_med.bundle_package import bundles_folder
 from afma_med.comparison.curves import read_curve
 from afma_med.comparison.result_file import write_result
-from afma_med.comparison.runs import read_run
+from afma_med.comparison.runs import EVALUATION, read_run
 from afma_med.experiments.studies import study_options
-from afma_med.handlers.checkpoints import LAST
+from afma_med.handlers.checkpoints import BEST, LAST
 from afma_med.handlers.score_report import SCORES
 
 __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
@@ -27,7 +27,7 @@ __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
 logger = logging.getLogger(__name__)
 
 _CURVES = ("val/mIoU_small", "val/mIoU_large", "train/loss", "train/segmentation_loss", "train/attention_loss")
-_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate"}
+_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate", "evaluations"}
 
 
 class Training(NamedTuple):
@@ -39,6 +39,7 @@ class Training(NamedTuple):
         overlays: names of overlays, in order.
         options: ids and their values.
         evaluate: ids of the evaluation and their values.
+        evaluations: of the best weights by another protocol, the overlays of each by its name.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Training(NamedTuple):
     overlays: tuple[str, ...]
     options: dict[str, Any]
     evaluate: dict[str, Any]
+    evaluations: dict[str, list[str]] = {}  # noqa: RUF012
 
 
 def list_trainings(
@@ -54,8 +56,9 @@ def list_trainings(
     """Read a list of trainings: all variants with the first seed, then all with the next one.
 
     Args:
-        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate`` (for all), ``seeds`` and ``variants``,
-            each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of its ``study``.
+        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations`` (for all), ``seeds`` and
+            ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of
+            its ``study``.
         only: names of variants; default: all.
         seeds: of the trainings; default: those of the list.
 
@@ -163,21 +166,22 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
     kept: dict[str, Any] = {name: own[name] for name in ("num_workers", "device") if name in own}
-    for name, weights in (("evaluation", "model.pt"), ("evaluation_last", LAST)):
+    more = [(f"evaluation_{name}", BEST, overlays) for name, overlays in training.evaluations.items()]
+    for name, weights, overlays in ((EVALUATION, BEST, []), ("evaluation_last", LAST, []), *more):
         if not (folder / name / SCORES).is_file():
             given = {
                 "output_dir": str(folder),
                 "checkpoint": str(folder / weights),
                 "prediction_dir": str(folder / name),
             }
-            _run(training.bundle, ("evaluate",), {**kept, **training.evaluate, **given}, log)
-    last = json.loads((folder / "evaluation_last" / SCORES).read_text(encoding="utf-8"))["scores"]
+            _run(training.bundle, ("evaluate", *overlays), {**kept, **training.evaluate, **given}, log)
     details = {
         "training": training._asdict(),
         # Of each start: code may have changed between a start and the next one.
         "commits": commits.read_text(encoding="utf-8").split() if commits.is_file() else [],
         "machine": describe_machine("cpu"),
-        "scores_of_last_epoch": last,
+        "scores_of_last_epoch": _read_scores(folder / "evaluation_last"),
+        "evaluations": {name: _read_scores(folder / f"evaluation_{name}") for name in training.evaluations},
         "curves": {tag: read_curve(folder, tag) for tag in _CURVES},
     }
     write_result(result, read_run(folder), details=details)
@@ -185,13 +189,20 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
 
 def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], seed: int) -> Training:
     overlays = (*given.get("overlays", ()), *variant.get("overlays", ()))
-    missing = [overlay for overlay in overlays if not (bundles_folder() / f"{overlay}.json").is_file()]
+    evaluations = dict(given.get("evaluations", {}))
+    used = (*overlays, *(overlay for each in evaluations.values() for overlay in each))
+    missing = [overlay for overlay in used if not (bundles_folder() / f"{overlay}.json").is_file()]
     if missing:
         raise ValueError(f"`overlays` must be files of {bundles_folder()}; there is no {missing[0]}.json. Check names.")
     of_training, of_network = study_options(variant["study"]) if "study" in variant else ({}, {})
     options = {**given.get("options", {}), **variant.get("options", {}), **of_training, "seed": seed}
     evaluate = {**given.get("evaluate", {}), **of_network}
-    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate)
+    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations)
+
+
+def _read_scores(folder: Path) -> dict[str, float | None]:
+    scores: dict[str, float | None] = json.loads((folder / SCORES).read_text(encoding="utf-8"))["scores"]
+    return scores
 
 
 def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: Path) -> None:
