@@ -238,6 +238,39 @@ def test_killed_training_resumes(scenes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_training_equals_one_that_never_stopped(scenes: Path, tmp_path: Path, num_workers: int) -> None:
+    """Weights, optimiser, schedule and best score, bit by bit."""
+    options = {
+        **SMALL,
+        "dataset_dir": str(scenes),
+        "num_workers": num_workers,
+        "milestones": [2],
+        "encoder": "resnet18",
+    }
+    run("camvid_afma.json", output_dir=str(tmp_path / "whole"), max_epochs=3, **options)
+    run("camvid_afma.json", output_dir=str(tmp_path / "cut"), max_epochs=1, **options)
+    torch.rand(7)  # what was drawn before does not matter
+    run("camvid_afma.json", output_dir=str(tmp_path / "cut"), max_epochs=3, resume=True, **options)
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut")]
+    assert states[0].keys() == {"model", "optimizer", "lr_scheduler", "trainer", "best"}
+    assert differences(*states) == []
+
+
+def differences(a: object, b: object, path: str = "") -> list[str]:
+    """Where two checkpoints differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        if a.keys() != b.keys():
+            return [f"{path}: keys"]
+        return [found for key in a for found in differences(a[key], b[key], f"{path}/{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [found for i, pair in pairs for found in differences(*pair, f"{path}/{i}")]
+    same = torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
+    return [] if same else [path]
+
+
+@pytest.mark.slow
 def test_bare_command_draws_the_sample_and_says_so(tmp_path: Path) -> None:
     """As a user types it, in an empty folder; only the number of epochs and iterations is cut."""
     (tmp_path / "bundles").symlink_to(BUNDLES)

@@ -2,6 +2,7 @@
 
 from afma_med.handlers.attention_pictures import AttentionPictures
 from afma_med.handlers.checkpoints import BestCheckpoint, LastCheckpoint, is_better
+from afma_med.handlers.epoch_seed import EpochSeed
 from afma_med.handlers.pr_curves import PRCurves
 from afma_med.handlers.progress_log import ProgressLog
 from afma_med.handlers.run_record import RunRecord
@@ -12,6 +13,7 @@ from afma_med.handlers.split_output import SplitAFMAOutput
 __all__ = [
     "AttentionPictures",
     "BestCheckpoint",
+    "EpochSeed",
     "LastCheckpoint",
     "PRCurves",
     "ProgressLog",
