@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["move_aside", "replacing"]
+__all__ = ["move_aside", "remove_leftovers", "replacing"]
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target``, with the same suffix, and move it there if all went well.
+
+    It is on the disk before it is moved, so that a machine that loses power has the old file or the new one.
 
     Example:
         >>> import tempfile
@@ -28,9 +32,27 @@ def replacing(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of writers in this folder that were killed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / f".{uuid.uuid4().hex}.last.pt").touch()
+        >>> remove_leftovers(folder)
+        >>> list(folder.iterdir())
+        []
+    """
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\.[0-9a-f]{32}\..+", path.name) and path.is_file():
+            path.unlink()
 
 
 def move_aside(folder: Path, *, since: Path) -> Path:

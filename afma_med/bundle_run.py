@@ -12,12 +12,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
-from afma_med.atomic_write import move_aside
+from afma_med.atomic_write import move_aside, remove_leftovers
+from afma_med.checks import RunError
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.handlers.checkpoints import BEST, LAST
 from afma_med.networks import AFMANet, PaddedNetwork
 
 __all__ = [
+    "RunError",
     "build_network",
     "dataset_or_sample",
     "exit_on_error",
@@ -172,6 +174,8 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
                 "Name the run's --output_dir, or leave --resume out to start anew."
             )
         logger.info("Resuming from %s.", checkpoint)
+        if rank == 0:
+            remove_leftovers(folder)
         return str(checkpoint)
     if rank > 0:
         return None
@@ -265,14 +269,17 @@ def read_settings(checkpoint: str | os.PathLike[str], *, name: str | None = None
     return settings
 
 
-def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
+def exit_on_error(
+    function: Callable[P, R], errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError)
+) -> Callable[P, R]:
     """Make a function's refusals end the program with their message alone.
 
     MONAI wraps what goes wrong in a bundle's expression into a traceback of its own, in which the message that tells
     the user what to do is lost.
 
     Args:
-        function: whose OSError and ValueError are for the user.
+        function: whose errors are for the user.
+        errors: which of them.
 
     Returns:
         The same function, raising SystemExit instead.
@@ -287,7 +294,7 @@ def exit_on_error(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (OSError, ValueError) as error:
+        except errors as error:
             raise SystemExit(f"error: {error}") from error
 
     return guarded

@@ -7,7 +7,11 @@ from numbers import Integral
 
 from torch import Tensor
 
-__all__ = ["as_patch_size", "check_channels", "check_four_axes", "is_positive_int"]
+__all__ = ["RunError", "as_patch_size", "check_channels", "check_four_axes", "is_positive_int"]
+
+
+class RunError(RuntimeError):
+    """Tell what ended a run and what to do; bundles print it without a traceback."""
 
 
 def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:

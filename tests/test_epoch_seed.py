@@ -1,42 +1,71 @@
-"""Random numbers follow from seed, epoch and process, and from nothing else."""
+"""Random numbers follow from seed, epoch and process, and from nothing else; a training goes on where it stopped."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
-from monai.data import Dataset
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, RandGaussianNoise
 
 from afma_med.handlers import EpochSeed
 
-
-def drawn(*, seed: int = 0, rank: int = 0, epochs: int = 2, start: int = 0) -> list[tuple[float, ...]]:
-    """What Python, NumPy, torch and a transform draw in each epoch."""
-    dataset = Dataset([torch.zeros(1)], Compose([RandGaussianNoise(prob=1)]))
-    found: list[tuple[float, ...]] = []
-
-    def draw(engine: Engine, batch: int) -> None:
-        numbers = random.random(), np.random.rand(), torch.rand(()), dataset[0]
-        found.append(tuple(float(number) for number in numbers))
-
-    engine = Engine(draw)
-    EpochSeed(seed, dataset, rank).attach(engine)
-    engine.load_state_dict({"iteration": 3 * start, "max_epochs": epochs, "epoch_length": 3})
-    torch.rand(start + 1)
-    engine.run([0, 1, 2])
-    return found
+BATCHES = 4
 
 
-def test_an_epoch_draws_the_same_whatever_was_before() -> None:
-    assert drawn()[3:] == drawn(start=1)
+class Training:
+    """Stands for a trainer: what it sees and draws in each step."""
+
+    def __init__(self, *, seed: int = 0, rank: int = 0, num_workers: int = 0) -> None:
+        dataset = Dataset(
+            [torch.full((1,), float(i)) for i in range(2 * BATCHES)], Compose([RandGaussianNoise(prob=1)])
+        )
+        self.loader = DataLoader(dataset, batch_size=2, shuffle=True, num_workers=num_workers)
+        self.seen: list[tuple[float, ...]] = []
+        self.engine = Engine(self.step)
+        self.epoch_seed = EpochSeed(seed, dataset, rank)
+        self.epoch_seed.attach(self.engine)
+
+    def step(self, engine: Engine, batch: torch.Tensor) -> None:
+        drawn = random.random(), np.random.rand(), torch.rand(()), np.random.randn()
+        self.seen.append((*batch.flatten().tolist(), *(float(number) for number in drawn)))
+
+    def run(self, *, epochs: int = 3, stop_after: int | None = None) -> Training:
+        if stop_after is not None:
+            self.engine.add_event_handler(Events.ITERATION_COMPLETED(once=stop_after), self.engine.terminate)
+        self.engine.run(self.loader, max_epochs=epochs)
+        return self
+
+    def save(self, path: Path) -> None:
+        torch.save({"trainer": self.engine.state_dict(), "random": self.epoch_seed.state_dict()}, path)
+
+    def load(self, path: Path) -> Training:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.engine.load_state_dict({**state["trainer"], "max_epochs": 3})
+        self.epoch_seed.load_state_dict(state["random"])
+        return self
 
 
-def test_seeds_epochs_and_processes_differ() -> None:
-    draws = [drawn()[0], drawn()[3], drawn(seed=1)[0], drawn(rank=1)[0]]
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("steps", [1, BATCHES - 1, BATCHES, BATCHES + 2, 3 * BATCHES - 1])
+def test_stopped_at_any_step_it_goes_on_as_if_it_never_had(tmp_path: Path, steps: int, num_workers: int) -> None:
+    whole = Training(num_workers=num_workers).run().seen
+    assert len(whole) == len(set(whole)) == 3 * BATCHES
+    first = Training(num_workers=num_workers).run(stop_after=steps)
+    first.save(tmp_path / "last.pt")
+    assert bool(first.epoch_seed.state_dict()) == bool(steps % BATCHES)
+    torch.rand(7), np.random.rand(7), random.random()
+    second = Training(num_workers=num_workers).load(tmp_path / "last.pt").run()
+    assert first.seen + second.seen == whole
+
+
+def test_seeds_and_processes_differ() -> None:
+    draws = [Training(seed=seed, rank=rank).run(epochs=1).seen[0] for seed, rank in ((0, 0), (1, 0), (0, 1))]
     for kind in zip(*draws, strict=True):
         assert len(set(kind)) == len(draws)
 

@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from afma_med import AFMALoss, AFMANet
+from afma_med.checks import RunError
 from afma_med.data.camvid import CLASSES
 from afma_med.data.class_table import ClassInfo
 from afma_med.handlers import (
@@ -180,7 +181,7 @@ def test_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunError, match=r"disk full\. The file of the epoch before is intact"):
         train_with_checkpoints(tmp_path, [0.1], epochs=2, resume=True)
     assert (tmp_path / LAST).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, BEST], "a half-written file was left"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import DiskSaver
 from torch import nn
 
-__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "is_better", "load_weights"]
+from afma_med.atomic_write import replacing
+from afma_med.checks import RunError
+
+__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "is_better", "load_weights", "next_epoch"]
 
 #: File names of the checkpoints in a run's folder.
 LAST, BEST = "last.pt", "model.pt"
@@ -26,6 +30,9 @@ class LastCheckpoint:
     Args:
         output_dir: folder of the run.
         save_dict: objects with ``state_dict``, by name: model, optimizer, lr_scheduler, trainer, best.
+
+    Raises:
+        RunError: if it cannot be written, as on a full disk.
 
     Example:
         >>> net = nn.Linear(1, 1)
@@ -118,6 +125,30 @@ def load_weights(network: nn.Module, weights: str | os.PathLike[str]) -> None:
         ) from error
 
 
+def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
+    """Return the epoch that a training goes on with from its ``last.pt``.
+
+    Its TensorBoard steps from there on, of a training that was cut off later, are then those of the resumed one:
+    ``SummaryWriter(purge_step=next_epoch(checkpoint))``.
+
+    Raises:
+        ValueError: if the file is no such checkpoint.
+
+    Example:
+        >>> next_epoch("runs/none/last.pt")
+        Traceback (most recent call last):
+        ValueError: `checkpoint` must be the last.pt of a run; got `runs/none/last.pt`: ...
+    """
+    try:
+        trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
+        return int(trainer["iteration"] // trainer["epoch_length"] + 1)
+    except Exception as error:  # a file of another kind fails in as many ways as there are kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"`checkpoint` must be the last.pt of a run; got `{checkpoint}`: {reason} Name another file, or start anew."
+        ) from error
+
+
 def is_better(new: float, best: float) -> bool:
     """Compare two scores; any is better than NaN, the score of a section without a pixel to be scored.
 
@@ -129,8 +160,19 @@ def is_better(new: float, best: float) -> bool:
 
 
 def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str, Any]) -> None:
-    # ignite's saver writes a temporary file and renames it; its Checkpoint handler would delete the old file first.
-    DiskSaver(str(output_dir), atomic=True, create_dir=True, require_empty=False)(checkpoint, name)
+    # Not by ignite's Checkpoint, which deletes the old file before the new one is there.
+    target = Path(output_dir, name)
+    try:
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the latter where the former came before
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        free = shutil.disk_usage(target.parent).free / 2**20
+        raise RunError(
+            f"`output_dir` must have room for {name}; it could not be written to {target.parent}, where {free:.0f} MiB "
+            f"are free: {' '.join(str(cause).split())[:200]}. The file of the epoch before is intact: make room, then "
+            "repeat the command with --resume True."
+        ) from error
 
 
 def _unwrap(item: Any) -> Any:

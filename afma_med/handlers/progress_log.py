@@ -70,6 +70,8 @@ class ProgressLog:
         self._started = time.monotonic()
 
     def _finish(self, engine: Engine) -> None:
+        if engine.should_terminate:  # whoever stopped it says so
+            return
         state: Any = self.evaluator.state
         last, best = f"{self.output_dir}/last.pt (to resume)", f"{self.output_dir}/model.pt (best)"
         validated = state.best_metric_epoch > 0

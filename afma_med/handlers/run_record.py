@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import sys
 import time
@@ -12,11 +11,11 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
 from monai.utils.enums import CommonKeys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from afma_med.command_line import read_configuration
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.object_sizes import SIZES
 
@@ -83,11 +82,13 @@ class RunRecord:
             self.summary_writer.add_scalar(f"training/{name}", value, engine.state.epoch)
 
     def _describe(self, engine: Engine) -> None:
-        self.summary_writer.add_text("settings", _as_code(self.settings))
-        self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}")
-        configuration = _configuration_of(sys.argv)
+        # A resumed training may have others: they are those from the epoch on that follows.
+        first = engine.state.epoch + 1
+        self.summary_writer.add_text("settings", _as_code(self.settings), first)
+        self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}", first)
+        configuration = read_configuration(sys.argv)
         if configuration:
-            self.summary_writer.add_text("configuration", _as_code(configuration))
+            self.summary_writer.add_text("configuration", _as_code(configuration), first)
         lines = {
             name: ["Multiline", [f"val_IoU_{size}_objects/{name}" for size in SIZES]] for name in self.names
         }  # the legend shows the tags
@@ -139,18 +140,3 @@ def _flat(settings: Mapping[str, Any], start: str = "") -> dict[str, int | float
             # A truth value would be shown as 1.0.
             flat[start + name] = value if type(value) in (int, float) else str(value)
     return flat
-
-
-def _configuration_of(arguments: Sequence[str]) -> dict[str, Any]:
-    """The configuration files that a command line of ``monai.bundle run`` names, merged; nothing if it names none."""
-    joined = [argument.partition("=") for argument in arguments]
-    given = [
-        value or after
-        for (name, _, value), after in zip(joined, [*arguments[1:], ""], strict=True)
-        if name == "--config_file"
-    ]
-    try:
-        files = ast.literal_eval(given[0]) if given and given[0].startswith("[") else given[:1]
-        return dict(ConfigParser.load_config_files(files)) if files else {}
-    except (OSError, SyntaxError, ValueError):
-        return {}  # a text for people must not end a training

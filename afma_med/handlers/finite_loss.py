@@ -1,0 +1,90 @@
+"""Stop a training, or leave a step out, where the loss is no number any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+
+from afma_med.checks import RunError
+
+__all__ = ["FiniteLoss"]
+
+logger = logging.getLogger(__name__)
+
+Action = Literal["stop", "skip"]
+
+
+class FiniteLoss:
+    """Watch the loss of each step, and name the files of the batch in which it is NaN or infinite.
+
+    Args:
+        action: ``"stop"`` ends the training, which goes on from its last checkpoint once the cause is found. ``"skip"``
+            leaves the step out, with a warning: weights, optimiser and running statistics are those of before.
+
+    Raises:
+        ValueError: if ``action`` is another one.
+
+    Example:
+        >>> watch = FiniteLoss("skip")  # train_handlers of a monai.engines.SupervisedTrainer
+    """
+
+    def __init__(self, action: Action = "stop") -> None:
+        if action not in get_args(Action):
+            raise ValueError(f"`action` must be one of {get_args(Action)}; got {action!r}. Choose one of them.")
+        self.action = action
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._skipping = False
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, before whatever else looks at the loss."""
+        if self.action == "skip":
+            engine.add_event_handler(Events.ITERATION_STARTED, self._remember)
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._skip)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        loss = output[CommonKeys.LOSS].detach()
+        if torch.isfinite(loss).all():
+            return
+        found = (
+            f"The loss was {float(loss)} in step {engine.state.iteration} (epoch {engine.state.epoch}), in a batch of "
+            f"{', '.join(_files_of(engine.state.batch))}."
+        )
+        if self.action == "stop":
+            raise RunError(
+                f"{found} Look at these files; if they are right, try a lower --learning_rate. The last checkpoint is "
+                "intact: go on with --resume True, or leave such steps out with --nonfinite_loss skip."
+            )
+        logger.warning("%s The step is left out.", found)
+        self._skipping = True
+
+    def _remember(self, engine: Engine) -> None:
+        trainer: Any = engine
+        self._buffers = [(buffer, buffer.clone()) for buffer in trainer.network.buffers()]
+
+    def _skip(self, engine: Engine) -> None:
+        if not self._skipping:
+            return
+        self._skipping = False
+        trainer: Any = engine
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
+        # Optimisers pass over parameters without a gradient. A gradient scaler passes over all of them by itself, and
+        # wants to see the gradients for it.
+        if trainer.scaler is None:
+            trainer.optimizer.zero_grad(set_to_none=True)
+
+
+def _files_of(batch: Any) -> list[str]:
+    image = batch.get(CommonKeys.IMAGE) if isinstance(batch, Mapping) else None
+    names = image.meta.get("filename_or_obj", []) if isinstance(image, MetaTensor) else []
+    listed = [names] if isinstance(names, str) else [str(name) for name in names]
+    return listed or ["files without names"]

@@ -1,0 +1,103 @@
+"""Ctrl-C and SIGTERM end a training after the step that it is in, with everything saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+__all__ = ["StopSignals"]
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """Stop a trainer after the step in which Ctrl-C or SIGTERM came, save, and say how to go on.
+
+    A second one ends the program at once. While the trainer validates, the validation is finished first. In a process
+    of several, or outside the main thread, signals are left as they are: processes that stop at different steps would
+    wait for each other for ever, and the checkpoint of the last epoch is there.
+
+    Args:
+        save: what saves, such as :class:`~afma_med.handlers.LastCheckpoint`, called with the trainer.
+        resume_hint: what to do to go on.
+
+    Example:
+        >>> stop = StopSignals(lambda engine: None, "--resume True")  # stop.attach(trainer)
+        >>> stop.exit_if_stopped()  # at the end of the program, after everything is closed
+    """
+
+    def __init__(self, save: Callable[[Engine], object], resume_hint: str) -> None:
+        self.save = save
+        self.resume_hint = resume_hint
+        self._received = 0
+        self._process = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after whatever saves at the end of an epoch."""
+        engine.add_event_handler(Events.STARTED, self._listen)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop, save=True)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._stop, save=False)
+        engine.add_event_handler(Events.COMPLETED, self._leave)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def exit_if_stopped(self) -> None:
+        """End the program with the exit code of the signal, if one stopped the training.
+
+        Raises:
+            SystemExit: if so.
+        """
+        if self._received:
+            sys.exit(128 + self._received)
+
+    def _listen(self, engine: Engine) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+
+    def _leave(self, engine: Engine) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._leave(engine)
+        raise error
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker of the loader, which its loader ends
+            if number == signal.SIGTERM:
+                os._exit(128 + number)
+            return
+        if self._received:
+            sys.exit(128 + number)
+        self._received = number
+        logger.warning("%s: stopping after this step; once more to stop at once.", signal.Signals(number).name)
+
+    def _stop(self, engine: Engine, *, save: bool) -> None:
+        if not self._received:
+            return
+        state = engine.state
+        done = (state.iteration - 1) % (state.epoch_length or 1) + 1
+        # The last step of an epoch is followed by its validation and its checkpoint.
+        if save and done == state.epoch_length:
+            return
+        if save:
+            self.save(engine)
+        logger.warning(
+            "Stopped in epoch %d after %d of %s steps; everything is saved. To go on: %s",
+            state.epoch,
+            done,
+            state.epoch_length,
+            self.resume_hint,
+        )
+        engine.terminate()

@@ -1,0 +1,78 @@
+"""A loss that is no number stops a training with the names of the files, or leaves the step out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import list_data_collate
+from monai.engines import SupervisedTrainer
+from torch import Tensor, nn
+
+from afma_med.checks import RunError
+from afma_med.handlers import FiniteLoss
+
+BAD = 2
+
+
+def batches(*, bad: bool) -> list[Any]:
+    """Three batches of two images; one image of the second one may be spoilt."""
+    torch.manual_seed(0)
+    items = [
+        {"image": MetaTensor(torch.rand(1, 4, 4), meta={"filename_or_obj": f"{i}.png"}), "label": torch.rand(2, 4, 4)}
+        for i in range(6)
+    ]
+    if bad:
+        items[BAD]["image"][0, 1, 1] = float("nan")
+    return [list_data_collate(items[i : i + 2]) for i in (0, 2, 4)]
+
+
+def trained(data: list[Any], action: str) -> SupervisedTrainer:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=data,
+        network=net,
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1),
+        loss_function=lambda output, label: (output - label).square().mean(),
+        train_handlers=[FiniteLoss(action)],
+        decollate=False,
+    )
+    trainer.run()
+    return trainer
+
+
+def test_stops_with_the_names_of_the_files() -> None:
+    with pytest.raises(RunError, match=r"loss was nan in step 2 \(epoch 1\), in a batch of 2\.png, 3\.png\. Look at"):
+        trained(batches(bad=True), "stop")
+
+
+def test_step_is_left_out_as_if_the_batch_were_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        skipped = trained(batches(bad=True), "skip")
+    assert any("2.png, 3.png. The step is left out." in message for message in caplog.messages)
+    without = batches(bad=False)
+    del without[1]
+    expected = trained(without, "stop")
+    states = [trainer.network.state_dict() for trainer in (skipped, expected)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    momenta = [trainer.optimizer.state_dict()["state"][0]["momentum_buffer"] for trainer in (skipped, expected)]
+    assert torch.equal(*momenta)
+
+
+@pytest.mark.parametrize("action", ["stop", "skip"])
+def test_numbers_change_nothing(action: str) -> None:
+    def weights(handlers_action: str) -> Tensor:
+        return trained(batches(bad=False), handlers_action).network[0].weight
+
+    assert torch.equal(weights(action), weights("stop"))
+
+
+def test_unknown_action_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`action` must be one of \('stop', 'skip'\); got 'ignore'"):
+        FiniteLoss("ignore")
