@@ -253,7 +253,7 @@ def test_resumed_training_equals_one_that_never_stopped(scenes: Path, tmp_path: 
     torch.rand(7)  # what was drawn before does not matter
     run("camvid_afma.json", output_dir=str(tmp_path / "cut"), max_epochs=3, resume=True, **options)
     states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "cut")]
-    assert states[0].keys() == {"model", "optimizer", "lr_scheduler", "trainer", "best"}
+    assert states[0].keys() == {"model", "optimizer", "lr_scheduler", "trainer", "best", "random"}
     assert differences(*states) == []
 
 
