@@ -1,4 +1,4 @@
-"""What a user typed after ``monai.bundle run``: its configuration files, and ids that nothing knows."""
+"""What a user typed after ``monai.bundle run``: its files, ids that nothing knows, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -7,17 +7,46 @@ import difflib
 import inspect
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import monai.bundle
 from monai.bundle import ConfigParser
 
-__all__ = ["find_unknown_ids", "read_configuration", "warn_unknown_ids"]
+__all__ = ["explain_error", "find_unknown_ids", "prepare", "read_configuration", "warn_unknown_ids"]
 
 logger = logging.getLogger(__name__)
+
+
+def prepare() -> None:
+    """Make ready for a person at the command line: what a bundle does first. In other programs it does nothing."""
+    if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
+        warn_unknown_ids()
+        sys.excepthook = _show
+
+
+def explain_error(error: BaseException) -> str | None:
+    """Return what went wrong where a bundle's parts are built, without the traceback that MONAI puts around it.
+
+    Returns:
+        The message of the error itself; None for errors from elsewhere, which need their traceback.
+
+    Example:
+        >>> explain_error(ValueError("a bug")) is None
+        True
+    """
+    found: BaseException | None = None
+    while error.__cause__ is not None:
+        if str(error).startswith("Failed to instantiate component"):
+            found = error.__cause__
+        error = error.__cause__
+    # The text of a KeyError is a quotation of its message.
+    return None if found is None else str(found.args[0] if isinstance(found, KeyError) and found.args else found)
 
 
 def warn_unknown_ids(arguments: Sequence[str] | None = None) -> None:
@@ -74,6 +103,14 @@ def read_configuration(arguments: Sequence[str]) -> dict[str, Any]:
         return dict(ConfigParser.load_config_files(files)) if files else {}
     except (OSError, ValueError):
         return {}
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    text = None if os.environ.get("AFMA_MED_TRACEBACK") else explain_error(error)
+    if text is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        sys.stderr.write(f"error: {text}\nAFMA_MED_TRACEBACK=1 shows where.\n")
 
 
 def _configuration_files(arguments: Sequence[str]) -> list[str]:

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
-from afma_med.command_line import find_unknown_ids, read_configuration, warn_unknown_ids
+from afma_med.command_line import explain_error, find_unknown_ids, read_configuration, warn_unknown_ids
 
 ROOT = Path(__file__).parents[1]
 CAMVID, EVALUATE, SMALL = (str(ROOT / "bundles" / f"{name}.json") for name in ("camvid_afma", "evaluate", "small"))
@@ -62,6 +63,24 @@ def test_warning_names_both(caplog: pytest.LogCaptureFixture) -> None:
         "`bach_size` is no id of this bundle: it changes nothing. Did you mean batch_size?",
         "`zzz` is no id of this bundle: it changes nothing. See the ids of the bundle's JSON file.",
     ]
+
+
+def test_errors_of_parts_are_told_without_monais_traceback() -> None:
+    parser = ConfigParser({"outer": {"_target_": "torch.nn.ReLU", "inplace": "@inner"}, "inner": {}})
+    for target, more, expected in (
+        ("segmentation_models_pytorch.create_model", {"arch": "Unett"}, "Wrong architecture type `Unett`"),
+        (
+            "afma_med.handlers.FiniteLoss",
+            {"action": "ignore"},
+            "`action` must be one of ('stop', 'skip'); got 'ignore'",
+        ),
+    ):
+        parser["inner"] = {"_target_": target, **more}
+        parser.parse(reset=True)
+        with pytest.raises(RuntimeError) as raised:
+            parser.get_parsed_content("outer")
+        assert str(explain_error(raised.value)).startswith(expected)
+    assert explain_error(RuntimeError("from elsewhere")) is None
 
 
 @pytest.mark.slow
