@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["RunError", "as_patch_size", "check_channels", "check_four_axes", "is_positive_int"]
+__all__ = [
+    "RunError",
+    "as_patch_size",
+    "check_channels",
+    "check_four_axes",
+    "check_image",
+    "check_module",
+    "check_tensor",
+    "explain_mismatch",
+    "is_positive_int",
+]
 
 
 class RunError(RuntimeError):
@@ -43,17 +53,79 @@ def is_positive_int(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
-def check_four_axes(name: str, x: Tensor, axes: str) -> None:
-    """Refuse a tensor that is not 4-D.
+def check_tensor(name: str, x: object, axes: str, *, floating: bool = False) -> None:
+    """Refuse what is no tensor, or, if asked for, one of whole numbers.
 
     Raises:
+        TypeError: naming the argument and what it is.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"`{name}` must be a torch tensor {axes}; got {type(x).__name__}. Convert it with torch.as_tensor."
+        )
+    if floating and not x.is_floating_point():
+        raise TypeError(f"`{name}` must be of floating point numbers; got {x.dtype}. Convert it with .float().")
+
+
+def check_four_axes(name: str, x: Tensor, axes: str) -> None:
+    """Refuse what is no tensor, or not 4-D.
+
+    Raises:
+        TypeError: if it is no tensor.
         ValueError: naming the tensor, its axes and its shape.
     """
+    check_tensor(name, x, axes)
     if x.ndim != 4:
         raise ValueError(
             f"`{name}` must have the 4 axes {axes}; got shape {tuple(x.shape)}. "
             "Add or fold axes; afma_med works on 2-D images."
         )
+
+
+def check_image(image: Tensor) -> None:
+    """Refuse what no network can take as a batch of images.
+
+    Raises:
+        TypeError: if it is no tensor of floating point numbers.
+        ValueError: if it has not 4 axes, or no pixels.
+    """
+    check_four_axes("image", image, "(B,C,H,W)")
+    check_tensor("image", image, "(B,C,H,W)", floating=True)
+    if 0 in image.shape[2:]:
+        raise ValueError(f"`image` must have pixels; got shape {tuple(image.shape)}. Look at what was loaded.")
+
+
+def check_module(name: str, module: object) -> None:
+    """Refuse what is no network, such as a class in place of one.
+
+    Raises:
+        TypeError: naming the argument and what it is.
+    """
+    if not isinstance(module, nn.Module):
+        got = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise TypeError(f"`{name}` must be a torch.nn.Module; got {got}. Build the network and pass it.")
+
+
+def explain_mismatch(image: Tensor, network: nn.Module, error: RuntimeError) -> None:
+    """Say what is wrong if a network failed because its parameters lie elsewhere than the image, or have another dtype.
+
+    Asked after the failure only: there are networks that move and convert what they are given.
+
+    Raises:
+        ValueError: if devices differ.
+        TypeError: if dtypes differ.
+    """
+    parameter = next(network.parameters(), image)
+    if parameter.device != image.device:
+        raise ValueError(
+            f"`image` must be on the network's device {parameter.device}; got {image.device}. "
+            "Move one of them with .to(device)."
+        ) from error
+    if parameter.dtype != image.dtype:
+        raise TypeError(
+            f"`image` must have the network's dtype {parameter.dtype}; got {image.dtype}. Convert one with .to(dtype), "
+            "or use torch.autocast."
+        ) from error
 
 
 def check_channels(**channels: int) -> None:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from afma_med.checks import check_four_axes
+from afma_med.checks import check_channels, check_four_axes, check_tensor
 from afma_med.factored_products import SquaredDistance, triple_product
 from afma_med.modulation import ModulateLogits, row_scale
 from afma_med.patches import (
@@ -182,6 +182,7 @@ def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = F
         (B,K,H,W), at least float32.
 
     Raises:
+        TypeError: if one is of another type.
         ValueError: if ``logits`` and ``attention`` disagree in B, K or size.
 
     Example:
@@ -192,6 +193,11 @@ def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = F
         True
     """
     check_four_axes("logits", logits, "(B,K,H,W)")
+    if not isinstance(attention, PatchAttention):
+        raise TypeError(
+            f"`attention` must be a PatchAttention; got {type(attention).__name__}. "
+            "AFMABlock and gold_attention make one."
+        )
     if logits.shape[:2] != attention.key.shape[:2]:
         raise ValueError(
             f"`logits` must have the attention's (B, K) = {tuple(attention.key.shape[:2])}; "
@@ -253,18 +259,36 @@ def gold_attention_from_index(
         The gold attention, with a bool query.
 
     Raises:
-        ValueError: if ``index`` is larger than the grid's image.
+        TypeError: if ``index`` is no tensor.
+        ValueError: if it is not 3-D or not of whole numbers, holds a value from K on, or is larger than the grid's
+            image.
 
     Example:
         >>> grid = PatchGrid(image_size=(20, 20), stride=2, patch_size=(10, 10))
         >>> gold_attention_from_index(torch.randint(3, (1, 20, 20)), grid, 3).dense().shape
         torch.Size([1, 3, 4, 1])
     """
+    _check_index(index, classes)
     number = (index + 1).clamp_min(0)  # 0 is void, as is what pads an image
     key = pool_index_to_feature(number, grid, classes=classes + 1, dtype=dtype, name="index")[:, 1:]
     patches = split_patches(pad_to(number[:, None].short(), grid.image_size), grid.patch_size)
     numbers = torch.arange(1, classes + 1, dtype=patches.dtype, device=index.device)
     return PatchAttention(patches == numbers[:, None, None], split_patches(key, grid.patch_size), grid)
+
+
+def _check_index(index: Tensor, classes: int) -> None:
+    check_tensor("index", index, "(B,H,W)")
+    if index.ndim != 3 or index.is_floating_point():
+        raise ValueError(
+            f"`index` must be whole numbers of shape (B,H,W); got {index.dtype} of shape {tuple(index.shape)}. "
+            "Leave the channel axis out, and convert it with .long()."
+        )
+    check_channels(classes=classes)
+    # Not in a graph, where values are unknown; AFMALoss has checked them before.
+    if not is_captured() and index.numel() and int(index.max()) >= classes:
+        raise ValueError(
+            f"`index` must hold classes below `classes`={classes}; got {int(index.max())}. Make void negative."
+        )
 
 
 def _matrix_shape(attention: PatchAttention) -> tuple[int, int, int, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from afma_med.checks import check_tensor
 from afma_med.functional import PatchAttention, gold_attention, gold_attention_from_index
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
 from afma_med.networks.slice_wise import fold_slices
@@ -43,7 +45,8 @@ class AFMALoss(nn.Module):
         latest_terms: the :class:`AFMALossTerms` of the last call, detached, for logging.
 
     Raises:
-        ValueError: if ``class_weight`` is given beside ``segmentation``, which would not use it.
+        ValueError: if ``class_weight`` is given beside ``segmentation``, which would not use it, or a weight is no
+            finite number ≥ 0.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -69,6 +72,9 @@ class AFMALoss(nn.Module):
                 f"`class_weight` must be None when `segmentation` is given; got {class_weight}. "
                 "Give the weights to the segmentation loss itself."
             )
+        for name, weight in (("segmentation_weight", segmentation_weight), ("attention_weight", attention_weight)):
+            if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"`{name}` must be a finite number ≥ 0; got {weight!r}. 0 leaves the term out.")
         self.segmentation = segmentation or SoftmaxCrossEntropyLoss(class_weight, ignore_index=ignore_index)
         self.segmentation_weight = segmentation_weight
         self.attention_weight = attention_weight
@@ -88,7 +94,8 @@ class AFMALoss(nn.Module):
             A scalar.
 
         Raises:
-            ValueError: if the label's shape or values do not belong to the logits.
+            TypeError: if ``output`` is neither of the two, or ``label`` no tensor.
+            ValueError: if the label's shape, values or device do not belong to the logits.
         """
         terms = self.terms(output, label)
         self.latest_terms = AFMALossTerms(*(term.detach() for term in terms))
@@ -96,7 +103,8 @@ class AFMALoss(nn.Module):
 
     def terms(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> AFMALossTerms:
         """Compute the two terms, unweighted; the attention term is 0 for plain logits."""
-        logits, attention = (output, None) if isinstance(output, Tensor) else output
+        logits, attention = _split_output(output)
+        check_tensor("label", label, "(B,1,H,W) or (B,K,H,W)")
         whole = logits, label
         if logits.ndim == label.ndim == 5:
             logits, label = fold_slices(logits, self.slice_dim), fold_slices(label, self.slice_dim)
@@ -118,3 +126,15 @@ class AFMALoss(nn.Module):
             return gold_attention_from_index(index, attention.grid, classes, dtype=attention.key.dtype)
         one_hot, _ = label_to_one_hot(label, classes, self.ignore_index)
         return gold_attention(one_hot.to(attention.key.dtype), attention.grid)
+
+
+def _split_output(output: object) -> tuple[Tensor, PatchAttention | None]:
+    """Logits and attention, None if there is none."""
+    pair = output if isinstance(output, tuple | list) else (output, None)
+    if len(pair) != 2 or not isinstance(pair[1], PatchAttention | None):
+        raise TypeError(
+            f"`output` must be logits or (logits, attention), as AFMANet gives them; got {type(output).__name__} of "
+            f"{', '.join(type(one).__name__ for one in pair)}. Give the loss the network's whole output."
+        )
+    check_tensor("logits", pair[0], "(B,K,H,W)", floating=True)
+    return pair[0], pair[1]

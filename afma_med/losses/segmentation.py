@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afma_med.checks import check_four_axes
+from afma_med.checks import check_four_axes, check_tensor
 from afma_med.networks.slice_wise import fold_slices
 from afma_med.tensors import at_least_float32, without_metadata
 
@@ -27,7 +28,10 @@ class _ClassWeightedLoss(nn.Module):
         self, class_weight: Sequence[float] | Tensor | None = None, *, ignore_index: int | None = None
     ) -> None:
         super().__init__()
-        weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float32)
+        try:
+            weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float32)
+        except (TypeError, ValueError):
+            weight = torch.tensor(math.nan)
         if weight is not None and (weight.ndim != 1 or not bool((weight >= 0).all()) or not weight.isfinite().all()):
             raise ValueError(
                 f"`class_weight` must be K finite numbers ≥ 0; got {class_weight}. "
@@ -44,8 +48,12 @@ class _ClassWeightedLoss(nn.Module):
             label: (B,1,H,W) class indices or (B,K,H,W) one-hot; volumes likewise.
 
         Raises:
-            ValueError: if the label's shape or values, or the number of class weights, do not belong to the logits.
+            TypeError: if one is no tensor, or the logits are not of floating point numbers.
+            ValueError: if the label's shape, values or device, or the number of class weights, do not belong to the
+                logits.
         """
+        check_tensor("logits", logits, "(B,K,H,W)", floating=True)
+        check_tensor("label", label, "(B,1,H,W) or (B,K,H,W)")
         if logits.ndim == label.ndim == 5:
             logits, label = fold_slices(logits), fold_slices(label)
         check_label(logits, label, self.ignore_index)
@@ -129,7 +137,7 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
     """Refuse a label that does not belong to the logits.
 
     Raises:
-        ValueError: if shapes disagree, or a value is neither a class nor ``ignore_index``.
+        ValueError: if shapes or devices disagree, or a value is neither a class nor ``ignore_index``.
     """
     check_four_axes("logits", logits, "(B,K,H,W)")
     classes = logits.shape[1]
@@ -139,6 +147,10 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
             f"`label` must have shape {shapes[0]} (class indices) or {shapes[1]} (one-hot) for logits of shape "
             f"{tuple(logits.shape)}; got {tuple(label.shape)}. Network, loss and label need the same classes and size; "
             "labels of shape (B,H,W) need a channel axis: label[:, None]."
+        )
+    if label.device != logits.device:
+        raise ValueError(
+            f"`label` must be on the logits' device {logits.device}; got {label.device}. Move it with .to(device)."
         )
     label = _signed(label)
     one_hot = label.shape[1] == classes

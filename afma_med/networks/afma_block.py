@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from afma_med.checks import as_patch_size, check_channels, check_four_axes
+from afma_med.checks import as_patch_size, check_channels, check_four_axes, check_image
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
 from afma_med.networks.embedding import convolve_twice, project_patches
 from afma_med.tensors import autocast_off, without_metadata
@@ -100,10 +100,11 @@ class AFMABlock(nn.Module):
             The attention, in float32 also under autocast.
 
         Raises:
-            ValueError: if shapes, channels or batch disagree, or no whole stride fits both axes.
+            TypeError: if one is no tensor, or ``image`` not of floating point numbers.
+            ValueError: if shapes, channels, batch or devices disagree, or no whole stride fits both axes.
         """
-        image, feature = without_metadata(image), without_metadata(feature)
         self._check_channels(image, feature)
+        image, feature = without_metadata(image), without_metadata(feature)
         grid = PatchGrid((image.shape[2], image.shape[3]), _read_stride(image, feature), self.patch_size)
         with autocast_off(image):
             query = self._project(self.embed_image(image))
@@ -138,7 +139,7 @@ class AFMABlock(nn.Module):
         return project_patches(maps, self.patch_linear2.weight @ self.patch_linear1.weight, self.patch_size)
 
     def _check_channels(self, image: Tensor, feature: Tensor) -> None:
-        check_four_axes("image", image, "(B,C,H,W)")
+        check_image(image)
         check_four_axes("feature", feature, "(B,F,h,w)")
         for name, x, conv in (("image", image, self.image_conv1), ("feature", feature, self.feature_conv)):
             if x.shape[1] != conv.in_channels:
@@ -147,6 +148,11 @@ class AFMABlock(nn.Module):
                     f"`{name}` must have {conv.in_channels} channels; got {x.shape[1]}. "
                     f"Build AFMABlock with {argument}={x.shape[1]}, or change the input."
                 )
+        if not image.device == feature.device == self.image_conv1.weight.device:
+            raise ValueError(
+                f"`image` and `feature` must be on the block's device {self.image_conv1.weight.device}; got "
+                f"{image.device} and {feature.device}. Move them with .to(device)."
+            )
         if image.shape[0] != feature.shape[0]:
             raise ValueError(
                 f"`feature` must have the image's batch size {image.shape[0]}; got {feature.shape[0]}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from afma_med.checks import as_patch_size, check_channels, check_four_axes
+from afma_med.checks import as_patch_size, check_channels, check_image, check_module, explain_mismatch
 from afma_med.functional import PatchAttention, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
 from afma_med.networks.feature_tap import (
@@ -40,6 +40,7 @@ class AFMANet(nn.Module):
             class probabilities instead of the one-hot arg max.
 
     Raises:
+        TypeError: if the backbone is no network, or the feature neither a depth nor a name.
         ValueError: if the backbone does not run on blank images, the feature does not exist or is no map, or the
             backbone's output has not K channels.
 
@@ -66,6 +67,7 @@ class AFMANet(nn.Module):
         variant: Variant = "released",
     ) -> None:
         super().__init__()
+        check_module("backbone", backbone)
         check_variant(variant)
         check_channels(out_channels=out_channels, in_channels=in_channels)
         as_patch_size(patch_size)
@@ -95,7 +97,9 @@ class AFMANet(nn.Module):
             Logits (B,K,H,W); in train mode with ``attention_supervision``, (logits, attention).
 
         Raises:
-            ValueError: if ``image`` is not 4-D, has not C channels, or is larger than the only size of the backbone.
+            TypeError: if ``image`` is no tensor of floating point numbers of the network's kind.
+            ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
+                another device.
         """
         logits, attention = self.attend(image)
         corrected = self.correct(logits, attention)
@@ -113,9 +117,11 @@ class AFMANet(nn.Module):
             The backbone's own logits (B,K,H,W), and the attention that :meth:`forward` corrects them with.
 
         Raises:
-            ValueError: if ``image`` is not 4-D, has not C channels, or is larger than the only size of the backbone.
+            TypeError: if ``image`` is no tensor of floating point numbers of the network's kind.
+            ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
+                another device.
         """
-        check_four_axes("image", image, "(B,C,H,W)")
+        check_image(image)
         if image.shape[1] != self.in_channels:
             raise ValueError(
                 f"`image` must have {self.in_channels} channels; got {image.shape[1]}. "
@@ -123,7 +129,11 @@ class AFMANet(nn.Module):
             )
         height, width = image.shape[2:]
         padded = pad_to(image, (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
-        logits, feature = self.feature_tap.run(self.backbone, padded)
+        try:
+            logits, feature = self.feature_tap.run(self.backbone, padded)
+        except RuntimeError as error:
+            explain_mismatch(padded, self.backbone, error)
+            raise
         attention = self.afma_block(padded, feature)
         return crop_to(logits, (height, width)), attention
 

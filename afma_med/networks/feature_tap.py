@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from afma_med.checks import check_module
 from afma_med.networks.probing import blank_image, find_probe_size, probing
 from afma_med.patches import ceil_divide
 
@@ -51,6 +52,7 @@ class FeatureTap:
     """
 
     def __init__(self, backbone: nn.Module, feature: int | str) -> None:
+        check_module("backbone", backbone)
         if isinstance(feature, bool) or not isinstance(feature, int | str):
             raise TypeError(
                 f"`feature` must be an encoder depth (int) or a dotted module name (str); got {feature!r}. "
@@ -158,13 +160,15 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
         Name or depth, channels, (h, w) and stride of every map that is smaller than the image by a whole stride.
 
     Raises:
-        ValueError: if the network runs on no blank image.
+        TypeError: if the backbone is no network.
+        ValueError: if it runs on no blank image.
 
     Example:
         >>> import segmentation_models_pytorch as smp
         >>> list_features(smp.Unet("resnet18", encoder_weights=None))[1]
         FeatureInfo(feature=2, channels=64, size=(32, 32), stride=4)
     """
+    check_module("backbone", backbone)
     image = blank_image(backbone, in_channels, size or find_probe_size(backbone, in_channels))
     outputs: dict[str, Any] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from afma_med.checks import check_four_axes
+from afma_med.checks import check_image, check_module, explain_mismatch
 from afma_med.networks.feature_tap import encoder_strides, list_features
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.patches import crop_to, pad_to
@@ -22,7 +22,8 @@ class PaddedNetwork(nn.Module):
         in_channels: C, channels of the image.
 
     Raises:
-        ValueError: if the backbone does not run on blank images.
+        TypeError: if the backbone is no network.
+        ValueError: if it does not run on blank images.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -34,6 +35,7 @@ class PaddedNetwork(nn.Module):
 
     def __init__(self, backbone: nn.Module, *, in_channels: int = 3) -> None:
         super().__init__()
+        check_module("backbone", backbone)
         self.backbone = backbone
         known = find_probe_size(backbone, in_channels)
         strides = encoder_strides(backbone, list_features(backbone, in_channels=in_channels, size=known))
@@ -47,7 +49,12 @@ class PaddedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment a batch of images, (B,C,H,W) of any size, as logits (B,K,H,W)."""
-        check_four_axes("image", image, "(B,C,H,W)")
+        check_image(image)
         height, width = image.shape[2:]
         padded = pad_to(image, (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
-        return crop_to(self.backbone(padded), (height, width))
+        try:
+            logits = self.backbone(padded)
+        except RuntimeError as error:
+            explain_mismatch(padded, self.backbone, error)
+            raise
+        return crop_to(logits, (height, width))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from afma_med.checks import check_module
 from afma_med.functional import PatchAttention
 
 __all__ = ["SliceWise", "fold_slices", "unfold_slices"]
@@ -26,6 +27,7 @@ class SliceWise(nn.Module):
             in all, slice-major; the outermost slices are repeated at the ends.
 
     Raises:
+        TypeError: if ``network2d`` is no network.
         ValueError: if ``dim`` is no spatial axis, or a number is out of range.
 
     Example:
@@ -38,6 +40,7 @@ class SliceWise(nn.Module):
         self, network2d: nn.Module, *, dim: int = -1, slices_per_batch: int | None = None, neighbors: int = 0
     ) -> None:
         super().__init__()
+        check_module("network2d", network2d)
         _check_dim("dim", dim)
         if slices_per_batch is not None and slices_per_batch < 1:
             raise ValueError(
