@@ -1,4 +1,8 @@
-"""What every test shares: a fixed seed, and hypothesis without a clock on a busy machine."""
+"""What every test shares: a fixed seed, hypothesis without a clock on a busy machine, and no network."""
+
+import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +11,14 @@ from hypothesis import settings
 # Examples are derived from the test, so that a run is repeatable; nothing is timed, since machines differ.
 settings.register_profile("afma_med", deadline=None, derandomize=True, max_examples=20, database=None)
 settings.load_profile("afma_med")
+
+# In this process, and in those that tests start.
+_NO_NETWORK = str(Path(__file__).parent / "no_network")
+sys.path.insert(0, _NO_NETWORK)
+sys.modules.pop("sitecustomize", None)  # that of the system, if it has one
+import sitecustomize  # noqa: E402, F401
+
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_NO_NETWORK, os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(autouse=True)
