@@ -262,3 +262,23 @@ def test_a_patch_too_large_to_project_is_refused():
 def test_a_patch_larger_than_the_map_is_padded_to():
     attention = AFMABlock(4, 2, patch_size=10)(torch.rand(1, 3, 8, 8), torch.rand(1, 4, 4, 4))
     assert attention.query.shape == attention.key.shape == (1, 2, 1, 100)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_gradients_do_not_depend_on_the_memory_format(memory_format: torch.memory_format) -> None:
+    """Several images and several classes, for then a channels_last map cannot be flattened without a copy."""
+    block = AFMABlock(3, 4, in_channels=2, patch_size=4)
+    image, feature = torch.rand(2, 2, 12, 16), torch.rand(2, 3, 6, 8)
+
+    def gradients(like: torch.memory_format) -> list[torch.Tensor]:
+        attention = block(image.contiguous(memory_format=like), feature.contiguous(memory_format=like))
+        return list(torch.autograd.grad(attention.dense().square().sum(), list(block.parameters())))
+
+    # Whatever was in memory before is no number.
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.use_deterministic_algorithms(True)
+    try:
+        for ours, expected in zip(gradients(memory_format), gradients(torch.contiguous_format), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-7)
+    finally:
+        torch.use_deterministic_algorithms(False)
