@@ -115,6 +115,7 @@ _POSITIVE = _Rule(is_positive_int, "a whole number from 1 on", "1")
 _NATURAL = _Rule(_is_natural, "a whole number from 0 on", "0")
 _TRUTH = _Rule(lambda value: isinstance(value, bool), "True or False", "True")
 _WEIGHT = _Rule(_is_weight, "a finite number from 0 on", "1.0")
+_RATE = _Rule(lambda value: _is_number(value) and value > 0, "a finite number above 0", "0.01")
 _FOLDER = _Rule(_is_folder_to_write, "a folder that can be written to, or can be made", "runs/mine")
 
 _RULES: Mapping[str, _Rule] = MappingProxyType(
@@ -135,7 +136,8 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "count_unscored_pixels": _TRUTH._replace(example="False"),
         "segmentation_weight": _WEIGHT._replace(typed="loss#segmentation_weight"),
         "attention_weight": _WEIGHT._replace(typed="loss#attention_weight"),
-        "learning_rate": _Rule(lambda value: _is_number(value) and value > 0, "a finite number above 0", "0.01"),
+        "learning_rate": _RATE,
+        "process_timeout_minutes": _RATE._replace(example="30"),
         "crop_size": _Rule(
             lambda value: _is_list(value, is_positive_int, 2),
             "two whole numbers of pixels, height and width",

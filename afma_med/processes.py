@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sized
+from datetime import timedelta
 
 import ignite.distributed as idist
 import torch
@@ -13,10 +14,16 @@ from monai.data import DistributedSampler
 __all__ = ["process_device", "split_among_processes", "start_processes", "stop_processes"]
 
 
-def start_processes() -> int:
-    """Join the processes that torchrun started, on the GPU of this one if there are any, and return the rank."""
+def start_processes(timeout_minutes: float = 30) -> int:
+    """Join the processes that torchrun started, on the GPU of this one if there are any, and return the rank.
+
+    Args:
+        timeout_minutes: so long a process waits for the others before it ends with an error, as it does when one of
+            them hangs; when one dies, the others end at once.
+    """
     if not dist.is_initialized():
-        dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend=backend, timeout=timedelta(minutes=timeout_minutes))
     if torch.cuda.is_available():
         torch.cuda.set_device(process_device())
     # Asked for at once: later only the first process would build what asks, and wait for the others for ever.

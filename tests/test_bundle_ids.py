@@ -19,6 +19,7 @@ BAD = {
     "batch_size": [0, "x", 2.0],
     "crop_size": [64, [64], [0, 64], [64, 64, 64], "64,64", [64, 0.5]],
     "learning_rate": [0, -1, "fast", float("nan"), float("inf"), True],
+    "process_timeout_minutes": [0, "long"],
     "milestones": [3, [5, "x"], "[5]", [0]],
     "zoom_range": [[2, 1], [0, 1], [1], 2, ["a", "b"]],
     "longest_side": [0, "big", 1.5],

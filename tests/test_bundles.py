@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -335,6 +336,34 @@ def test_two_processes_train_resume_and_score_as_one(scenes: Path, tmp_path: Pat
     run("camvid_afma.json", "evaluate.json", output_dir=str(folder), val_section="val")
     alone = json.loads((folder / "evaluation" / "scores.json").read_text())["scores"]["mIoU"]
     assert alone == pytest.approx(last["best"]["best_metric"], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_other_processes_end_when_one_does_not_answer(scenes: Path, tmp_path: Path, signal_number: int) -> None:
+    """Without torchrun, which would end them: two processes of a cluster's own launcher."""
+    options = {"dataset_dir": scenes, "output_dir": tmp_path / "run", "process_timeout_minutes": 0.1, **SMALL}
+    given = command("camvid_afma.json", "multi_gpu.json", max_epochs=500, **options)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    with (tmp_path / "log").open("w") as log:
+        processes = [
+            subprocess.Popen(given, cwd=ROOT, env={**common, "RANK": str(rank)}, stdout=log, stderr=log)
+            for rank in range(2)
+        ]
+    try:
+        deadline = time.monotonic() + 240
+        while not (tmp_path / "run" / "last.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        processes[1].send_signal(signal_number)
+        assert processes[0].wait(timeout=90) != 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert "Error" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ class _ProjectPatches(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         maps, matrix, result = ctx.saved_tensors
-        # Contiguous also where the maps are channels_last, whose flattened form would be a copy and be written to in vain.
+        # Contiguous also where the maps are channels_last: flattened, those would be copied, and written to in vain.
         grad_maps, grad_matrix = maps.new_empty(maps.shape), torch.zeros_like(matrix)
         flat, grads, results = (x.flatten(0, 1) for x in (grad_maps, grad, result))
         for chunk in _chunks(maps):
