@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from afma_med.checks import as_patch_size, is_positive_int
 from afma_med.handlers.finite_loss import Action
@@ -41,7 +43,7 @@ def check_ids(values: Mapping[str, Any]) -> None:
             )
 
 
-def check_sample_weights(weights: Sequence[float], count: int) -> Sequence[float]:
+def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:
     """Return the weights with which items are drawn, if there is one for each.
 
     Raises:
@@ -51,11 +53,14 @@ def check_sample_weights(weights: Sequence[float], count: int) -> Sequence[float
         >>> check_sample_weights([1.0, 0.5], 2)
         [1.0, 0.5]
     """
-    fine = len(weights) == count and all(_is_number(weight) and weight >= 0 for weight in weights) and any(weights)
-    if not fine:
+    try:
+        values = np.asarray([float(weight) for weight in weights])
+    except (TypeError, ValueError):
+        values = np.array([math.nan])
+    if len(weights) != count or not np.isfinite(values).all() or values.min(initial=0) < 0 or not values.any():
         raise ValueError(
             f"`sample_weights` must be {count} numbers from 0 on, one for each item that is trained on, not all 0; got "
-            f"{len(weights)}: {str(list(weights)[:5])[1:-1]}, ... Leave the id out to draw all items alike."
+            f"{len(weights)}: {', '.join(map(str, weights[:5]))}, ... Leave the id out to draw all items alike."
         )
     return weights
 

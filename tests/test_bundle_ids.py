@@ -91,6 +91,11 @@ def test_weights_that_belong_to_no_items_are_refused(weights: list[float]) -> No
         check_sample_weights(weights, 2)
 
 
+def test_weights_of_any_kind_pass() -> None:
+    for weights in ([1, 0.5], torch.tensor([0.0, 2.0]), (0, 1)):
+        assert check_sample_weights(weights, 2) is weights
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "scenes"
