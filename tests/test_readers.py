@@ -210,7 +210,7 @@ def test_check_as_a_command_prints_the_figures(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "afma_med.data", "check", "isic", str(tmp_path)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

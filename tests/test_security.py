@@ -102,7 +102,7 @@ def test_nothing_in_the_package_loads_or_runs_code() -> None:
     banned = {"eval", "exec", "compile", "__import__"}
     modules = {"pickle", "dill", "shelve", "marshal", "zipfile", "tarfile"}
     for path in [*(ROOT / "afma_med").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", None) or ""}
                 assert not names & modules, path

@@ -112,7 +112,10 @@ def _official_split(root: Path, names: Iterable[str]) -> tuple[Path, set[str], s
         return listing, sides["1"], sides["0"]
     train, test = root / "lists" / "train.txt", root / "lists" / "test.txt"
     if train.is_file() and test.is_file():
-        listed = [{str(Path(line).with_suffix("")) for line in file.read_text().split()} for file in (train, test)]
+        listed = [
+            {str(Path(line).with_suffix("")) for line in file.read_text(encoding="utf-8").split()}
+            for file in (train, test)
+        ]
         refuse_shared_names({"train": listed[0], "test": listed[1]}, train.parent)
         return train, listed[0], listed[1]
     testing = split_names(names, "test")

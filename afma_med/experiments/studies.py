@@ -168,7 +168,8 @@ def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str,
         **options: of :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
 
     Example:
-        >>> network = build_studied_network(nn.Conv2d(3, 2, 1), 2, study="gain", feature="")
+        >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))
+        >>> network = build_studied_network(host, 2, study="gain", feature="0")
         >>> type(network).__name__
         'LearntGain'
     """
