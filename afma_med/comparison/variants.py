@@ -204,11 +204,9 @@ def _without_afma(settings: Mapping[str, Any]) -> str:
 def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
     """Network and encoder where they differ, whether it is a baseline, and what else differs from one of its kind."""
     model = [str(own[name]) for name in ("network_name", "encoder") if _varies(name, everyone)]
-    # What all runs of a network share is no news beside its name.
-    peers = [one for one in everyone if all(one.get(name) == own.get(name) for name in ("network_name", "encoder"))]
-    names = [name for name in own if name not in (*_MODEL, *_OF_AFMA) and _varies(name, peers)]
+    names = [name for name in own if name not in (*_MODEL, *_OF_AFMA) and _varies(name, everyone)]
     if own["afma"]:
-        names += [name for name in _OF_AFMA if _varies(name, [one for one in peers if one["afma"]])]
+        names += [name for name in _OF_AFMA if _varies(name, [one for one in everyone if one["afma"]])]
     kind = "AFMA" if own["afma"] else "baseline"
     others = [f"{name.removeprefix('training.')} {spell_setting(own.get(name))}" for name in names]
     return ", ".join([" ".join([*model, kind]), *others])
