@@ -148,8 +148,13 @@ def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: F
     overlays = [given for given in bundle.overlays if "evaluate" in given]
     assert overlays == [("evaluate",), ("evaluate",), ("evaluate", protocol)]
     assert Path(bundle.calls[-1][1]["checkpoint"]).name == "model.pt"
-    content = json.loads((tmp_path / "results" / "afma_0.json").read_text())
-    assert content["evaluations"] == {"released": content["scores_of_last_epoch"]}
+    assert read_result(tmp_path / "results" / "released" / "afma_0.json").scores["mIoU"] > 0
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    assert len(bundle.calls) == 4, "what is done is not done again"
+    shutil.rmtree(tmp_path / "results" / "released")
+    shutil.rmtree(tmp_path / "runs" / "afma_0" / "evaluation_released")
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    assert [kind for kind, _ in bundle.calls[4:]] == ["evaluate"], "a protocol that is new is added"
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> None:

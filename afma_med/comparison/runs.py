@@ -72,11 +72,12 @@ class Run(NamedTuple):
         return int(self.settings["training"]["seed"])
 
 
-def read_run(folder: str | os.PathLike[str]) -> Run:
+def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) -> Run:
     """Read a finished run: its settings, its scores, and its counts image by image.
 
     Args:
         folder: ``output_dir`` of a training that was evaluated with ``evaluate.json``.
+        evaluation: folder of the evaluation in it.
 
     Returns:
         The run.
@@ -98,20 +99,20 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         f"python -m monai.bundle run --config_file \"['bundles/{settings['name']}.json','bundles/evaluate.json']\" "
         f"--output_dir {folder}"
     )
-    paths = [folder / EVALUATION / name for name in ("scores.json", "images.csv")]
+    paths = [folder / evaluation / name for name in ("scores.json", "images.csv")]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
                 f"`folder` must hold an evaluated run; there is no file `{path}`. Evaluate it first: {command}"
             )
     try:
-        evaluation = _read_scores(paths[0])
-        scores = {name: math.nan if value is None else float(value) for name, value in evaluation.pop("scores").items()}
-        counts = _read_counts(paths[1], evaluation)
+        found = _read_scores(paths[0])
+        scores = {name: math.nan if value is None else float(value) for name, value in found.pop("scores").items()}
+        counts = _read_counts(paths[1], found)
         _check_agreement(paths, scores, counts)
     except ValueError as error:
         raise ValueError(f"{error} Evaluate the run again: {command}") from error
-    return Run(folder, settings, evaluation, scores, counts, read_curve(folder))
+    return Run(folder, settings, found, scores, counts, read_curve(folder))
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

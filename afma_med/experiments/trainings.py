@@ -129,7 +129,7 @@ def run_trainings(
     with _alone(Path(runs_dir)):
         for number, training in enumerate(trainings, start=1):
             result = Path(results_dir, f"{training.name}.json")
-            if result.is_file():
+            if all(path.is_file() for path in (result, *_other_results(training, result).values())):
                 logger.info("%d/%d  %s: has its result", number, len(trainings), training.name)
                 continue
             logger.info(
@@ -149,7 +149,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     Args:
         training: what to run.
         folder: of the run.
-        result: the JSON file.
+        result: the JSON file; those of evaluations by another protocol go to a folder of its name beside it.
         options: further ids and their values.
 
     Raises:
@@ -181,9 +181,11 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         "commits": commits.read_text(encoding="utf-8").split() if commits.is_file() else [],
         "machine": describe_machine("cpu"),
         "scores_of_last_epoch": _read_scores(folder / "evaluation_last"),
-        "evaluations": {name: _read_scores(folder / f"evaluation_{name}") for name in training.evaluations},
         "curves": {tag: read_curve(folder, tag) for tag in _CURVES},
     }
+    for name, path in _other_results(training, result).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_result(path, read_run(folder, evaluation=f"evaluation_{name}"))
     write_result(result, read_run(folder), details=details)
 
 
@@ -198,6 +200,10 @@ def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], s
     options = {**given.get("options", {}), **variant.get("options", {}), **of_training, "seed": seed}
     evaluate = {**given.get("evaluate", {}), **of_network}
     return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations)
+
+
+def _other_results(training: Training, result: Path) -> dict[str, Path]:
+    return {name: result.parent / name / result.name for name in training.evaluations}
 
 
 def _read_scores(folder: Path) -> dict[str, float | None]:
