@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from afma_med.data.class_table import VOID, class_names
 from afma_med.data.dataset_reader import Item
 from afma_med.data.object_report import format_table
 from afma_med.finished_run import FinishedRun
-from afma_med.functional import PatchAttention, gold_attention_from_index, modulate_logits
+from afma_med.functional import PatchAttention, gold_attention_from_index
 from afma_med.metrics.class_iou import unscored_indices
 from afma_med.metrics.pixel_counts import count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
@@ -25,7 +25,15 @@ from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
 from afma_med.visualize.attention import decide, find_afma
 
-__all__ = ["AttentionReport", "ClassAttention", "measure_attention", "report_attention", "report_classes"]
+__all__ = [
+    "AttentionReport",
+    "ClassAttention",
+    "attention_as_json",
+    "attention_from_json",
+    "measure_attention",
+    "report_attention",
+    "report_classes",
+]
 
 
 class ClassAttention(NamedTuple):
@@ -113,6 +121,35 @@ def measure_attention(run: FinishedRun, *, section: str = "val", limit: int | No
     )
 
 
+def attention_as_json(report: AttentionReport) -> dict[str, Any]:
+    """Return a report as a dictionary that JSON can hold: None for NaN.
+
+    Example:
+        >>> report = AttentionReport(9, 0.5, math.nan, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6))
+        >>> attention_as_json(report)["cosine"] is None
+        True
+        >>> attention_from_json(attention_as_json(report)).miou
+        (0.5, 0.52, 0.6)
+    """
+    found = report._asdict() | {"classes": [_without_nan(one._asdict()) for one in report.classes]}
+    return _without_nan(found)
+
+
+def attention_from_json(content: Mapping[str, Any]) -> AttentionReport:
+    """Return the report that :func:`attention_as_json` was given.
+
+    Raises:
+        ValueError: if the content is not of that form.
+    """
+    try:
+        classes = tuple(ClassAttention(**_with_nan(one)) for one in content["classes"])
+        return AttentionReport(**_with_nan({**content, "miou": tuple(content["miou"]), "classes": classes}))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`content` must be a report about attention; got: {type(error).__name__}: {error}. Measure the run again."
+        ) from error
+
+
 def report_attention(reports: Sequence[tuple[str, AttentionReport]]) -> str:
     """Write reports of several runs as a table for people.
 
@@ -165,8 +202,7 @@ def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[Tensor, tuple
     with probing(afma):
         logits, attention = afma.attend(image[None].to(run.device))
         gold = gold_attention_from_index(known[None].to(run.device), attention.grid, classes)
-        soft = afma.variant == "paper"
-        corrected = [modulate_logits(logits, one, soft=soft) for one in (attention, _as_floats(gold))]
+        corrected = [afma.correct(logits, one) for one in (attention, _as_floats(gold))]
     predictions = [torch.from_numpy(decide(one)[0]) for one in (logits, *corrected)]
     unscored = unscored_indices(class_names(run.reader.classes), run.reader.unscored)
     scored = torch.where(torch.isin(known, torch.tensor(unscored)), -1, known)
@@ -214,6 +250,14 @@ def _pixels(before: Tensor, after: Tensor, *, label: Tensor) -> list[float]:
     changed = before != after
     masks = changed & (label != VOID), changed & (after == label), changed & (before == label)
     return [float(changed.numel()), *(float(mask.sum()) for mask in (changed, *masks))]
+
+
+def _without_nan(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(one, float) and math.isnan(one) else one for name, one in content.items()}
+
+
+def _with_nan(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if one is None else one for name, one in content.items()}
 
 
 def _as_floats(attention: PatchAttention) -> PatchAttention:

@@ -16,6 +16,7 @@ from afma_med.bundle_package import bundles_folder
 from afma_med.bundle_run import find_weights, list_inputs, read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader
+from afma_med.experiments.studies import study_options
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.tensors import without_metadata
 
@@ -136,6 +137,8 @@ def _read_bundle(settings: Mapping[str, Any]) -> ConfigParser:
     files = [str(bundles_folder() / file) for file in (f"{name}.json", "inference.json")]
     parser = ConfigParser()
     parser.read_config(files)
+    if "study" in settings:
+        parser.update(study_options(str(settings["study"]))[1])
     return parser
 
 

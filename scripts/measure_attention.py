@@ -1,26 +1,36 @@
 #!/usr/bin/env python
-"""Tell whether trained networks' attention is learnt and whether its correction helps: a line for each run."""
+"""Tell whether trained networks' attention is learnt and whether its correction helps: a line for each run.
+
+What scripts/run_experiments.py has measured already is read from its results.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
-from afma_med.attention_report import measure_attention, report_attention, report_classes
+from afma_med.attention_report import (
+    AttentionReport,
+    attention_from_json,
+    measure_attention,
+    report_attention,
+    report_classes,
+)
 from afma_med.finished_run import load_run
 
 
 def main() -> None:
     """Measure the runs that the command line names and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, such as runs/camvid_afma")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder, such as runs/camvid_afma, or result file")
     parser.add_argument("--section", default="val", help="of the dataset (default: %(default)s)")
     parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
     parser.add_argument("--limit", type=int, help="look at so many images only")
     parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: %(default)s)")
     args = parser.parse_args()
     try:
-        runs = [load_run(folder, device=args.device) for folder in args.runs]
-        reports = [(run.folder.name, measure_attention(run, section=args.section, limit=args.limit)) for run in runs]
+        reports = [(Path(run).name.removesuffix(".json"), _report(Path(run), args)) for run in args.runs]
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
     print(report_attention(reports))
@@ -36,6 +46,17 @@ def main() -> None:
             "share: of the gold attention's square; AUC: how well the strongest attention of a patch tells whether it\n"
             "has the class, 0.5 for not at all."
         )
+
+
+def _report(path: Path, args: argparse.Namespace) -> AttentionReport:
+    if path.suffix != ".json":
+        return measure_attention(load_run(path, device=args.device), section=args.section, limit=args.limit)
+    found = json.loads(path.read_text(encoding="utf-8")).get("attention")
+    if found is None or args.section != "val" or args.limit:
+        raise ValueError(
+            f"`{path}` has figures of AFMA's attention on all validation images only, or none. Name a run."
+        )
+    return attention_from_json(found)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from afma_med.comparison.result_file import read_result, write_result
 from afma_med.comparison.runs import read_run
 from afma_med.data import camvid_datalist, write_street_scenes
 from afma_med.data.camvid import read_label
-from afma_med.experiments import list_trainings, run_trainings, trainings
+from afma_med.experiments import trainings
+from afma_med.experiments.trainings import list_trainings, run_trainings
 from afma_med.finished_run import load_run
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,7 @@ class FakeBundle:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     fake = FakeBundle()
     monkeypatch.setattr(trainings, "_run", fake)
+    monkeypatch.setattr(trainings, "_attention", lambda folder: None)  # there are no weights
     return fake
 
 
@@ -264,3 +266,10 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     assert (settings["training"]["max_epochs"], settings["study"]) == (1, "gain")
     weights = torch.load(tmp_path / "runs" / "gain_0" / "model.pt", weights_only=True)
     assert weights["gain"].any(), "the study's own network was trained"
+    measure = [sys.executable, "scripts/measure_attention.py", "--by_class"]
+    sources = [str(tmp_path / "results" / "gain_0.json"), str(tmp_path / "runs" / "gain_0")]
+    told = [
+        subprocess.run([*measure, source], cwd=ROOT, capture_output=True, text=True, check=True) for source in sources
+    ]
+    assert told[0].stdout == told[1].stdout, "the result has what is measured from the run"
+    assert told[0].stdout.splitlines()[1].startswith("gain_0 ")

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from afma_med import AFMALoss, AFMANet
-from afma_med.experiments import STUDIES, list_trainings, study_options
-from afma_med.experiments.studies import FeatureQueryBlock, NonlinearBlock, RelativeAFMALoss, build_studied_network
+from afma_med.experiments.studies import (
+    STUDIES,
+    FeatureQueryBlock,
+    NonlinearBlock,
+    RelativeAFMALoss,
+    build_studied_network,
+    study_options,
+)
+from afma_med.experiments.trainings import list_trainings
 from afma_med.functional import PatchAttention, compress_prediction, gold_attention_from_index, join_patches
 from afma_med.patches import split_patches
 

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from afma_med.attention_report import attention_as_json, measure_attention
 from afma_med.benchmark import describe_machine
 from afma_med.bundle_package import bundles_folder
 from afma_med.comparison.curves import read_curve
 from afma_med.comparison.result_file import write_result
 from afma_med.comparison.runs import EVALUATION, read_run
 from afma_med.experiments.studies import study_options
+from afma_med.finished_run import load_run
 from afma_med.handlers.checkpoints import BEST, LAST
 from afma_med.handlers.score_report import SCORES
 
@@ -146,6 +148,8 @@ def run_trainings(
 def run_training(training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None) -> None:
     """Train, evaluate the weights of the best and of the last epoch on the test section, and write the result.
 
+    The result has what :func:`afma_med.attention_report.measure_attention` finds on the validation section, too.
+
     Args:
         training: what to run.
         folder: of the run.
@@ -182,6 +186,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         "machine": describe_machine("cpu"),
         "scores_of_last_epoch": _read_scores(folder / "evaluation_last"),
         "curves": {tag: read_curve(folder, tag) for tag in _CURVES},
+        "attention": _attention(folder),
     }
     for name, path in _other_results(training, result).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,6 +209,14 @@ def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], s
 
 def _other_results(training: Training, result: Path) -> dict[str, Path]:
     return {name: result.parent / name / result.name for name in training.evaluations}
+
+
+def _attention(folder: Path) -> dict[str, Any] | None:
+    """What the attention of the best weights is like on the validation section; None for runs that have none."""
+    run = load_run(folder)
+    if not run.settings["afma"] or run.reader.read_volume is not None:
+        return None
+    return attention_as_json(measure_attention(run))
 
 
 def _read_scores(folder: Path) -> dict[str, float | None]:
