@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["move_aside", "remove_leftovers", "replacing"]
+from afma_med.checks import RunError
+
+__all__ = ["WriteError", "move_aside", "remove_leftovers", "replacing"]
+
+_DISK_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+}
+
+
+class WriteError(RunError, OSError):
+    """Tell which folder cannot be written to and what to do."""
 
 
 @contextmanager
@@ -19,6 +39,9 @@ def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target``, with the same suffix, and move it there if all went well.
 
     It is on the disk before it is moved, so that a machine that loses power has the old file or the new one.
+
+    Raises:
+        WriteError: if the folder cannot be written to, or the disk is full; what was there is still there.
 
     Example:
         >>> import tempfile
@@ -28,15 +51,29 @@ def replacing(target: Path) -> Iterator[Path]:
         >>> target.read_text(), len(list(target.parent.iterdir()))
         ('{}', 1)
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise _write_error(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _write_error(target: Path, error: OSError) -> WriteError:
+    there = next(folder for folder in target.absolute().parents if folder.is_dir())
+    return WriteError(
+        f"`{target.parent}` must be a folder that can be written to; {target.name} could not be: {error.strerror}, "
+        f"{shutil.disk_usage(there).free / 2**20:.0f} MiB are free. What was there is intact. Make room, or name "
+        "another folder."
+    )
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from torch import nn
 
 from afma_med.atomic_write import move_aside, remove_leftovers
 from afma_med.checks import RunError
+from afma_med.command_line import exit_on_error
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.handlers.checkpoints import BEST, LAST
 from afma_med.networks import AFMANet, PaddedNetwork
@@ -36,9 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: File with what the network was built from, beside its checkpoints.
 SETTINGS = "settings.json"
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
@@ -267,34 +264,3 @@ def read_settings(checkpoint: str | os.PathLike[str], *, name: str | None = None
             "Use that bundle, or name another run's --output_dir."
         )
     return settings
-
-
-def exit_on_error(
-    function: Callable[P, R], errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError)
-) -> Callable[P, R]:
-    """Make a function's refusals end the program with their message alone.
-
-    MONAI wraps what goes wrong in a bundle's expression into a traceback of its own, in which the message that tells
-    the user what to do is lost.
-
-    Args:
-        function: whose errors are for the user.
-        errors: which of them.
-
-    Returns:
-        The same function, raising SystemExit instead.
-
-    Example:
-        >>> exit_on_error(open_run_folder)("runs/none", resume=True)
-        Traceback (most recent call last):
-        SystemExit: ...
-    """
-
-    @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except errors as error:
-            raise SystemExit(f"error: {error}") from error
-
-    return guarded

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import monai.bundle
 from monai.bundle import ConfigParser
 
-__all__ = ["explain_error", "find_unknown_ids", "prepare", "read_configuration", "warn_unknown_ids"]
+__all__ = ["exit_on_error", "explain_error", "find_unknown_ids", "prepare", "read_configuration", "warn_unknown_ids"]
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def prepare() -> None:
@@ -47,6 +51,42 @@ def explain_error(error: BaseException) -> str | None:
         error = error.__cause__
     # The text of a KeyError is a quotation of its message.
     return None if found is None else str(found.args[0] if isinstance(found, KeyError) and found.args else found)
+
+
+def exit_on_error(
+    function: Callable[P, R], errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError)
+) -> Callable[P, R]:
+    """Make a function's refusals end the program with their message alone.
+
+    MONAI wraps what goes wrong in a bundle's expression or in a transform into a traceback of its own, in which the
+    message that tells the user what to do is lost.
+
+    Args:
+        function: whose errors are for the user.
+        errors: which of them, raised or the cause of what is raised.
+
+    Returns:
+        The same function, raising SystemExit instead.
+
+    Example:
+        >>> exit_on_error(open)("no/such/file")
+        Traceback (most recent call last):
+        SystemExit: error: [Errno 2] No such file or directory: 'no/such/file'
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            found: BaseException | None = error
+            while found is not None and not isinstance(found, errors):
+                found = found.__cause__
+            if found is None:
+                raise
+            raise SystemExit(f"error: {found}") from error
+
+    return guarded
 
 
 def warn_unknown_ids(arguments: Sequence[str] | None = None) -> None:

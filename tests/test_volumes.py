@@ -278,6 +278,19 @@ def test_an_affine_without_volume_is_refused(tmp_path: Path) -> None:
         NiftiSlices(tmp_path / "volume-0.nii")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path, suffix: str, value: float) -> None:
+    voxels = ramp().astype(np.float32)
+    voxels[0, 0, 1] = value
+    slices = NiftiSlices(write_volume(tmp_path / f"volume-0{suffix}", voxels), cache_dir=tmp_path)
+    with pytest.raises(ValueError, match=rf"volume-0\{suffix}` must be a whole NIfTI volume; got: 1 voxels"):
+        [slices[k] for k in range(len(slices))]
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        slices.load()
+    assert np.isfinite(slices[len(slices) - 1]).all() or np.isfinite(slices[0]).all(), "whole slices are still read"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"volume-0\.nii"):
         NiftiSlices(tmp_path / "volume-0.nii")

@@ -149,7 +149,10 @@ class NiftiSlices:
 
     def _scale(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Copy stored values as what they mean; in float64 until then, for large offsets."""
-        return np.array(apply_read_scaling(np.asarray(raw), *self._scaling), dtype=np.float32, order="C")
+        values = np.array(apply_read_scaling(np.asarray(raw), *self._scaling), dtype=np.float32, order="C")
+        if not np.isfinite(values).all():
+            raise _broken(self.path, f"{(~np.isfinite(values)).sum()} voxels of a slice that are NaN or infinite")
+        return values
 
 
 def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:

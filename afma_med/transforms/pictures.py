@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from monai.transforms import LoadImaged, MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from afma_med.atomic_write import replacing
 from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
 from afma_med.data.dataset_reader import Item
 
@@ -161,13 +163,18 @@ class ColorizeClassesd(MapTransform):
 class SaveImagePictured(SaveImaged):
     """Save labels or pictures, rows first, as PNG files named after their images.
 
-    A :class:`monai.transforms.SaveImaged` with PILWriter, which does not swap rows and columns.
+    A :class:`monai.transforms.SaveImaged` that does not swap rows and columns. A file that is there is replaced, at
+    once when the new one is complete.
 
     Args:
         keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata.
         output_dir: folder for the files.
         postfix: what names add to the image's name, after an underscore.
         input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
+
+    Raises:
+        TypeError: if an item has no metadata.
+        WriteError: if the folder cannot be written to, or the disk is full.
 
     Example:
         >>> import tempfile
@@ -188,9 +195,22 @@ class SaveImagePictured(SaveImaged):
             data_root_dir=input_dir,
             separate_folder=False,
             print_log=False,
-            writer="PILWriter",
         )
-        self.saver.write_kwargs["reverse_indexing"] = False
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            picture = data[key]
+            if not isinstance(picture, MetaTensor) or "filename_or_obj" not in picture.meta:
+                raise TypeError(
+                    f"`{key}` must be a MetaTensor that names its image; got {type(picture).__name__}. "
+                    "Load the image with LoadImagePictured and keep its metadata."
+                )
+            channels = picture.numpy(force=True).astype(np.uint8)
+            target = self.saver.folder_layout.filename(**self.saver.fname_formatter(picture.meta, self.saver))
+            # Not by SaveImage's writer, which names a file before it is whole, and hides what went wrong.
+            with replacing(Path(target)) as temporary:
+                Image.fromarray(channels[0] if len(channels) == 1 else channels.transpose(1, 2, 0)).save(temporary)
+        return dict(data)
 
 
 def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:
