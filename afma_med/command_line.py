@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import functools
@@ -19,7 +20,15 @@ from typing import Any, ParamSpec, TypeVar
 import monai.bundle
 from monai.bundle import ConfigParser
 
-__all__ = ["exit_on_error", "explain_error", "find_unknown_ids", "prepare", "read_configuration", "warn_unknown_ids"]
+__all__ = [
+    "exit_on_error",
+    "explain_error",
+    "find_unknown_ids",
+    "positive_int",
+    "prepare",
+    "read_configuration",
+    "warn_unknown_ids",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +96,21 @@ def exit_on_error(
             raise SystemExit(f"error: {found}") from error
 
     return guarded
+
+
+def positive_int(text: str) -> int:
+    """Read a whole number above 0, as the ``type`` of an argument of argparse.
+
+    Raises:
+        ArgumentTypeError: if it is none.
+
+    Example:
+        >>> positive_int("3")
+        3
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text!r}")
+    return int(text)
 
 
 def warn_unknown_ids(arguments: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from afma_med.command_line import positive_int
 from afma_med.data import write_street_scenes
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -26,8 +27,8 @@ NOT_COMPARED = ("training/images_per_second",)
 def main() -> None:
     """Do what the command line says, print a line a kill, and exit with 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="how many (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="of the training (default: %(default)s)")
+    parser.add_argument("--kills", type=positive_int, default=20, help="how many (default: %(default)s)")
+    parser.add_argument("--epochs", type=positive_int, default=12, help="of the training (default: %(default)s)")
     parser.add_argument("--signal", choices=["KILL", "TERM"], default="KILL", help="default: %(default)s, as kill -9")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/kill_training"), help="default: %(default)s")

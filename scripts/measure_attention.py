@@ -17,6 +17,7 @@ from afma_med.attention_report import (
     report_attention,
     report_classes,
 )
+from afma_med.command_line import positive_int
 from afma_med.finished_run import load_run
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder, such as runs/camvid_afma, or result file")
     parser.add_argument("--section", default="val", help="of the dataset (default: %(default)s)")
     parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
-    parser.add_argument("--limit", type=int, help="look at so many images only")
+    parser.add_argument("--limit", type=positive_int, help="look at so many images only")
     parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: %(default)s)")
     args = parser.parse_args()
     try:
@@ -51,7 +52,10 @@ def main() -> None:
 def _report(path: Path, args: argparse.Namespace) -> AttentionReport:
     if path.suffix != ".json":
         return measure_attention(load_run(path, device=args.device), section=args.section, limit=args.limit)
-    found = json.loads(path.read_text(encoding="utf-8")).get("attention")
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8"))).get("attention")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{path}` must be the result of a run; got: {error}. Name another file.") from error
     if found is None or args.section != "val" or args.limit:
         raise ValueError(
             f"`{path}` has figures of AFMA's attention on all validation images only, or none. Name a run."

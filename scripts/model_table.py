@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from afma_med import AFMANet
+from afma_med.command_line import positive_int
 from afma_med.functional import split_patches
 
 # Table 5 of Sang et al. (TPAMI 2023): parameters (M), with AFMA; FLOPs (G), with AFMA; increase of the FLOPs (%).
@@ -118,13 +119,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the table and what differs, and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in PAPER.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"default {default}, the paper's")
-    parser.add_argument("--size", type=int, nargs=2, default=[640, 960], metavar=("H", "W"), help="default 640 960")
+        kind = positive_int if isinstance(default, int) else str
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"default {default}, the paper's")
+    parser.add_argument(
+        "--size", type=positive_int, nargs=2, default=[640, 960], metavar=("H", "W"), help="default 640 960"
+    )
     parser.add_argument("--hosts", nargs="+", default=[*TABLE_5], choices=TABLE_5, metavar="HOST", help="%(choices)s")
     parser.add_argument("--csv", type=Path, default=Path("runs/model_table.csv"), help="default %(default)s")
     given = parser.parse_args(arguments)
-    if min(given.classes, given.feature, given.patch_size, *given.size) < 1:
-        parser.error("--classes, --feature, --patch_size and --size must be positive")
     if given.encoder not in (known := smp.encoders.get_encoder_names()) and not given.encoder.startswith("tu-"):
         parser.error(f"--encoder must be one of {', '.join(known)}, or tu-<model of timm>; got {given.encoder!r}")
     rows = []
@@ -137,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         parser.error(f"--csv must be a file that can be written; {error}")
     except (AssertionError, KeyError, RuntimeError, ValueError) as error:
-        parser.exit(1, f"{host} with {given.encoder} cannot be built and run without data: {error}\n")
+        parser.exit(1, f"error: {host} with {given.encoder} cannot be built and run without data: {error}\n")
     notes = list_differences(rows) if rows[0]["table5_params"] else ["Table 5 has other networks than these."]
     print(format_table(rows), NOTES.format(**rows[0]), *notes, f"The table is in {given.csv}", sep="\n")
 

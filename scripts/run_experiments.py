@@ -21,6 +21,8 @@ def main() -> None:
     parser.add_argument("--results_dir", type=Path, help="folder for the results (default: results/LIST beside LIST)")
     parser.add_argument("--num_workers", type=int, default=1, help="of each training (default: %(default)s)")
     args = parser.parse_args()
+    if not Path(args.dataset_dir).is_dir():
+        parser.error(f"--dataset_dir must be a folder; there is none at {args.dataset_dir}. Check the path.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     results = args.results_dir or args.list.parent / "results" / args.list.stem
     try:

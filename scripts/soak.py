@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from afma_med.command_line import positive_int
 from afma_med.comparison.curves import read_curve
 from afma_med.data import write_street_scenes
 
@@ -22,7 +23,7 @@ FIGURES = ("memory_MiB", "open_files", "threads", "processes", "files_in_folder"
 def main() -> None:
     """Watch a training as long as the command line says, print the figures, and exit with 1 if any has grown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--epochs", type=positive_int, default=200, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("runs/soak"), help="default: %(default)s")
     parser.add_argument("--growth", type=float, default=0.05, help="of memory that is let pass (default: %(default)s)")
     args = parser.parse_args()

@@ -238,7 +238,7 @@ def _first(files: Mapping[str, Sequence[Path]], names: Iterable[str]) -> list[Pa
 def _picture_problems(pair: dict[str, str]) -> list[str]:
     """What is wrong with the headers of an image and its label, one line each."""
     sizes, problems = [], []
-    for path in pair.values():
+    for path in dict.fromkeys(pair.values()):  # where labels are withheld, an image is its own partner
         try:
             sizes.append(_oriented_size(path))
         except UNREADABLE as error:
