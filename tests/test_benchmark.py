@@ -160,9 +160,9 @@ def test_memory_that_runs_out_is_a_note(monkeypatch, given) -> None:
         (["--quick", "--cases", "unet-resnet34-480x640-d2"], "or of alone-resnet18-64x96-d2"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
         (["--repeats", "1"], "--repeats must be at least 2"),
-        (["--batch", "0"], "--batch and --threads at least 1"),
-        (["--threads", "-1"], "--batch and --threads at least 1"),
-        (["--batch", "two"], "invalid int value: 'two'"),
+        (["--batch", "0"], "--batch: must be a whole number above 0"),
+        (["--threads", "-1"], "must be a whole number above 0"),
+        (["--batch", "two"], "must be a whole number above 0; got .two."),
         (["--output_dir", str(SCRIPT)], "--output_dir must be a folder that can be written"),
     ],
 )
