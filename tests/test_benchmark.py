@@ -162,7 +162,7 @@ def test_memory_that_runs_out_is_a_note(monkeypatch, given) -> None:
         (["--repeats", "1"], "--repeats must be at least 2"),
         (["--batch", "0"], "--batch: must be a whole number above 0"),
         (["--threads", "-1"], "must be a whole number above 0"),
-        (["--batch", "two"], "must be a whole number above 0; got .two."),
+        (["--batch", "two"], "must be a whole number above 0; got 'two'"),
         (["--output_dir", str(SCRIPT)], "--output_dir must be a folder that can be written"),
     ],
 )
