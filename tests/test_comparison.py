@@ -218,17 +218,45 @@ def test_seeds_folders_and_afma_of_a_baseline_make_no_variant(folders: list[Path
     assert variant.seeds == (1, 2)
 
 
+def test_loss_weight_of_a_baseline_keeps_nothing_from_being_compared(folders: list[Path], tmp_path: Path) -> None:
+    changes = [{"afma": False, "training": {"segmentation_weight": weight}} for weight in (5.0, 2.0)]
+    changes += [{"afma": True, "training": {"segmentation_weight": weight}} for weight in (5.0, 1.0)]
+    runs = [
+        read_run(copy_run(folders[0], tmp_path / str(i), **change))
+        for i, change in enumerate(changes[:1] + changes[2:])
+    ]
+    pairings, alone = pair_with_baselines(group_runs(runs))
+    assert [pairing.label for pairing in pairings] == ["AFMA − baseline", "AFMA, segmentation_weight 1.0 − baseline"]
+    assert not alone
+    runs.append(read_run(copy_run(folders[0], tmp_path / "other", **changes[1])))
+    of_five = pair_with_baselines(group_runs(runs))[0][0]
+    assert of_five.baseline.settings["training.segmentation_weight"] == 5.0, "its own where there is one"
+
+
+def test_what_most_variants_share_is_told_once(folders: list[Path], tmp_path: Path) -> None:
+    changes = [
+        {"afma": False},
+        *({"afma": True, "feature": feature} for feature in (2, 3)),
+        {"afma": True, "patch_size": 5},
+    ]
+    runs = [copy_run(folders[0], tmp_path / str(i), **change) for i, change in enumerate(changes)]
+    labels = [variant.label for variant in group_runs([read_run(run) for run in runs])]
+    assert labels == ["baseline", "AFMA", "AFMA, feature 3", "AFMA, patch_size 5"]
+    text = (compare_runs(runs, tmp_path / "found", resamples=10, images=0) / "comparison.md").read_text()
+    assert "\n- Where a row does not say otherwise: feature 2; patch_size 10.\n" in text
+
+
 def test_variants_meet_the_baseline_of_their_own_training(folders: list[Path], tmp_path: Path) -> None:
     changes = [{"afma": afma, "training": {"learning_rate": rate}} for rate in (0.1, 0.2) for afma in (False, True)]
     changes += [{"afma": True, "encoder": "resnet50"}, {"afma": True, "feature": 3, "training": {"learning_rate": 0.1}}]
     runs = [read_run(copy_run(folders[0], tmp_path / str(i), **change)) for i, change in enumerate(changes)]
     pairings, alone = pair_with_baselines(group_runs(runs))
     assert sorted(pairing.label for pairing in pairings) == [
-        "resnet18 AFMA, learning_rate 0.1, feature 2 − resnet18 baseline, learning_rate 0.1",
+        "resnet18 AFMA, learning_rate 0.1 − resnet18 baseline, learning_rate 0.1",
         "resnet18 AFMA, learning_rate 0.1, feature 3 − resnet18 baseline, learning_rate 0.1",
-        "resnet18 AFMA, learning_rate 0.2, feature 2 − resnet18 baseline, learning_rate 0.2",
+        "resnet18 AFMA, learning_rate 0.2 − resnet18 baseline, learning_rate 0.2",
     ]
-    assert alone == ["resnet50 AFMA, learning_rate 0.01, feature 2"]
+    assert alone == ["resnet50 AFMA, learning_rate 0.01"]
 
 
 def _other_image(run: Path) -> None:

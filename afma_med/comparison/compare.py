@@ -16,7 +16,14 @@ from afma_med.comparison.result_file import read_result
 from afma_med.comparison.results import Gain, compare_with_baselines, summarise_variant
 from afma_med.comparison.runs import Run, read_run
 from afma_med.comparison.tables import write_table
-from afma_med.comparison.variants import check_comparable, group_runs, pair_with_baselines
+from afma_med.comparison.variants import (
+    Variant,
+    check_comparable,
+    group_runs,
+    pair_with_baselines,
+    spell_setting,
+    usual_settings,
+)
 from afma_med.data import is_sample
 
 __all__ = ["compare_runs"]
@@ -97,7 +104,7 @@ def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
         gains=gains,
         paper=paper,
         tables=[write_table(layout, scores, gains, paper) for layout in layouts],
-        notes=[*notes, *_seed_notes(gains), *filter(None, [why_not, describe_paper(paper)])],
+        notes=[*_usual_notes(variants), *notes, *_seed_notes(gains), *filter(None, [why_not, describe_paper(paper)])],
         resamples=resamples,
         seed=seed,
     )
@@ -114,6 +121,12 @@ def _scope(run: Run) -> str:
     what = "volume" if reader is not None and reader.read_volume is not None else "image"
     count = run.evaluation["images"]
     return f"{count} {what}{'s' * (count != 1)} of the section {run.evaluation['section']}"
+
+
+def _usual_notes(variants: Iterable[Variant]) -> list[str]:
+    usual = usual_settings([variant.settings for variant in variants])
+    named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())
+    return [f"Where a row does not say otherwise: {'; '.join(named)}."] if usual else []
 
 
 def _seed_notes(gains: Iterable[Gain]) -> list[str]:

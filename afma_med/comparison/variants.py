@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,12 +11,21 @@ import numpy as np
 
 from afma_med.comparison.runs import Run
 
-__all__ = ["Pairing", "Variant", "check_comparable", "group_runs", "pair_with_baselines", "spell_setting"]
+__all__ = [
+    "Pairing",
+    "Variant",
+    "check_comparable",
+    "group_runs",
+    "pair_with_baselines",
+    "spell_setting",
+    "usual_settings",
+]
 
 # Settings that do not tell a variant from another.
 _NO_MATTER = ("dataset_dir", "training.seed")
 # Settings of AFMA, which mean nothing to a baseline.
 _OF_AFMA = ("study", "feature", "patch_size", "variant", "training.attention_weight")
+_WEIGHT = "training.segmentation_weight"
 _MODEL = ("network_name", "encoder", "afma")
 
 
@@ -160,16 +170,40 @@ def pair_with_baselines(variants: Iterable[Variant]) -> tuple[list[Pairing], lis
     """
     everything = list(variants)
     baselines = {_without_afma(variant.settings): variant for variant in everything if variant.is_baseline}
+    # A baseline's loss has one term: its weight is at most another learning rate, which labels name.
+    weighted = {_without_afma(variant.settings, _WEIGHT): variant for variant in everything if variant.is_baseline}
     pairings, alone = [], []
     for variant in everything:
         if variant.is_baseline:
             continue
-        baseline = baselines.get(_without_afma(variant.settings))
+        baseline = baselines.get(_without_afma(variant.settings)) or weighted.get(
+            _without_afma(variant.settings, _WEIGHT)
+        )
         if baseline is None:
             alone.append(variant.label)
         else:
             pairings.append(Pairing(variant, baseline))
     return pairings, alone
+
+
+def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what varies between variants and has one value in more than half of them: labels do not name it.
+
+    Args:
+        settings: of the variants; those of AFMA are compared between variants with AFMA.
+
+    Example:
+        >>> usual_settings([{"afma": True, "feature": feature} for feature in (2, 2, 3)])
+        {'feature': 2}
+    """
+    names = dict.fromkeys(name for one in settings for name in (*one, *_OF_AFMA) if name not in _MODEL)
+    usual = {}
+    for name in names:
+        values = _values(name, settings)
+        value, count = Counter(values).most_common(1)[0] if values else ("", 0)
+        if len(values) / 2 < count < len(values):
+            usual[name] = json.loads(value)
+    return usual
 
 
 def spell_setting(value: object) -> str:
@@ -196,24 +230,35 @@ def _identity(run: Run) -> str:
     return json.dumps(_shared_settings(run), sort_keys=True)
 
 
-def _without_afma(settings: Mapping[str, Any]) -> str:
-    kept = {name: value for name, value in settings.items() if name not in ("afma", *_OF_AFMA)}
+def _without_afma(settings: Mapping[str, Any], *others: str) -> str:
+    kept = {name: value for name, value in settings.items() if name not in ("afma", *_OF_AFMA, *others)}
     return json.dumps(kept, sort_keys=True)
 
 
 def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
-    """Network and encoder where they differ, whether it is a baseline, and what else differs from one of its kind."""
+    """Network and encoder where they differ, whether it is a baseline, and what else is not as with most of them."""
     model = [str(own[name]) for name in ("network_name", "encoder") if _varies(name, everyone)]
-    names = [name for name in own if name not in (*_MODEL, *_OF_AFMA) and _varies(name, everyone)]
-    if own["afma"]:
-        names += [name for name in _OF_AFMA if _varies(name, [one for one in everyone if one["afma"]])]
+    usual = usual_settings(everyone)
+    names = [*(name for name in own if name not in (*_MODEL, *_OF_AFMA)), *(_OF_AFMA if own["afma"] else ())]
     kind = "AFMA" if own["afma"] else "baseline"
-    others = [f"{name.removeprefix('training.')} {spell_setting(own.get(name))}" for name in names]
+    others = [
+        f"{name.removeprefix('training.')} {spell_setting(own.get(name))}"
+        for name in names
+        if _varies(name, everyone) and (name not in usual or own.get(name) != usual[name])
+    ]
     return ", ".join([" ".join([*model, kind]), *others])
 
 
-def _varies(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
-    return len({json.dumps(one.get(name)) for one in settings}) > 1
+def _is_of(name: str, settings: Mapping[str, Any]) -> bool:
+    return bool(settings["afma"]) or name not in _OF_AFMA
+
+
+def _values(name: str, settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [json.dumps(one.get(name)) for one in settings if _is_of(name, one)]
+
+
+def _varies(name: str, settings: Iterable[Mapping[str, Any]]) -> bool:
+    return len({*_values(name, settings)}) > 1
 
 
 def _first_difference(a: Run, b: Run) -> str:
