@@ -167,13 +167,13 @@ class SaveImagePictured(SaveImaged):
     once when the new one is complete.
 
     Args:
-        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata.
+        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; those without one get
+            a number.
         output_dir: folder for the files.
         postfix: what names add to the image's name, after an underscore.
         input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
 
     Raises:
-        TypeError: if an item has no metadata.
         WriteError: if the folder cannot be written to, or the disk is full.
 
     Example:
@@ -200,13 +200,10 @@ class SaveImagePictured(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             picture = data[key]
-            if not isinstance(picture, MetaTensor) or "filename_or_obj" not in picture.meta:
-                raise TypeError(
-                    f"`{key}` must be a MetaTensor that names its image; got {type(picture).__name__}. "
-                    "Load the image with LoadImagePictured and keep its metadata."
-                )
-            channels = picture.numpy(force=True).astype(np.uint8)
-            target = self.saver.folder_layout.filename(**self.saver.fname_formatter(picture.meta, self.saver))
+            meta = picture.meta if isinstance(picture, MetaTensor) else None
+            channels = torch.as_tensor(picture).numpy(force=True).astype(np.uint8)
+            target = self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver))
+            self.saver._data_index += 1  # as SaveImage counts them
             # Not by SaveImage's writer, which names a file before it is whole, and hides what went wrong.
             with replacing(Path(target)) as temporary:
                 Image.fromarray(channels[0] if len(channels) == 1 else channels.transpose(1, 2, 0)).save(temporary)
