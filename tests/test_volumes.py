@@ -487,7 +487,9 @@ def test_inspect_without_label_and_without_cache(tmp_path: Path) -> None:
         assert len(inspect_volume(item, cache_dir=tmp_path / "file")) == 4
 
 
-@pytest.mark.parametrize(("value", "kind"), [(3, np.uint8), (-1, np.int16), (0.5, np.float32), (256, np.int16), (255, np.uint8)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "kind"), [(3, np.uint8), (-1, np.int16), (0.5, np.float32), (256, np.int16), (255, np.uint8)]
+)
 def test_other_label_values_are_named(tmp_path: Path, value: float, kind: type) -> None:
     label = np.zeros(SHAPE, kind)
     label[1, 1, 2] = value

@@ -167,8 +167,8 @@ class SaveImagePictured(SaveImaged):
     once when the new one is complete.
 
     Args:
-        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; those without one get
-            a number.
+        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; those without
+            one get a number.
         output_dir: folder for the files.
         postfix: what names add to the image's name, after an underscore.
         input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
