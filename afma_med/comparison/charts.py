@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -53,7 +54,9 @@ def draw_class_gains(gains: Sequence[Gain], groups: Mapping[str, Sequence[str]])
         for group in groups:
             axes.barh([0], [0], color=_GROUP_COLORS[group], label=f"{group} classes")
         axes.axvline(0, color="black", linewidth=1)
-        axes.set(title=gain.pairing.label, xlabel="gain in IoU, percentage points", ylim=(len(rows) - 0.4, -0.6))
+        axes.set(
+            title=_in_lines(gain.pairing.label), xlabel="gain in IoU, percentage points", ylim=(len(rows) - 0.4, -0.6)
+        )
         axes.set_yticks(places, [label for label, *_ in rows])
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
@@ -90,7 +93,9 @@ def draw_size_gains(gains: Sequence[Gain], sizes: Mapping[str, str], classes: Se
             _draw_points(axes, place + 0.12, column, gap=gap)
         axes.plot([], [], "o", color="#56B4E9", ms=4.5, label="a class")
         axes.axhline(0, color="black", linewidth=1)
-        axes.set(title=gain.pairing.label, ylabel="gain in IoU, percentage points", xlim=(-0.3, len(sizes) - 0.3))
+        axes.set(
+            title=_in_lines(gain.pairing.label), ylabel="gain in IoU, percentage points", xlim=(-0.3, len(sizes) - 0.3)
+        )
         axes.set_xticks(places, [heading.replace(" ", "\n", 1) for heading in sizes.values()])
         axes.grid(axis="y", alpha=0.3)
     panels[0].legend(fontsize=8)
@@ -128,6 +133,11 @@ def draw_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], *, ylabel: 
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def _in_lines(title: str) -> str:
+    """Break what is wider than an axes."""
+    return "\n".join(textwrap.wrap(title, 44))
 
 
 def _class_rows(groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
