@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: %(default)s)")
     args = parser.parse_args()
     try:
-        reports = [(Path(run).name.removesuffix(".json"), _report(Path(run), args)) for run in args.runs]
+        reports = [(_name(Path(run)), _report(Path(run), args)) for run in args.runs]
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
     print(report_attention(reports))
@@ -47,6 +47,11 @@ def main() -> None:
             "share: of the gold attention's square; AUC: how well the strongest attention of a patch tells whether it\n"
             "has the class, 0.5 for not at all."
         )
+
+
+def _name(path: Path) -> str:
+    """Of results, which have the same names in several lists, with that of the list."""
+    return f"{path.parent.name}/{path.stem}" if path.suffix == ".json" else path.name
 
 
 def _report(path: Path, args: argparse.Namespace) -> AttentionReport:
