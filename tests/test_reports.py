@@ -1,0 +1,61 @@
+"""The tables of the experiments are what the commands make of the committed results, and the README's are those."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from afma_med.comparison import compare, compare_runs
+from afma_med.experiments.trainings import list_trainings
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "bundles" / "experiments"
+REPORTS = EXPERIMENTS / "reports"
+LISTS = ("camvid", "isic", "camvid_ablation")
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Does it help?\n")[1].split("\n## ")[0]
+
+
+def spaced(line: str) -> str:
+    return re.sub(r" +", " ", line.strip())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LISTS, "camvid/released_protocol"])
+def test_report_is_what_compare_makes_of_the_results(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
+    results = sorted((EXPERIMENTS / "results" / name).glob("*.json"))
+    made = compare_runs(results, tmp_path / "report", images=0) / "comparison.md"
+    assert made.read_text(encoding="utf-8") == (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_training_of_a_list_has_its_result(name: str) -> None:
+    trainings = {training.name for training in list_trainings(EXPERIMENTS / f"{name}.json")}
+    assert trainings == {path.stem for path in (EXPERIMENTS / "results" / name).glob("*.json")}
+
+
+def test_attention_is_what_the_results_say() -> None:
+    results = [path for name in LISTS for path in sorted((EXPERIMENTS / "results" / name).glob("*.json"))]
+    told = [path for path in results if json.loads(path.read_text(encoding="utf-8")).get("attention")]
+    command = [sys.executable, "scripts/measure_attention.py", "--by_class", *map(str, told)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == (REPORTS / "attention.txt").read_text(encoding="utf-8")
+
+
+def test_rows_of_the_readme_are_those_of_the_reports() -> None:
+    reported = {
+        spaced(line)
+        for path in [*REPORTS.rglob("comparison.md"), REPORTS / "attention.txt"]
+        for line in path.read_text(encoding="utf-8").splitlines()
+    }
+    tables = [line for line in SECTION.splitlines() if line.startswith("|") and not line.startswith("| -")]
+    blocks = [line for block in re.findall(r"```\n(.*?)```", SECTION, flags=re.DOTALL) for line in block.splitlines()]
+    assert len(tables) > 10 and len(blocks) > 5
+    assert not [line for line in (*tables, *blocks) if spaced(line) not in reported]
