@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ def batches(*, bad: bool) -> list[Any]:
     return [list_data_collate(items[i : i + 2]) for i in (0, 2, 4)]
 
 
-def trained(data: list[Any], action: str) -> SupervisedTrainer:
+def trained(data: list[Any], action: str, *, scale: float | None = None) -> SupervisedTrainer:
     torch.manual_seed(1)
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
     trainer = SupervisedTrainer(
@@ -42,9 +44,35 @@ def trained(data: list[Any], action: str) -> SupervisedTrainer:
         loss_function=lambda output, label: (output - label).square().mean(),
         train_handlers=[FiniteLoss(action)],
         decollate=False,
+        amp=scale is not None,
     )
-    trainer.run()
+    # The scaler that MONAI makes does nothing without CUDA.
+    scaler = partial(torch.amp.GradScaler, "cpu", init_scale=scale or 1.0, growth_interval=10**6, enabled=scale != 0)
+    with patch("torch.cuda.amp.GradScaler", scaler):
+        trainer.run()
     return trainer
+
+
+def test_gradients_that_overflow_are_left_to_the_scaler() -> None:
+    """The loss is finite, its gradients times the scale are not: no error, no step, a smaller scale."""
+    trainer = trained(batches(bad=False), "stop", scale=3e38)
+    assert trainer.scaler.get_scale() < 3e38
+    assert all(torch.isfinite(one).all() for one in trainer.network.state_dict().values())
+    steps = trained(batches(bad=False), "stop", scale=1.0)
+    plain = trained(batches(bad=False), "stop")
+    pairs = zip(steps.network.parameters(), plain.network.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs), "a scale of 1 is none"
+
+
+@pytest.mark.parametrize("scale", [0, 1.0], ids=["scaler that does nothing", "scaler"])
+def test_step_is_left_out_with_a_scaler_too(scale: float) -> None:
+    skipped = trained(batches(bad=True), "skip", scale=scale)
+    without = batches(bad=False)
+    del without[1]
+    expected = trained(without, "stop", scale=scale)
+    states = [trainer.network.state_dict() for trainer in (skipped, expected)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert skipped.scaler.get_scale() == (0.5 if scale else 1), "it takes a loss that is NaN for an overflow"
 
 
 def test_stops_with_the_names_of_the_files() -> None:

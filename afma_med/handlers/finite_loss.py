@@ -79,7 +79,7 @@ class FiniteLoss:
             buffer.copy_(before)
         # Optimisers pass over parameters without a gradient. A gradient scaler passes over all of them by itself, and
         # wants to see the gradients for it.
-        if trainer.scaler is None:
+        if trainer.scaler is None or not trainer.scaler.is_enabled():
             trainer.optimizer.zero_grad(set_to_none=True)
 
 
