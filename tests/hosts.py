@@ -52,7 +52,7 @@ HOSTS = (
     Host("smp.UnetPlusPlus", _smp("unetplusplus"), DEPTHS, lacks=("script",)),
     Host("smp.MAnet", _smp("manet"), DEPTHS),
     Host("smp.Linknet", _smp("linknet"), DEPTHS),
-    Host("smp.FPN", _smp("fpn"), DEPTHS, fast=True),
+    Host("smp.FPN", _smp("fpn"), DEPTHS),
     Host("smp.PAN", _smp("pan"), DEPTHS, f"images are padded to at least 128×128; {_PAIRS}"),
     Host("smp.PSPNet", _smp("pspnet"), (1, 2, 3), _PAIRS, lacks=("ONNX",)),
     Host("smp.PSPNet, full depth", _smp("pspnet", encoder_depth=5, output_stride=8), DEPTHS, _PAIRS, lacks=("ONNX",)),

@@ -173,8 +173,9 @@ def test_scripted_network_of_one_size_refuses_larger_images() -> None:
         scripted(torch.rand(1, 3, 97, 20))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize(
+    "variant", [pytest.param("released", marks=pytest.mark.slow), pytest.param("paper", marks=pytest.mark.survey)]
+)
 def test_training_step_compiles_into_one_graph(variant: str) -> None:
     """fullgraph=True refuses any break, in the loss too; the second size makes the shapes dynamic."""
     net = wrap(variant=variant, attention_supervision=True).train()
