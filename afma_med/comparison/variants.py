@@ -242,9 +242,9 @@ def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str
     names = [*(name for name in own if name not in (*_MODEL, *_OF_AFMA)), *(_OF_AFMA if own["afma"] else ())]
     kind = "AFMA" if own["afma"] else "baseline"
     others = [
-        f"{name.removeprefix('training.')} {spell_setting(own.get(name))}"
+        f"{name.removeprefix('training.')} {spell_setting(own[name])}"
         for name in names
-        if _varies(name, everyone) and (name not in usual or own.get(name) != usual[name])
+        if name in own and _varies(name, everyone) and (name not in usual or own[name] != usual[name])
     ]
     return ", ".join([" ".join([*model, kind]), *others])
 
