@@ -239,9 +239,11 @@ def test_what_most_variants_share_is_told_once(folders: list[Path], tmp_path: Pa
         *({"afma": True, "feature": feature} for feature in (2, 3)),
         {"afma": True, "patch_size": 5},
     ]
+    changes += [{"afma": True, "study": study} for study in ("gain", "soft", "added", "row_sum")]
     runs = [copy_run(folders[0], tmp_path / str(i), **change) for i, change in enumerate(changes)]
     labels = [variant.label for variant in group_runs([read_run(run) for run in runs])]
-    assert labels == ["baseline", "AFMA", "AFMA, feature 3", "AFMA, patch_size 5"]
+    assert labels[:4] == ["baseline", "AFMA", "AFMA, feature 3", "AFMA, patch_size 5"]
+    assert labels[4:] == [f"AFMA, study {study}" for study in ("gain", "soft", "added", "row_sum")]
     text = (compare_runs(runs, tmp_path / "found", resamples=10, images=0) / "comparison.md").read_text()
     assert "\n- Where a row does not say otherwise: feature 2; patch_size 10.\n" in text
 
