@@ -9,7 +9,7 @@ from torch import Tensor
 
 from afma_med.tensors import autocast_off, has_nonzero, is_captured, item_chunks
 
-__all__ = ["SquaredDistance", "triple_product"]
+__all__ = ["squared_distance", "triple_product"]
 
 
 def triple_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -29,8 +29,54 @@ def triple_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return a @ (b @ c)
 
 
-class SquaredDistance(torch.autograd.Function):
-    """Sum of (Q Kᵀ / D - G Pᵀ / D')² over the batch, from factors.
+def squared_distance(query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:
+    """Sum (Q Kᵀ / D - G Pᵀ / D')² over the batch.
+
+    From Gram matrices, or from the difference itself where that is the smaller matrix: few large patches.
+
+    Args:
+        query: Q, (B,K,N,D).
+        key: K, (B,K,M,D).
+        other_query: G, (B,K,N,D').
+        other_key: P, (B,K,M,D').
+
+    Returns:
+        A scalar; gradients flow into all four.
+    """
+    patches, depths = query.shape[-2] * key.shape[-2], query.shape[-1] * other_query.shape[-1]
+    form = _FromDifference if not is_captured() and patches < depths else _FromGrams
+    distance: Tensor = form.apply(query, key, other_query, other_key)
+    return distance
+
+
+class _FromDifference(torch.autograd.Function):
+    """The sum from the N × M differences, in float64, for they may cancel; Q's gradient is 2 (difference) K / D."""
+
+    @staticmethod
+    def forward(ctx: Any, *factors: Tensor) -> Tensor:
+        q, k, g, p = (factor.flatten(0, 1) for factor in factors)
+        ctx.chunks = item_chunks(len(q), q.shape[1] * (q.shape[2] + g.shape[2]), q)
+        difference = torch.cat([_product(q[c], k[c]) - _product(g[c], p[c]) for c in ctx.chunks])
+        ctx.save_for_backward(difference, *factors)
+        return difference.square().sum().to(q.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        difference, *factors = ctx.saved_tensors
+        ours = 2 * grad.double() * difference
+        partners = factors[1], factors[0], factors[3], factors[2]
+        gradients: list[Tensor | None] = [None] * 4
+        for i, (by, partner) in enumerate(zip((ours, ours.mT, -ours, -ours.mT), partners, strict=True)):
+            if ctx.needs_input_grad[i]:
+                flat = partner.flatten(0, 1)
+                parts = [(by[c] @ flat[c].double() / flat.shape[-1]).to(factors[i].dtype) for c in ctx.chunks]
+                gradients[i] = torch.cat(parts).view(factors[i].shape)
+        return tuple(gradients)
+
+
+class _FromGrams(torch.autograd.Function):
+    """The sum from factors alone.
 
     As a sum of inner products of small Gram matrices:
     <QᵀQ, KᵀK> / D² - 2 <QᵀG, KᵀP> / (D D') + <GᵀG, PᵀP> / D'². Its gradients are 2 Q KᵀK / D² - 2 G (KᵀP)ᵀ / (D D')
@@ -122,6 +168,11 @@ class _Rows:
             return x.new_zeros((), dtype=torch.float64)
         others = x.flatten(0, 1).index_fill(0, self.flat, 0).view_as(x)
         return (others.mT @ others).double()
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    """X Yᵀ / D of each item, (items,N,M) in float64."""
+    return x.double() @ y.double().mT / x.shape[-1]
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from afma_med.checks import check_channels, check_four_axes, check_tensor
-from afma_med.factored_products import SquaredDistance, triple_product
+from afma_med.factored_products import squared_distance, triple_product
 from afma_med.modulation import ModulateLogits, row_scale
 from afma_med.patches import (
     PatchGrid,
@@ -110,7 +110,7 @@ class PatchAttention(NamedTuple):
             return spread * torch.stack([row_scale(*pair) for pair in factors], dim=1)
 
     def squared_distance(self, other: PatchAttention) -> Tensor:
-        """Average (A - A_other)² over (B,K,N,M), the AFMA loss (Eq. 23), without building either matrix.
+        """Average (A - A_other)² over (B,K,N,M), the AFMA loss (Eq. 23), without building large matrices.
 
         Args:
             other: the attention to compare with, usually the gold one.
@@ -129,8 +129,7 @@ class PatchAttention(NamedTuple):
             )
         own = at_least_float32(self.query), at_least_float32(self.key)
         theirs = (factor if factor.dtype == torch.bool else at_least_float32(factor) for factor in other[:2])
-        total: Tensor = SquaredDistance.apply(*own, *theirs)
-        return total / math.prod(mine)
+        return squared_distance(*own, *theirs) / math.prod(mine)
 
 
 def compress_prediction(logits: Tensor, grid: PatchGrid, *, soft: bool = False) -> Tensor:

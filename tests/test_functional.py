@@ -36,7 +36,8 @@ SPLITS = [
     ((2, 3), (4, 4)),
     ((3, 2), (1, 1)),
 ]
-# image size, stride, patch size; the last two leave incomplete patches on the image, the feature map or both.
+# image size, stride, patch size; the last two leave incomplete patches on the image, the feature map or both. The first
+# has more pairs of patches (N M) than products of pixels (D D), the second fewer: two ways to one squared distance.
 GRIDS = [
     PatchGrid((8, 8), 2, (2, 2)),
     PatchGrid((6, 8), 2, (3, 5)),
@@ -215,9 +216,10 @@ def test_squared_distance_equals_the_dense_one_where_the_patches_differ_in_depth
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 2, 3])
-def test_squared_distance_gives_one_factor_its_gradient_alone(wanted):
+@pytest.mark.parametrize("grid", GRIDS)
+def test_squared_distance_gives_one_factor_its_gradient_alone(grid, wanted):
     """The training path needs two of the four gradients; each must come out right without the others."""
-    one, other = make_attention(GRIDS[0]), make_attention(GRIDS[0])
+    one, other = make_attention(grid), make_attention(grid)
     factors = [one.query, one.key, other.query, other.key]
     expected = reference.gradients((one.dense() - other.dense()).square().mean(), factors)[wanted]
     leaves = [factor.detach().requires_grad_(i == wanted) for i, factor in enumerate(factors)]
@@ -228,8 +230,8 @@ def test_squared_distance_gives_one_factor_its_gradient_alone(wanted):
     assert all(leaf.grad is None for i, leaf in enumerate(leaves) if i != wanted)
 
 
-def test_gradcheck_of_apply_and_squared_distance():
-    grid = PatchGrid((4, 4), 2, (2, 2))
+@pytest.mark.parametrize("grid", [PatchGrid((4, 4), 2, (2, 2)), PatchGrid((4, 6), 2, (1, 2))])
+def test_gradcheck_of_apply_and_squared_distance(grid):
     one, other = make_attention(grid, classes=2), make_attention(grid, classes=2)
     values = random(*one.key.shape, grad=True)
 
@@ -253,16 +255,17 @@ def test_squared_distance_is_a_distance(classes, scale, seed):
     assert next(scaled).squared_distance(next(scaled)).item() == pytest.approx(scale**2 * ab, rel=1e-9)
 
 
-def test_squared_distance_in_float32_keeps_its_digits_close_to_the_gold_attention():
+@pytest.mark.parametrize("patch", [5, 10])
+def test_squared_distance_in_float32_keeps_its_digits_close_to_the_gold_attention(patch):
     """Sums of products cancel there: formed in float32 they are several percent off, gradients included."""
-    grid = PatchGrid((40, 40), 2, (5, 5))
+    grid = PatchGrid((40, 40), 2, (patch, patch))
     gold = make_attention(grid, classes=2, kind="sparse")
     near = [(factor * (1 + 1e-3 * torch.randn_like(factor))).detach().float() for factor in gold[:2]]
     query, key = (factor.requires_grad_() for factor in near)
     attention = PatchAttention(query, key, grid)
     gold = PatchAttention(gold.query.detach().float(), gold.key.detach().float(), grid)
     distance = attention.squared_distance(gold)
-    exact = (query.double() @ key.double().mT - gold.query.double() @ gold.key.double().mT).square().mean() / 25**2
+    exact = (query.double() @ key.double().mT - gold.query.double() @ gold.key.double().mT).square().mean() / patch**4
     assert exact.sqrt() < 2e-3 * gold.dense().square().mean().sqrt()
     assert distance.dtype == torch.float32
     assert distance.item() == pytest.approx(exact.item(), rel=1e-6)
@@ -525,11 +528,12 @@ def test_gradients_under_autocast_are_those_without():
 
 
 @pytest.mark.parametrize("elements", [1, 50, 700])
-def test_chunks_change_no_number(monkeypatch, elements):
-    attention = make_attention(GRIDS[1], kind="sparse")
-    other, values = make_attention(GRIDS[1]), random(*attention.key.shape)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_chunks_change_no_number(monkeypatch, grid, elements):
+    attention = make_attention(grid, kind="sparse")
+    other, values = make_attention(grid), random(*attention.key.shape)
     factors = [attention.query, attention.key, other.query, other.key]
-    logits = random(*attention.key.shape[:2], *GRIDS[1].image_size, grad=True)
+    logits = random(*attention.key.shape[:2], *grid.image_size, grad=True)
     logits.data[0, 1] -= 9  # a class that is not predicted
 
     def everything() -> list[Tensor]:
