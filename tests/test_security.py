@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
+from monai.apps.utils import extractall
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
@@ -125,6 +127,15 @@ def test_lists_of_a_dataset_do_not_lead_out_of_it(tmp_path: Path, name: str) -> 
     except (OSError, ValueError):
         return
     assert all(Path(item["image"]).resolve().is_relative_to(scenes.resolve()) for item in items)
+
+
+def test_packed_bundle_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    """`monai.bundle.load` and `download` unpack with this; nothing of ours unpacks at all."""
+    with ZipFile(tmp_path / "camvid_afma.zip", "w") as packed:
+        packed.writestr("camvid_afma/../../outside", "written")
+    with pytest.raises(ValueError, match=r"\.\./outside"):
+        extractall(tmp_path / "camvid_afma.zip", tmp_path / "bundles" / "here")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
 
 
 def test_import_needs_no_network() -> None:
