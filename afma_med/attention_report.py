@@ -155,16 +155,20 @@ def report_attention(reports: Sequence[tuple[str, AttentionReport]]) -> str:
 
     Example:
         >>> report = AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6))
-        >>> print(report_attention([("run", report)]))
+        >>> same = report._replace(changed=0, mended=math.nan, harmed=math.nan)
+        >>> print(report_attention([("a", report), ("b", same)]))
         run  error  cosine      peak  changed  mended  harmed  mIoU before   after  by gold  images
-        run  0.500   0.800  0.900000   1.000%   60.0%   30.0%       0.5000  0.5200   0.6000       9
+        a    0.500   0.800  0.900000   1.000%   60.0%   30.0%       0.5000  0.5200   0.6000       9
+        b    0.500   0.800  0.900000   0.000%       -       -       0.5000  0.5200   0.6000       9
     """
     width = max(3, *(len(name) for name, _ in reports))
     lines = [
         f"{'run'.ljust(width)}  error  cosine      peak  changed  mended  harmed  mIoU before   after  by gold  images"
     ]
     for name, one in reports:
-        shares = f"{one.changed:8.3%} {one.mended:7.1%} {one.harmed:7.1%}"
+        # Where no pixel changed, there is nothing to have a share of.
+        mended, harmed = ("-" if math.isnan(share) else f"{share:.1%}" for share in (one.mended, one.harmed))
+        shares = f"{one.changed:8.3%} {mended:>7} {harmed:>7}"
         scores = f"{one.miou[0]:12.4f} {one.miou[1]:7.4f} {one.miou[2]:8.4f}"
         size = f"{one.error:6.3f} {one.cosine:7.3f} {one.peak:9.6f}"
         lines.append(f"{name.ljust(width)} {size} {shares} {scores} {one.images:7d}")
