@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from afma_med import AFMALoss, AFMANet
@@ -63,7 +64,7 @@ def naive_correction(logits: Tensor, attention: PatchAttention, *, row_sum: bool
 def test_each_study_trains_all_its_parameters(study: str) -> None:
     net = network(study).train()
     loss = STUDIES[study].loss or AFMALoss
-    loss(attention_weight=1.0)(net(image()), label()).backward()
+    loss(attention_weight=1.0)(net(MetaTensor(image())), MetaTensor(label())).backward()
     idle = [name for name, one in net.named_parameters() if one.grad is None or not one.grad.any()]
     assert idle == []
     assert net.eval()(image()).shape == (2, CLASSES, 16, 24)

@@ -18,6 +18,7 @@ from afma_med.functional import PatchAttention, PatchGrid, compress_prediction, 
 from afma_med.losses import AFMALoss
 from afma_med.networks import AFMABlock, AFMANet
 from afma_med.patches import crop_to, join_patches, split_patches
+from afma_med.tensors import without_metadata
 
 __all__ = [
     "STUDIES",
@@ -109,6 +110,7 @@ class FeatureQueryBlock(AFMABlock):
 
     def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
         """Compute the attention of a batch of images."""
+        image, feature = without_metadata(image), without_metadata(feature)
         size = (image.shape[2], image.shape[3])
         grid = PatchGrid(size, image.shape[2] // feature.shape[2], self.patch_size)
         with torch.autocast(image.device.type, enabled=False):
