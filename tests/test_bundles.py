@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,20 @@ def command(*files: str, **override: object) -> list[str]:
     config = "[" + ",".join(f"'{BUNDLES / file}'" for file in files) + "]"
     options = [item for key, value in override.items() for item in (f"--{key}", str(value))]
     return [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *options]
+
+
+def run_two_processes(bundle: str, *files: str, **override: object) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, *command(bundle, "multi_gpu.json", *files, **override)[1:]],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_bundles_are_built_from_their_sources() -> None:
@@ -312,20 +327,7 @@ def test_two_processes_train_resume_and_score_as_one(scenes: Path, tmp_path: Pat
     """Two gloo ranks train, save and resume; their score of the best weights is that of one process."""
     folder = tmp_path / "run"
     options = {"dataset_dir": scenes, "output_dir": folder, **SMALL}
-
-    def launch(**more: object) -> None:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        done = subprocess.run(
-            [*launcher, *command("camvid_afma.json", "multi_gpu.json", **options, **more)[1:]],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-
+    launch = partial(run_two_processes, "camvid_afma.json", **options)
     launch(max_epochs=1)
     launch(max_epochs=2, resume=True)
     last = torch.load(folder / "last.pt", weights_only=True)

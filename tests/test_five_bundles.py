@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -16,7 +17,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from PIL import Image
-from test_bundles import BUNDLES, NAMES, ROOT, command, run, workflow
+from test_bundles import BUNDLES, NAMES, ROOT, run, run_two_processes, workflow
 
 from afma_med.data import READERS, write_street_scenes
 from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
@@ -179,19 +180,7 @@ def test_two_processes_train_and_score_volumes(tmp_path: Path) -> None:
         with (root / f"{section}.txt").open("a") as names:
             names.write(f"volume-{number}\n")
     given = options("lits", root, tmp_path / "run", batch_size=16)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-
-    def launch(*files: str, **override: object) -> None:
-        done = subprocess.run(
-            [*launcher, *command("lits_afma.json", "multi_gpu.json", *files, **override)[1:]],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    launch = partial(run_two_processes, "lits_afma.json")
 
     def counts() -> list[str]:
         return (tmp_path / "run" / "evaluation" / "images.csv").read_text().splitlines()
