@@ -56,7 +56,7 @@ HOSTS = (
     Host("smp.PAN", _smp("pan"), DEPTHS, f"images are padded to at least 128×128; {_PAIRS}"),
     Host("smp.PSPNet", _smp("pspnet"), (1, 2, 3), _PAIRS, lacks=("ONNX",)),
     Host("smp.PSPNet, full depth", _smp("pspnet", encoder_depth=5, output_stride=8), DEPTHS, _PAIRS, lacks=("ONNX",)),
-    Host("smp.DeepLabV3", _smp("deeplabv3"), DEPTHS, f"dilated: stride 8 from depth 3 on; {_PAIRS}", fast=True),
+    Host("smp.DeepLabV3", _smp("deeplabv3"), DEPTHS, f"dilated: stride 8 from depth 3 on; {_PAIRS}"),
     Host("smp.DeepLabV3Plus", _smp("deeplabv3plus"), DEPTHS, f"dilated: stride 16 from depth 4 on; {_PAIRS}"),
     Host("smp.UPerNet", _smp("upernet"), DEPTHS, _PAIRS, lacks=("ONNX",)),
     Host("smp.Segformer", _smp("segformer"), DEPTHS),

@@ -118,8 +118,9 @@ def check_outside(outside: Callable[[Tensor], Tensor], net: nn.Module, sizes: li
             torch.testing.assert_close(outside(image), expected, rtol=1e-4, atol=1e-4 * max(1, expected.abs().max()))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.survey if way == "ONNX" else pytest.mark.slow) for way in WAYS]
+)
 def test_paper_variant_leaves_python(way: str, tmp_path: Path) -> None:
     net = wrap(variant="paper")
     check_outside(leave_python(net, way, tmp_path), net, SIZES)
