@@ -119,7 +119,8 @@ def check_outside(outside: Callable[[Tensor], Tensor], net: nn.Module, sizes: li
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=pytest.mark.survey if way == "ONNX" else pytest.mark.slow) for way in WAYS]
+    "way",
+    [pytest.param(way, marks=pytest.mark.slow if way in ("script", "trace") else pytest.mark.survey) for way in WAYS],
 )
 def test_paper_variant_leaves_python(way: str, tmp_path: Path) -> None:
     net = wrap(variant="paper")
