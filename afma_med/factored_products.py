@@ -57,7 +57,10 @@ class _FromDifference(torch.autograd.Function):
         q, k, g, p = (factor.flatten(0, 1) for factor in factors)
         ctx.chunks = item_chunks(len(q), q.shape[1] * (q.shape[2] + g.shape[2]), q)
         difference = torch.cat([_product(q[c], k[c]) - _product(g[c], p[c]) for c in ctx.chunks])
-        ctx.save_for_backward(difference, *factors)
+        # A factor is needed for its partner's gradient only: of a gold attention, none.
+        kept = (factor if ctx.needs_input_grad[i ^ 1] else None for i, factor in enumerate(factors))
+        ctx.save_for_backward(difference, *kept)
+        ctx.shapes, ctx.dtypes = zip(*((factor.shape, factor.dtype) for factor in factors), strict=True)
         return difference.square().sum().to(q.dtype)
 
     @staticmethod
@@ -65,13 +68,12 @@ class _FromDifference(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         difference, *factors = ctx.saved_tensors
         ours = 2 * grad.double() * difference
-        partners = factors[1], factors[0], factors[3], factors[2]
         gradients: list[Tensor | None] = [None] * 4
-        for i, (by, partner) in enumerate(zip((ours, ours.mT, -ours, -ours.mT), partners, strict=True)):
+        for i, by in enumerate((ours, ours.mT, -ours, -ours.mT)):
             if ctx.needs_input_grad[i]:
-                flat = partner.flatten(0, 1)
-                parts = [(by[c] @ flat[c].double() / flat.shape[-1]).to(factors[i].dtype) for c in ctx.chunks]
-                gradients[i] = torch.cat(parts).view(factors[i].shape)
+                partner = factors[i ^ 1].flatten(0, 1)
+                parts = [(by[c] @ partner[c].double() / partner.shape[-1]).to(ctx.dtypes[i]) for c in ctx.chunks]
+                gradients[i] = torch.cat(parts).view(ctx.shapes[i])
         return tuple(gradients)
 
 
