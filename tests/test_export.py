@@ -31,10 +31,13 @@ def wrap(host: Host = UNET, feature: int | str | None = None, **options: object)
     return AFMANet(host.make(), CLASSES, feature=feature, patch_size=5, **options).eval()
 
 
-def case(host: Host, way: str) -> object:
+def duration(way: str, *, fast: bool = False) -> pytest.MarkDecorator:
     """The compilers take long: in CI a few hosts go through them, all of them in the survey."""
-    mark = pytest.mark.slow if host.fast or way in ("script", "trace") else pytest.mark.survey
-    return pytest.param(host, way, id=f"{host.name}-{way}", marks=mark)
+    return pytest.mark.slow if fast or way in ("script", "trace") else pytest.mark.survey
+
+
+def case(host: Host, way: str) -> object:
+    return pytest.param(host, way, id=f"{host.name}-{way}", marks=duration(way, fast=host.fast))
 
 
 def leave_python(net: nn.Module, way: str, folder: Path, size: tuple[int, ...] = EXAMPLE) -> Callable[[Tensor], Tensor]:
@@ -118,10 +121,7 @@ def check_outside(outside: Callable[[Tensor], Tensor], net: nn.Module, sizes: li
             torch.testing.assert_close(outside(image), expected, rtol=1e-4, atol=1e-4 * max(1, expected.abs().max()))
 
 
-@pytest.mark.parametrize(
-    "way",
-    [pytest.param(way, marks=pytest.mark.slow if way in ("script", "trace") else pytest.mark.survey) for way in WAYS],
-)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=duration(way)) for way in WAYS])
 def test_paper_variant_leaves_python(way: str, tmp_path: Path) -> None:
     net = wrap(variant="paper")
     check_outside(leave_python(net, way, tmp_path), net, SIZES)
