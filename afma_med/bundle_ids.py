@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from afma_med.bundle_recipe import OPTIMIZERS, SCHEDULES
 from afma_med.checks import as_patch_size, is_positive_int
 from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
@@ -142,6 +143,16 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "segmentation_weight": _WEIGHT._replace(typed="loss#segmentation_weight"),
         "attention_weight": _WEIGHT._replace(typed="loss#attention_weight"),
         "learning_rate": _RATE,
+        "encoder_factor": _WEIGHT._replace(example="0.25"),
+        "class_weight_power": _WEIGHT._replace(example="0.5"),
+        "train_unscored": _TRUTH._replace(example="False"),
+        "ema_momentum": _Rule(
+            lambda value: value is None or (_is_number(value) and 0 < value < 1),
+            "none or a number between 0 and 1",
+            "0.005",
+        ),
+        "optimizer_name": _one_of(tuple(OPTIMIZERS), "AdamW"),
+        "schedule": _one_of(SCHEDULES, "one_cycle"),
         "process_timeout_minutes": _RATE._replace(example="30"),
         "crop_size": _Rule(
             lambda value: _is_list(value, is_positive_int, 2),

@@ -28,8 +28,19 @@ __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
 
 logger = logging.getLogger(__name__)
 
-_CURVES = ("val/mIoU_small", "val/mIoU_large", "train/loss", "train/segmentation_loss", "train/attention_loss")
-_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate", "evaluations"}
+_CURVES = (
+    "val/mIoU_small",
+    "val/mIoU_large",
+    "val_raw/mIoU",
+    "train/loss",
+    "train/segmentation_loss",
+    "train/attention_loss",
+    "training/seconds",
+    "training/data_share",
+)
+_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate", "evaluations", "weights"}
+# Which weights the scores of a result belong to: (checkpoint, which of the weights in it).
+_WEIGHTS = {"best": (BEST, "model"), "ema": (LAST, "ema")}
 
 
 class Training(NamedTuple):
@@ -41,7 +52,9 @@ class Training(NamedTuple):
         overlays: names of overlays, in order.
         options: ids and their values.
         evaluate: ids of the evaluation and their values.
-        evaluations: of the best weights by another protocol, the overlays of each by its name.
+        evaluations: by another protocol, the overlays of each by its name.
+        weights: which weights the scores belong to: ``"best"``, those of the best epoch on the validation section, or
+            ``"ema"``, the moving average at the end of the training, which nothing is chosen by.
     """
 
     name: str
@@ -50,6 +63,7 @@ class Training(NamedTuple):
     options: dict[str, Any]
     evaluate: dict[str, Any]
     evaluations: dict[str, list[str]] = {}  # noqa: RUF012
+    weights: str = "best"
 
 
 def list_trainings(
@@ -58,8 +72,8 @@ def list_trainings(
     """Read a list of trainings: all variants with the first seed, then all with the next one.
 
     Args:
-        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations`` (for all), ``seeds`` and
-            ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of
+        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``, ``weights`` (for all),
+            ``seeds`` and ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of
             its ``study``.
         only: names of variants; default: all.
         seeds: of the trainings; default: those of the list.
@@ -89,6 +103,8 @@ def list_trainings(
             f"`{path}` must have `bundle` and `variants`, and nothing but {', '.join(sorted(_KEYS))}; got "
             f"{', '.join(given) if isinstance(given, dict) else type(given).__name__}. Mend the file."
         )
+    if given.get("weights", "best") not in _WEIGHTS:
+        raise ValueError(f"`weights` must be one of {', '.join(_WEIGHTS)}; got {given['weights']!r}. Mend the file.")
     unknown = [name for name in only or () if name not in variants]
     if unknown:
         raise ValueError(f"`only` must name variants of {list(variants)}; got {unknown}. Choose out of them.")
@@ -170,12 +186,14 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
     kept: dict[str, Any] = {name: own[name] for name in ("num_workers", "device") if name in own}
-    more = [(f"evaluation_{name}", BEST, overlays) for name, overlays in training.evaluations.items()]
-    for name, weights, overlays in ((EVALUATION, BEST, []), ("evaluation_last", LAST, []), *more):
+    scored = _WEIGHTS[training.weights]
+    more = [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
+    for name, (file, weights), overlays in ((EVALUATION, scored, []), ("evaluation_last", (LAST, "model"), []), *more):
         if not (folder / name / SCORES).is_file():
             given = {
                 "output_dir": str(folder),
-                "checkpoint": str(folder / weights),
+                "checkpoint": str(folder / file),
+                "weights": weights,
                 "prediction_dir": str(folder / name),
             }
             _run(training.bundle, ("evaluate", *overlays), {**kept, **training.evaluate, **given}, log)
@@ -204,7 +222,8 @@ def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], s
     of_training, of_network = study_options(variant["study"]) if "study" in variant else ({}, {})
     options = {**given.get("options", {}), **variant.get("options", {}), **of_training, "seed": seed}
     evaluate = {**given.get("evaluate", {}), **of_network}
-    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations)
+    weights = given.get("weights", "best")
+    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations, weights)
 
 
 def _other_results(training: Training, result: Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ class ProgressLog:
         output_dir: folder of the run.
         evaluator: the evaluator that validates the trainer.
         metric: name of the evaluator's key metric.
+        raw_evaluator: a second evaluator, of the weights that are trained where ``evaluator`` has their moving average.
         evaluate_command: what to type to evaluate the run.
 
     Example:
@@ -34,11 +35,13 @@ class ProgressLog:
         evaluator: Engine,
         *,
         metric: str = "val/mIoU",
+        raw_evaluator: Engine | None = None,
         evaluate_command: str = "",
     ) -> None:
         self.output_dir = output_dir
         self.evaluator = evaluator
         self.metric = metric
+        self.raw_evaluator = raw_evaluator
         self.evaluate_command = evaluate_command
         self._started = 0.0
 
@@ -53,9 +56,11 @@ class ProgressLog:
         # Without a validation in this epoch, the evaluator still holds the figures of an earlier one.
         validated = state.epoch == engine.state.epoch
         scores = {name: value for name, value in state.metrics.items() if validated and name.startswith(self.metric)}
+        raw: Any = {} if self.raw_evaluator is None or not validated else self.raw_evaluator.state.metrics
         parts = [
             _figures(engine.state.metrics),
             _figures(scores),
+            _figures({name: value for name, value in raw.items() if name.endswith("/mIoU")}),
             self._best(),
             f"{time.monotonic() - self._started:.0f} s",
         ]

@@ -26,7 +26,7 @@ class RunRecord:
     """Record a training for TensorBoard: its configuration, its hyperparameters with the final scores, its speed.
 
     Settings, command and configuration are texts, the hyperparameters go to HParams; in each epoch learning rate,
-    images per second and, on a GPU, peak memory are scalars.
+    images per second, the part of the time that the trainer waits for data and, on a GPU, peak memory are scalars.
 
     Also lays out a dashboard ("Custom Scalars") with one chart for each class, its IoU on small, medium and large
     objects.
@@ -61,13 +61,15 @@ class RunRecord:
         self.evaluator = evaluator
         self.names = [name for name in class_names(classes) if name not in unscored]
         self.metric = metric
-        self._started = self._seconds = 0.0
+        self._started = self._seconds = self._waiting_since = self._waited = 0.0
         self._images = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after its validation."""
         engine.add_event_handler(Events.STARTED, self._describe)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._wait)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._go_on)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._finish)
@@ -75,7 +77,13 @@ class RunRecord:
     def __call__(self, engine: Engine) -> None:
         """Write the figures of an epoch."""
         images = self._images * idist.get_world_size()
-        figures = {"learning_rate": self._learning_rate, "images_per_second": images / max(self._seconds, 1e-9)}
+        seconds = max(self._seconds, 1e-9)
+        figures = {
+            "learning_rate": self._learning_rate,
+            "images_per_second": images / seconds,
+            "seconds": seconds,
+            "data_share": self._waited / seconds,
+        }
         if torch.cuda.is_available():
             figures["gpu_memory_MiB"] = torch.cuda.max_memory_allocated() / 2**20
         for name, value in figures.items():
@@ -103,10 +111,16 @@ class RunRecord:
 
     def _start(self, engine: Engine) -> None:
         self._started = time.monotonic()
-        self._images = 0
+        self._images, self._waited = 0, 0.0
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+
+    def _wait(self, engine: Engine) -> None:
+        self._waiting_since = time.monotonic()
+
+    def _go_on(self, engine: Engine) -> None:
+        self._waited += time.monotonic() - self._waiting_since
 
     def _count(self, engine: Engine) -> None:
         batch: Any = engine.state.batch

@@ -18,6 +18,7 @@ from afma_med.networks.feature_tap import (
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.networks.scripting import ScriptableAFMANet
 from afma_med.patches import crop_to, pad_to
+from afma_med.tensors import with_metadata_of, without_metadata
 
 __all__ = ["AFMANet"]
 
@@ -128,14 +129,15 @@ class AFMANet(nn.Module):
                 f"Build backbone and AFMANet with in_channels={image.shape[1]}, or change the input."
             )
         height, width = image.shape[2:]
-        padded = pad_to(image, (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
+        # MONAI's metadata slow the host's backward pass by half.
+        padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
         try:
             logits, feature = self.feature_tap.run(self.backbone, padded)
         except RuntimeError as error:
             explain_mismatch(padded, self.backbone, error)
             raise
         attention = self.afma_block(padded, feature)
-        return crop_to(logits, (height, width)), attention
+        return with_metadata_of(crop_to(logits, (height, width)), image), attention
 
     def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
         """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.

@@ -8,6 +8,7 @@ from afma_med.checks import check_image, check_module, explain_mismatch
 from afma_med.networks.feature_tap import encoder_strides, list_features
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.patches import crop_to, pad_to
+from afma_med.tensors import with_metadata_of, without_metadata
 
 __all__ = ["PaddedNetwork"]
 
@@ -51,10 +52,10 @@ class PaddedNetwork(nn.Module):
         """Segment a batch of images, (B,C,H,W) of any size, as logits (B,K,H,W)."""
         check_image(image)
         height, width = image.shape[2:]
-        padded = pad_to(image, (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
+        padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
         try:
             logits = self.backbone(padded)
         except RuntimeError as error:
             explain_mismatch(padded, self.backbone, error)
             raise
-        return crop_to(logits, (height, width))
+        return with_metadata_of(crop_to(logits, (height, width)), image)
