@@ -14,6 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from afma_med.experiments.controls import (
+    AuxiliaryAFMALoss,
+    PlainHead,
+    PresenceAFMALoss,
+    Prototypes,
+    PrototypesAndHead,
+)
 from afma_med.functional import PatchAttention, PatchGrid, compress_prediction, modulate_logits
 from afma_med.losses import AFMALoss
 from afma_med.networks import AFMABlock, AFMANet
@@ -141,7 +148,11 @@ class _Study(NamedTuple):
     network: type[AFMANet] = AFMANet
     block: type[AFMABlock] | None = None
     loss: type[AFMALoss] | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
+
+# 0.4 of the weight of the segmentation term.
+_AUXILIARY: Mapping[str, Any] = MappingProxyType({"loss#attention_weight": 2.0})
 
 #: The studies by name.
 STUDIES: Mapping[str, _Study] = MappingProxyType(
@@ -156,6 +167,10 @@ STUDIES: Mapping[str, _Study] = MappingProxyType(
         "relative": _Study(loss=RelativeAFMALoss),
         "relative_feature_query": _Study(block=FeatureQueryBlock, loss=RelativeAFMALoss),
         "relative_row_sum": _Study(RowSum, loss=RelativeAFMALoss),
+        "presence": _Study(SupervisionOnly, loss=PresenceAFMALoss),
+        "prototypes": _Study(Prototypes, loss=AuxiliaryAFMALoss, options=_AUXILIARY),
+        "plain_head": _Study(PlainHead, loss=AuxiliaryAFMALoss, options=_AUXILIARY),
+        "prototypes_and_head": _Study(PrototypesAndHead, loss=AuxiliaryAFMALoss, options=_AUXILIARY),
     }
 )
 
@@ -206,8 +221,8 @@ def study_options(study: str) -> tuple[dict[str, Any], dict[str, Any]]:
     network: dict[str, Any] = {}
     if chosen.network is not AFMANet or chosen.block is not None:
         network = {"network_def#_target_": f"{__name__}.build_studied_network", "network_def#study": study}
-    loss = {} if chosen.loss is None else {"loss#_target_": f"{__name__}.{chosen.loss.__name__}"}
-    return {**network, **loss, "settings#study": study}, network
+    loss = {} if chosen.loss is None else {"loss#_target_": f"{chosen.loss.__module__}.{chosen.loss.__name__}"}
+    return {**network, **loss, **chosen.options, "settings#study": study}, network
 
 
 def _spread(logits: Tensor, attention: PatchAttention, apply: Callable[[Tensor], Tensor]) -> Tensor:

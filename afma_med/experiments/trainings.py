@@ -8,8 +8,10 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,21 +145,24 @@ def run_trainings(
     Raises:
         ValueError: if another process runs trainings into the same folder.
     """
-    failed = []
+    failed: list[str] = []
+    minutes: list[float] = []
     with _alone(Path(runs_dir)):
-        for number, training in enumerate(trainings, start=1):
+        to_do = [one for one in trainings if not _is_done(one, Path(results_dir))]
+        done = len(trainings) - len(to_do)
+        for number, training in enumerate(to_do):
+            count = f"{done + number - len(failed)} of {len(trainings)} done, {len(failed)} failed"
+            logger.info("%s%s; running %s", count, _expected_end(minutes, len(to_do) - number), training.name)
+            logger.info("  its log: %s/%s.log", runs_dir, training.name)
+            started = time.monotonic()
             result = Path(results_dir, f"{training.name}.json")
-            if all(path.is_file() for path in (result, *_other_results(training, result).values())):
-                logger.info("%d/%d  %s: has its result", number, len(trainings), training.name)
-                continue
-            logger.info(
-                "%d/%d  %s: running, log %s/%s.log", number, len(trainings), training.name, runs_dir, training.name
-            )
             try:
                 run_training(training, Path(runs_dir, training.name), result, options=options)
+                minutes.append((time.monotonic() - started) / 60)
             except (OSError, RuntimeError, ValueError) as error:
                 logger.error("%s failed: %s", training.name, error)
                 failed.append(training.name)
+        logger.info("%d of %d done, %d failed", len(trainings) - len(failed), len(trainings), len(failed))
     return failed
 
 
@@ -176,8 +181,8 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         RuntimeError: if training or evaluation ends with an error.
     """
     own = {**training.options, **(options or {})}
-    log = folder.with_suffix(".log")
-    commits = folder.with_suffix(".commits")
+    # Names may hold dots, such as those of learning rates.
+    log, commits = (folder.with_name(f"{folder.name}.{kind}") for kind in ("log", "commits"))
     if _epochs_done(folder) < own.get("max_epochs", 1):
         commits.parent.mkdir(parents=True, exist_ok=True)
         with commits.open("a", encoding="utf-8") as file:
@@ -226,6 +231,20 @@ def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], s
     return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations, weights)
 
 
+def _is_done(training: Training, results_dir: Path) -> bool:
+    result = results_dir / f"{training.name}.json"
+    return all(path.is_file() for path in (result, *_other_results(training, result).values()))
+
+
+def _expected_end(minutes: Sequence[float], left: int) -> str:
+    """When all that is left will be done, if it takes as long as what was run here so far; empty before the first."""
+    if not minutes:
+        return ""
+    each = sum(minutes) / len(minutes)
+    end = datetime.now() + timedelta(minutes=each * left)
+    return f", {each:.0f} min each, expected end {end:%a %H:%M}"
+
+
 def _other_results(training: Training, result: Path) -> dict[str, Path]:
     return {name: result.parent / name / result.name for name in training.evaluations}
 
@@ -251,7 +270,9 @@ def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: 
         command += [f"--{name}", str(value)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        # One thread: several of these beside each other slow one another many times over otherwise.
+        environment = {"OMP_NUM_THREADS": "1", **os.environ}
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
     if code:
         raise RuntimeError(f"`{' '.join(command[1:5])} ...` ended with code {code}; its output is in {log}.")
 

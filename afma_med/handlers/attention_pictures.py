@@ -65,7 +65,8 @@ class AttentionPictures:
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose output is decollated."""
-        if find_afma(self.network) is None:
+        afma = find_afma(self.network)
+        if afma is None or not hasattr(afma, "afma_block"):  # studied forms may have another attention
             return
         self._items.attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)

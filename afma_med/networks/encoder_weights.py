@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ _SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 # Names that files wrap their weights in.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
 _CLASSIFIERS = ("_fc.", "fc.", "classifier.", "head.", "last_linear.")
+# What EfficientNets have before the classifier, and encoders that timm builds for their maps have not.
+_HEADS = ("conv_head.", "bn2.", "_conv_head.", "_bn1.")
+# Before the names of all tensors of segmentation_models_pytorch's "tu-" encoders.
+_TIMM_PREFIX = "model."
 _SHOWN = 8
 
 
@@ -121,18 +125,13 @@ def load_encoder_weights(encoder: nn.Module, source: str) -> None:
         True
     """
     file = _find_file(source)
+    whole = encoder.state_dict()
+    prefix = _TIMM_PREFIX if all(name.startswith(_TIMM_PREFIX) for name in whole) else ""
+    own = {name.removeprefix(prefix): x for name, x in whole.items()}
     tensors = _read_tensors(file)
-    own = encoder.state_dict()
     matched, manner = _match(own, tensors, file)
-    encoder.load_state_dict({**own, **matched})
-    left_out = sorted(name for name in tensors if name.startswith(_CLASSIFIERS))
-    logger.info(
-        "Encoder weights: %d tensors of %s, matched by %s; not used: %s",
-        len(matched),
-        file.name,
-        manner,
-        ", ".join(left_out) or "none",
-    )
+    encoder.load_state_dict({**whole, **{prefix + name: x for name, x in matched.items()}})
+    logger.info("Encoder weights: %d of %d tensors of %s, by %s", len(matched), len(tensors), file.name, manner)
 
 
 def input_normalization(encoder_name: str, encoder_weights: str | None, *, in_channels: int = 3) -> Normalization:
@@ -234,7 +233,8 @@ def _match(own: Mapping[str, Tensor], given: Mapping[str, Tensor], file: Path) -
         ValueError: listing what has no partner.
     """
     by_name = _strip_prefix(own, given)
-    wanted, found = _countable(own), _countable(by_name)
+    has_head = any(name.startswith(_HEADS) for name in own)
+    wanted, found = _countable(own), _countable(by_name, () if has_head else _HEADS)
     if wanted.keys() == found.keys() and all(wanted[name].shape == found[name].shape for name in wanted):
         return {name: x for name, x in by_name.items() if name in own}, "name"
     in_order = dict(zip(wanted, found.values(), strict=False))
@@ -257,12 +257,12 @@ def _strip_prefix(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dic
     return max(choices, key=lambda choice: len(choice.keys() & own.keys()), default=dict(given))
 
 
-def _countable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _countable(tensors: Mapping[str, Tensor], left_out: Sequence[str] = ()) -> dict[str, Tensor]:
     """Without the classifier, and the number of batches, which older files lack."""
     return {
         name: x
         for name, x in tensors.items()
-        if not name.startswith(_CLASSIFIERS) and not name.endswith("num_batches_tracked")
+        if not name.startswith((*_CLASSIFIERS, *left_out)) and not name.endswith("num_batches_tracked")
     }
 
 
