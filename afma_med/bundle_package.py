@@ -267,7 +267,7 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
 
 def _check_weights(inference: dict[str, Any], checkpoint: Path) -> None:
     parser = ConfigParser(config=json.loads(json.dumps(inference)))
-    load_weights(parser.get_parsed_content("network_def"), checkpoint)
+    load_weights(parser.get_parsed_content("network_def"), checkpoint, weights=None)
 
 
 def _onnx_arguments(base: dict[str, Any], facts: PackageFacts) -> dict[str, Any]:
