@@ -119,7 +119,7 @@ class FakeBundle:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     fake = FakeBundle()
     monkeypatch.setattr(trainings, "_run", fake)
-    monkeypatch.setattr(trainings, "_attention", lambda folder: None)  # there are no weights
+    monkeypatch.setattr(trainings, "_measure", lambda folder, weights: {})  # there are no weights
     return fake
 
 
