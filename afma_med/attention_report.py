@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor
-from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from afma_med.data.class_table import VOID, class_names
@@ -199,8 +197,7 @@ def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[Tensor, tuple
     before the correction, after it, after one by the gold.
     """
     image = run.prepare(item["image"])
-    label = torch.from_numpy(run.reader.read_label(item).astype(np.float32))
-    index = interpolate(label[None, None], size=tuple(image.shape[1:]), mode="nearest")[0, 0].long()
+    index = run.read_label(item, image.shape[1:])
     classes = len(class_names(run.reader.classes))
     known = torch.where(index < classes, index, -1)
     with probing(afma):

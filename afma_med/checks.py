@@ -15,6 +15,7 @@ __all__ = [
     "check_image",
     "check_module",
     "check_tensor",
+    "check_values",
     "explain_mismatch",
     "is_positive_int",
 ]
@@ -79,6 +80,21 @@ def check_four_axes(name: str, x: Tensor, axes: str) -> None:
         raise ValueError(
             f"`{name}` must have the 4 axes {axes}; got shape {tuple(x.shape)}. "
             "Add or fold axes; afma_med works on 2-D images."
+        )
+
+
+def check_values(values: Tensor, key: Tensor) -> None:
+    """Refuse values that cannot be spread with a key.
+
+    Raises:
+        TypeError: if they are no tensor.
+        ValueError: if they have not the key's shape.
+    """
+    check_tensor("values", values, "(B,K,M,D)")
+    if values.shape != key.shape:
+        raise ValueError(
+            f"`values` must have the key's shape (B,K,M,D) = {tuple(key.shape)}; got {tuple(values.shape)}. "
+            "Split them with the patch size and stride of `grid`, and take key and values from the same image."
         )
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from afma_med.bundle_package import bundles_folder
 from afma_med.bundle_run import find_weights, list_inputs, read_settings
 from afma_med.data import READERS
-from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.experiments.studies import study_options
-from afma_med.handlers.checkpoints import load_weights
+from afma_med.handlers.checkpoints import BEST, LAST, load_weights
 from afma_med.tensors import without_metadata
 
 __all__ = ["FinishedRun", "load_run"]
@@ -79,18 +81,34 @@ class FinishedRun:
             ) from error
         return without_metadata(image)
 
+    def read_label(self, item: Item, size: Sequence[int]) -> Tensor:
+        """Read the label of an image at the size at which the network sees the image.
+
+        Args:
+            item: of the reader's datalist, with a label.
+            size: (H, W) of the prepared image, in pixels.
+
+        Returns:
+            (H,W) int64 train ids; pixels without one have values from K on.
+        """
+        label = torch.from_numpy(self.reader.read_label(item).astype(np.float32))
+        return interpolate(label[None, None], size=tuple(size), mode="nearest")[0, 0].long()
+
 
 def load_run(
     run_dir: str | os.PathLike[str],
     *,
     checkpoint: str | os.PathLike[str] | None = None,
+    weights: str = "model",
     device: str | torch.device = "cpu",
 ) -> FinishedRun:
     """Load the network of a finished run as its bundle builds it for inference.
 
     Args:
         run_dir: folder of the run.
-        checkpoint: weights beside the settings of their run; default: the run's best ones.
+        checkpoint: file beside the settings of its run; default: ``model.pt``, the best epoch's weights, or, for others
+            than ``"model"``, ``last.pt``.
+        weights: which ones of the checkpoint: ``"model"``, or ``"ema"`` for their moving average.
         device: for the network.
 
     Raises:
@@ -107,15 +125,16 @@ def load_run(
         raise FileNotFoundError(
             f"`run_dir` must be the folder of a run; there is no folder `{folder}`. Train first, or check the path."
         )
-    weights = Path(find_weights(folder) if checkpoint is None else checkpoint)
-    if not weights.is_file():
-        raise FileNotFoundError(f"`checkpoint` must be a run's model.pt; there is no file `{weights}`. Check the path.")
-    settings = read_settings(weights)
+    path = _find_checkpoint(folder, weights) if checkpoint is None else Path(checkpoint)
+    if not path.is_file():
+        kind = BEST if weights == "model" else LAST
+        raise FileNotFoundError(f"`checkpoint` must be a run's {kind}; there is no file `{path}`. Check the path.")
+    settings = read_settings(path)
     device = _as_device(device)
     parser = _read_bundle(settings)
-    parser.update({"checkpoint": str(weights), "output_dir": str(folder), "device": device})
+    parser.update({"checkpoint": str(path), "output_dir": str(folder), "device": device})
     network = parser.get_parsed_content("network_def")
-    load_weights(network, weights)
+    load_weights(network, path, weights=weights)
     return FinishedRun(
         folder=folder,
         settings=settings,
@@ -124,6 +143,10 @@ def load_run(
         preprocessing=parser.get_parsed_content("preprocessing"),
         device=device,
     )
+
+
+def _find_checkpoint(folder: Path, weights: str) -> Path:
+    return Path(find_weights(folder)) if weights == "model" else folder / LAST
 
 
 def _read_bundle(settings: Mapping[str, Any]) -> ConfigParser:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from afma_med.checks import check_channels, check_four_axes, check_tensor
+from afma_med.checks import check_channels, check_four_axes, check_tensor, check_values
 from afma_med.factored_products import squared_distance, triple_product
 from afma_med.modulation import ModulateLogits, row_scale
 from afma_med.patches import (
@@ -97,11 +97,7 @@ class PatchAttention(NamedTuple):
         Raises:
             ValueError: if ``values`` has not the shape of ``key``.
         """
-        if values.shape != self.key.shape:
-            raise ValueError(
-                f"`values` must have the key's shape (B,K,M,D) = {tuple(self.key.shape)}; got {tuple(values.shape)}. "
-                "Split them with the patch size and stride of `grid`."
-            )
+        check_values(values, self.key)
         query, key = at_least_float32(self.query), at_least_float32(self.key)
         with autocast_off(query):
             spread = triple_product(query, key.mT, values.to(key.dtype))
@@ -166,7 +162,9 @@ def compress_prediction(logits: Tensor, grid: PatchGrid, *, soft: bool = False) 
     return pool_to_feature(prediction, grid, "logits")
 
 
-def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = False) -> Tensor:
+def modulate_logits(
+    logits: Tensor, attention: PatchAttention, *, soft: bool = False, values: Tensor | None = None
+) -> Tensor:
     """Correct a prediction by what the attention says of it.
 
     Step 7 (Eq. 12-13) splits the compressed prediction into patches V; step 9 (Eq. 16-18) joins the spread patches
@@ -176,13 +174,14 @@ def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = F
         logits: (B,K,H,W), the decoder's output.
         attention: the attention of the same image; its grid may be larger than (H, W) by padding.
         soft: spread the class probabilities (the text's form) instead of the one-hot arg max (the released form).
+        values: V, (B,K,M,D), spread in place of the prediction's own; of another image if the key is that image's.
 
     Returns:
         (B,K,H,W), at least float32.
 
     Raises:
         TypeError: if one is of another type.
-        ValueError: if ``logits`` and ``attention`` disagree in B, K or size.
+        ValueError: if ``logits`` and ``attention`` disagree in B, K or size, or ``values`` has not the key's shape.
 
     Example:
         >>> grid = PatchGrid(image_size=(20, 20), stride=2, patch_size=(10, 10))
@@ -203,7 +202,10 @@ def modulate_logits(logits: Tensor, attention: PatchAttention, *, soft: bool = F
             f"got {tuple(logits.shape[:2])}. Give network and AFMA block the same `out_channels`."
         )
     grid = attention.grid
-    values = split_patches(compress_prediction(logits, grid, soft=soft), grid.patch_size)
+    if values is None:
+        values = split_patches(compress_prediction(logits, grid, soft=soft), grid.patch_size)
+    else:
+        check_values(values, attention.key)
     if is_captured():  # by the formula; compilers find their own way to save memory
         correction = join_patches(attention.apply(values), grid.image_size, grid.patch_size)
         return logits + logits * crop_to(correction, (logits.shape[2], logits.shape[3]))

@@ -39,7 +39,12 @@ def as_efficientnet_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors in the same order under other names, with a classifier and without counts of batches."""
     names = [name for name in tensors if not name.endswith("num_batches_tracked")]
     renamed = {f"_x{i}.{name.rpartition('.')[2]}": tensors[name] for i, name in enumerate(names)}
-    renamed = {name.replace("_x0.", "_conv_stem."): x for name, x in renamed.items()}
+    of_head = [i for i, name in enumerate(names) if name.startswith(("conv_head.", "bn2."))]
+    parts = {f"_x{i}.": "_conv_head." if i == of_head[0] else "_bn1." for i in of_head} | {"_x0.": "_conv_stem."}
+    renamed = {
+        parts.get(name[: name.index(".") + 1], name[: name.index(".") + 1]) + name.rpartition(".")[2]: x
+        for name, x in renamed.items()
+    }
     return {**renamed, "_fc.weight": torch.rand(10, 4), "_fc.bias": torch.rand(10)}
 
 
@@ -169,7 +174,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Path("weights.pth").write_bytes(pickle.dumps(_Payload()))
     else:
         torch.save({"conv1.weight": _Payload()}, "weights.pth")
-    with pytest.raises(ValueError, match=r"tensors alone; `weights.pth` holds other objects .* It was not run"):
+    with pytest.raises(ValueError, match=r"tensors alone; `weights.pth` holds other objects .* No code of it was run"):
         load_encoder_weights(encoder(), "weights.pth")
     assert not Path("ran").exists()
 
@@ -182,11 +187,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> No
 
 
 def test_a_missing_file_or_package_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match="there is no `no/such.pth`"):
+    with pytest.raises(FileNotFoundError, match=r"there is no `no/such\.pth`"):
         create_backbone("Unet", "resnet18", encoder_weights="no/such.pth")
     with pytest.raises(FileNotFoundError, match="pip install no-such-package"):
         create_backbone("Unet", "resnet18", encoder_weights="package:no_such_package")
-    with pytest.raises(FileNotFoundError, match="there is no package `../x`"):
+    with pytest.raises(FileNotFoundError, match=r"there is no package `\.\./x`"):
         load_encoder_weights(encoder(), "package:../x")
 
 

@@ -119,7 +119,7 @@ class FakeBundle:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     fake = FakeBundle()
     monkeypatch.setattr(trainings, "_run", fake)
-    monkeypatch.setattr(trainings, "_attention", lambda folder: None)  # there are no weights
+    monkeypatch.setattr(trainings, "_measure", lambda folder, weights: {})  # there are no weights
     return fake
 
 
@@ -256,6 +256,7 @@ def test_released_protocol_sees_and_scores_the_centre_alone(tmp_path: Path) -> N
 def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 4, "val": 2, "test": 2}, size=(64, 96))
     options = {"max_epochs": 1, "batch_size": 2, "crop_size": [64, 64], "encoder": "resnet18", "milestones": []}
+    options["encoder_weights"] = "$None"
     path = write_list(tmp_path, overlays=["cache"], options=options, variants={"gain": {"study": "gain"}}, seeds=[0])
     command = [sys.executable, "scripts/run_experiments.py", str(path), "--dataset_dir", str(scenes)]
     given = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), "--num_workers", "0"]

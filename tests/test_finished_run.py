@@ -34,7 +34,7 @@ def write_run(folder: Path, name: str, dataset: Path, **override: Any) -> Path:
     folder.mkdir(parents=True)
     parser = ConfigParser()
     parser.read_config(str(bundles_folder() / f"{name}_afma.json"))
-    parser.update({"dataset_dir": str(dataset), "encoder": "resnet18", **override})
+    parser.update({"dataset_dir": str(dataset), "encoder": "resnet18", "encoder_weights": None, **override})
     torch.manual_seed(0)
     torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
     write_settings(folder, parser.get_parsed_content("settings"))

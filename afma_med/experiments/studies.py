@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from afma_med.checks import check_values
 from afma_med.experiments.controls import (
     AuxiliaryAFMALoss,
     PlainHead,
@@ -48,7 +49,7 @@ _SUM_EPSILON = 1e-3
 class SupervisionOnly(AFMANet):
     """Learn the attention, and correct nothing with it: an auxiliary loss, no more."""
 
-    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Return the logits as they are."""
         return logits
 
@@ -56,31 +57,36 @@ class SupervisionOnly(AFMANet):
 class SoftValues(AFMANet):
     """Spread class probabilities, as the text has it, with everything else as released."""
 
-    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Correct with a gradient through the prediction."""
-        return modulate_logits(logits, attention, soft=True)
+        return modulate_logits(logits, attention, soft=True, values=values)
+
+    def split_prediction(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+        """Split the class probabilities into patches."""
+        grid = attention.grid
+        return split_patches(compress_prediction(logits, grid, soft=True), grid.patch_size)
 
 
 class AddedCorrection(AFMANet):
     """Add X to the logits ("added to the output of the decoder"), where the released form adds logits · X."""
 
-    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Correct all logits alike, those below zero too."""
-        return logits + _spread(logits, attention, attention.apply)
+        return logits + _spread(logits, attention, attention.apply, values)
 
 
 class RowSum(AFMANet):
     """Divide a row of the attention by its sum, with gradient, where the released form counts its non-zeros."""
 
-    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Correct by the attended patches' mean, whatever the scale of the attention."""
         query, key = attention.query, attention.key
 
-        def apply(values: Tensor) -> Tensor:
+        def apply(v: Tensor) -> Tensor:
             sums = query @ key.sum(dim=2, keepdim=True).mT / query.shape[-1]
-            return attention.query @ (key.mT @ values) / query.shape[-1] / (sums + _SUM_EPSILON)
+            return attention.query @ (key.mT @ v) / query.shape[-1] / (sums + _SUM_EPSILON)
 
-        return logits + logits * _spread(logits, attention, apply)
+        return logits + logits * _spread(logits, attention, apply, values)
 
 
 class LearntGain(AFMANet):
@@ -90,9 +96,9 @@ class LearntGain(AFMANet):
         super().__init__(backbone, out_channels, **options)
         self.gain = nn.Parameter(torch.zeros(out_channels, 1, 1))
 
-    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Correct by as much as is learnt to be of use."""
-        return logits + self.gain * (modulate_logits(logits, attention) - logits)
+        return logits + self.gain * (modulate_logits(logits, attention, values=values) - logits)
 
 
 class NonlinearBlock(AFMABlock):
@@ -225,9 +231,13 @@ def study_options(study: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**network, **loss, **chosen.options, "settings#study": study}, network
 
 
-def _spread(logits: Tensor, attention: PatchAttention, apply: Callable[[Tensor], Tensor]) -> Tensor:
-    """X, (B,K,H,W): the values of the prediction's patches spread by ``apply`` and joined."""
+def _spread(
+    logits: Tensor, attention: PatchAttention, apply: Callable[[Tensor], Tensor], values: Tensor | None
+) -> Tensor:
+    """X, (B,K,H,W): the given values, or those of the prediction's patches, spread by ``apply`` and joined."""
     grid = attention.grid
-    values = split_patches(compress_prediction(logits, grid), grid.patch_size)
+    if values is None:
+        values = split_patches(compress_prediction(logits, grid), grid.patch_size)
+    check_values(values, attention.key)
     joined = join_patches(apply(values.to(attention.key.dtype)), grid.image_size, grid.patch_size)
     return crop_to(joined, (logits.shape[2], logits.shape[3]))

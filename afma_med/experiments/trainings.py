@@ -15,12 +15,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afma_med.attention_report import attention_as_json, measure_attention
+from afma_med.attention_report import attention_as_json
 from afma_med.benchmark import describe_machine
 from afma_med.bundle_package import bundles_folder
 from afma_med.comparison.curves import read_curve
 from afma_med.comparison.result_file import write_result
 from afma_med.comparison.runs import EVALUATION, read_run
+from afma_med.experiments.mechanism import measure_run
+from afma_med.experiments.mechanism_report import mechanism_as_json
 from afma_med.experiments.studies import study_options
 from afma_med.finished_run import load_run
 from afma_med.handlers.checkpoints import BEST, LAST
@@ -75,8 +77,8 @@ def list_trainings(
 
     Args:
         path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``, ``weights`` (for all),
-            ``seeds`` and ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of
-            its ``study``.
+            ``seeds`` and ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and
+            the name of its ``study``.
         only: names of variants; default: all.
         seeds: of the trainings; default: those of the list.
 
@@ -169,7 +171,8 @@ def run_trainings(
 def run_training(training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None) -> None:
     """Train, evaluate the weights of the best and of the last epoch on the test section, and write the result.
 
-    The result has what :func:`afma_med.attention_report.measure_attention` finds on the validation section, too.
+    The result has what :func:`afma_med.experiments.mechanism.measure_run` finds on the validation section, too, of the
+    weights that the scores belong to.
 
     Args:
         training: what to run.
@@ -193,11 +196,15 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     kept: dict[str, Any] = {name: own[name] for name in ("num_workers", "device") if name in own}
     scored = _WEIGHTS[training.weights]
     more = [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
-    for name, (file, weights), overlays in ((EVALUATION, scored, []), ("evaluation_last", (LAST, "model"), []), *more):
+    for name, (checkpoint, weights), overlays in (
+        (EVALUATION, scored, []),
+        ("evaluation_last", (LAST, "model"), []),
+        *more,
+    ):
         if not (folder / name / SCORES).is_file():
             given = {
                 "output_dir": str(folder),
-                "checkpoint": str(folder / file),
+                "checkpoint": str(folder / checkpoint),
                 "weights": weights,
                 "prediction_dir": str(folder / name),
             }
@@ -209,7 +216,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         "machine": describe_machine("cpu"),
         "scores_of_last_epoch": _read_scores(folder / "evaluation_last"),
         "curves": {tag: read_curve(folder, tag) for tag in _CURVES},
-        "attention": _attention(folder),
+        **_measure(folder, training.weights),
     }
     for name, path in _other_results(training, result).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -249,12 +256,14 @@ def _other_results(training: Training, result: Path) -> dict[str, Path]:
     return {name: result.parent / name / result.name for name in training.evaluations}
 
 
-def _attention(folder: Path) -> dict[str, Any] | None:
-    """What the attention of the best weights is like on the validation section; None for runs that have none."""
-    run = load_run(folder)
-    if not run.settings["afma"] or run.reader.read_volume is not None:
-        return None
-    return attention_as_json(measure_attention(run))
+def _measure(folder: Path, weights: str) -> dict[str, Any]:
+    """What the attention is like on the validation section, and whether it matters; None for runs that have none."""
+    checkpoint, chosen = _WEIGHTS[weights]
+    attention, mechanism = measure_run(load_run(folder, checkpoint=folder / checkpoint, weights=chosen))
+    return {
+        "attention": None if attention is None else attention_as_json(attention),
+        "mechanism": None if mechanism is None else mechanism_as_json(mechanism),
+    }
 
 
 def _read_scores(folder: Path) -> dict[str, float | None]:

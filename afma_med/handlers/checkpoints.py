@@ -100,15 +100,16 @@ class BestCheckpoint:
         return self.evaluator
 
 
-def load_weights(network: nn.Module, weights: str | os.PathLike[str]) -> None:
+def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weights: str | None = "model") -> None:
     """Load a run's weights into a network, on the CPU and without running code of the file.
 
     Args:
-        network: as the settings beside the weights describe it.
-        weights: a run's ``model.pt``.
+        network: as the settings beside the checkpoint describe it.
+        checkpoint: a run's ``model.pt``, which is one state_dict, or its ``last.pt``, which holds several by name.
+        weights: which ones of ``last.pt``: ``"model"``, or ``"ema"`` for their moving average; None refuses such files.
 
     Raises:
-        ValueError: if the file holds no weights, or those of another network.
+        ValueError: if the file holds no such weights, or those of another network.
 
     Example:
         >>> load_weights(nn.Linear(1, 1), "runs/none/model.pt")
@@ -116,12 +117,14 @@ def load_weights(network: nn.Module, weights: str | os.PathLike[str]) -> None:
         ValueError: `checkpoint` must hold the weights of the network that its settings.json describes; got ...
     """
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        network.load_state_dict(state if weights is None else _choose(state, weights))
     except Exception as error:  # a file of another kind fails in as many ways as there are kinds
         reason = " ".join(str(error).split())[:200]
+        remedy = "model.pt, not its last.pt" if weights is None else "model.pt or last.pt"
         raise ValueError(
-            f"`checkpoint` must hold the weights of the network that its settings.json describes; got `{weights}`: "
-            f"{reason} Name a run's model.pt, not its last.pt, and the dataset that it was trained on."
+            f"`checkpoint` must hold the weights of the network that its settings.json describes; got `{checkpoint}`: "
+            f"{reason} Name a run's {remedy}, and the dataset that it was trained on."
         ) from error
 
 
@@ -173,6 +176,16 @@ def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str
             f"are free: {' '.join(str(cause).split())[:200]}. The file of the epoch before is intact: make room, then "
             "repeat the command with --resume True."
         ) from error
+
+
+def _choose(state: Mapping[str, Any], weights: str) -> Mapping[str, Any]:
+    """The state_dict of that name; of a file of one alone, itself."""
+    if isinstance(state.get(weights), Mapping):
+        chosen: Mapping[str, Any] = state[weights]
+        return chosen
+    if weights == "model" and not any(isinstance(one, Mapping) for one in state.values()):
+        return state
+    raise ValueError(f"it has no weights named {weights!r}.")
 
 
 def _unwrap(item: Any) -> Any:

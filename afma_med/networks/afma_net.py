@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from afma_med.checks import as_patch_size, check_channels, check_image, check_module, explain_mismatch
-from afma_med.functional import PatchAttention, modulate_logits
+from afma_med.functional import PatchAttention, compress_prediction, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
 from afma_med.networks.feature_tap import (
     FeatureError,
@@ -17,7 +17,7 @@ from afma_med.networks.feature_tap import (
 )
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.networks.scripting import ScriptableAFMANet
-from afma_med.patches import crop_to, pad_to
+from afma_med.patches import crop_to, pad_to, split_patches
 from afma_med.tensors import with_metadata_of, without_metadata
 
 __all__ = ["AFMANet"]
@@ -139,7 +139,7 @@ class AFMANet(nn.Module):
         attention = self.afma_block(padded, feature)
         return with_metadata_of(crop_to(logits, (height, width)), image), attention
 
-    def correct(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.
 
         A subclass may correct otherwise.
@@ -147,11 +147,28 @@ class AFMANet(nn.Module):
         Args:
             logits: (B,K,H,W).
             attention: of the same images.
+            values: (B,K,M,D), spread in place of the prediction's own, for whoever wants to see whether they matter.
 
         Returns:
             (B,K,H,W).
+
+        Raises:
+            ValueError: if ``logits`` and ``attention`` disagree, or ``values`` has not the key's shape.
         """
-        return modulate_logits(logits, attention, soft=self.variant == "paper")
+        return modulate_logits(logits, attention, soft=self.variant == "paper", values=values)
+
+    def split_prediction(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+        """Compress a prediction and split it into patches: the values that :meth:`correct` spreads.
+
+        Args:
+            logits: (B,K,H,W).
+            attention: of the same images.
+
+        Returns:
+            V, (B,K,M,D).
+        """
+        grid = attention.grid
+        return split_patches(compress_prediction(logits, grid, soft=self.variant == "paper"), grid.patch_size)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -204,12 +203,12 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
             content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"`encoder_weights` must hold tensors alone; `{file}` holds other objects or is damaged: "
-            f"{_first_line(error)} It was not run. Save it anew: torch.save(model.state_dict(), FILE)."
-        ) from error
     except Exception as error:  # what is damaged fails in as many ways as there are bytes
+        if type(error).__name__ == "UnpicklingError":  # of a module that may run code, hence not imported
+            raise ValueError(
+                f"`encoder_weights` must hold tensors alone; `{file}` holds other objects or is damaged. No code of it "
+                "was run. Save it anew: torch.save(model.state_dict(), FILE)."
+            ) from error
         raise ValueError(
             f"`encoder_weights` must be a whole file of weights; `{file}` cannot be read: {_first_line(error)} "
             "Copy or download it again."
