@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,15 @@ def package_bundle(
     _check_arguments(name, checkpoint, version)
     _check_target(target, overwrite=overwrite)
     bundle = ConfigParser.load_config_files([str(bundles / f"{name}_afma.json")])
+    settings = _network_settings(bundle, checkpoint)
     facts = PackageFacts(
         reader=READERS[name],
         about=bundle["about"],
-        settings=_network_settings(bundle, checkpoint),
+        settings=settings,
         checkpoint=checkpoint,
         version=version,
         in_channels=bundle["in_channels"],
-        value_range=_value_range(bundle["load_transforms"]),
+        value_range=_value_range(bundle["load_transforms"], settings["normalization"]),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".package-") as work:
@@ -209,14 +210,16 @@ def _network_settings(bundle: Mapping[str, Any], checkpoint: Path) -> dict[str, 
     return {name: settings[name] for name in names}
 
 
-def _value_range(transforms: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+def _value_range(
+    transforms: Iterable[Mapping[str, Any]], normalization: Mapping[str, Sequence[float]]
+) -> tuple[float, float]:
     """Follow the range of the intensities through a bundle's transforms."""
     low, high = 0.0, 1.0
     for transform in transforms:
         if transform["_target_"] == "ScaleIntensityRanged":
             low, high = transform["b_min"], transform["b_max"]
         if transform["_target_"] == "NormalizeIntensityd":
-            channels = list(zip(transform["subtrahend"], transform["divisor"], strict=True))
+            channels = list(zip(normalization["mean"], normalization["std"], strict=True))
             low = min((low - mean) / deviation for mean, deviation in channels)
             high = max((high - mean) / deviation for mean, deviation in channels)
     return round(low, 3), round(high, 3)
@@ -253,7 +256,9 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     dataset_dir = f"{bundle['dataset_dir']} if @input is None else ''"
     inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": dataset_dir}
     evaluate = _read_json(bundles / "evaluate.json")
-    for name in ("settings", "dataset_dir", *baked):
+    # What it restores from a run's settings, the configuration for training has.
+    restored = [name for name, value in evaluate.items() if "settings" in _references(value)]
+    for name in {"settings", *restored, *baked}:
         evaluate.pop(name, None)
     several = _read_json(bundles / "multi_gpu.json")
     return {

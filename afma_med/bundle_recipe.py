@@ -1,4 +1,4 @@
-"""What a bundle's recipe is made of: encoder weights of samples, class weights, optimizer, schedule, averaged weights."""
+"""What a bundle's recipe is made of: encoder weights, class weights, optimizer, schedule, averaged weights."""
 
 from __future__ import annotations
 
