@@ -18,11 +18,13 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from PIL import Image
 from test_bundles import BUNDLES, NAMES, ROOT, run, run_two_processes, workflow
+from test_finished_run import write_run as write_untrained
 
 from afma_med.data import READERS, build_lesion_slices, write_street_scenes
 from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
 from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.data.samples.single_objects import write_birds, write_lesions
+from afma_med.finished_run import load_run
 
 TINY = {"batch_size": 2, "num_workers": 0, "encoder": "resnet18", "max_epochs": 1, "crop_size": [64, 64]}
 
@@ -91,7 +93,7 @@ def test_recipes(name: str, crop: list[int], epochs: int, batch: int) -> None:
     parser = parsed(name)
     values = {key: parser.get_parsed_content(key) for key in ("crop_size", "max_epochs", "batch_size", "encoder")}
     assert values == {"crop_size": crop, "max_epochs": epochs, "batch_size": batch, "encoder": "resnet101"}
-    assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert parser.get_parsed_content("optimizer_name") == "SGD"
     assert parser.get_parsed_content("zoom_range") == [0.5, 2.0]
     assert parser.get_parsed_content("num_classes") == {"camvid": 12, "cityscapes": 19, "lits": 3}.get(name, 2)
 
@@ -164,6 +166,13 @@ def test_fold_of_a_run_is_that_of_its_evaluation(samples: Callable[[str], Path],
     (tmp_path / "run" / "last.pt").write_bytes(b"")
     with pytest.raises(SystemExit, match="`resume` must go on with the network of its run; got fold=0, the run has 3"):
         workflow("lesion_slices_afma.json", **{**given, "fold": 0}, resume=True).initialize()
+
+
+def test_loaded_run_has_its_fold(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    root = samples("lesion_slices")
+    run_of_fold = load_run(write_untrained(tmp_path / "run", "lesion_slices", root, fold=4))
+    assert run_of_fold.settings["fold"] == 4
+    assert run_of_fold.find_image() == build_lesion_slices(4).datalist(root, "test")[0]["image"]
 
 
 def test_folds_that_do_not_exist_end_the_command(samples: Callable[[str], Path], tmp_path: Path) -> None:
