@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from afma_med.attention_report import attention_as_json, measure_attention
 from afma_med.benchmark import describe_machine
@@ -19,9 +19,10 @@ from afma_med.bundle_package import bundles_folder
 from afma_med.comparison.curves import read_curve
 from afma_med.comparison.result_file import write_result
 from afma_med.comparison.runs import EVALUATION, read_run
-from afma_med.experiments.studies import study_options
+from afma_med.experiments.pooled_folds import pool_if_complete, result_path
+from afma_med.experiments.training_list import WEIGHTS, Training, list_trainings
 from afma_med.finished_run import load_run
-from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.handlers.checkpoints import LAST
 from afma_med.handlers.score_report import SCORES
 
 __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
@@ -38,86 +39,6 @@ _CURVES = (
     "training/seconds",
     "training/data_share",
 )
-_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate", "evaluations", "weights"}
-# Which weights the scores of a result belong to: (checkpoint, which of the weights in it).
-_WEIGHTS = {"best": (BEST, "model"), "ema": (LAST, "ema")}
-
-
-class Training(NamedTuple):
-    """Describe one training of a list.
-
-    Args:
-        name: ``VARIANT_SEED``, that of its folder and of its result.
-        bundle: name of the bundle, such as ``"camvid_afma"``.
-        overlays: names of overlays, in order.
-        options: ids and their values.
-        evaluate: ids of the evaluation and their values.
-        evaluations: by another protocol, the overlays of each by its name.
-        weights: which weights the scores belong to: ``"best"``, those of the best epoch on the validation section, or
-            ``"ema"``, the moving average at the end of the training, which nothing is chosen by.
-    """
-
-    name: str
-    bundle: str
-    overlays: tuple[str, ...]
-    options: dict[str, Any]
-    evaluate: dict[str, Any]
-    evaluations: dict[str, list[str]] = {}  # noqa: RUF012
-    weights: str = "best"
-
-
-def list_trainings(
-    path: str | os.PathLike[str], *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-) -> list[Training]:
-    """Read a list of trainings: all variants with the first seed, then all with the next one.
-
-    Args:
-        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``, ``weights`` (for all),
-            ``seeds`` and ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and the name of
-            its ``study``.
-        only: names of variants; default: all.
-        seeds: of the trainings; default: those of the list.
-
-    Returns:
-        The trainings, in the order in which they are run, so that what is there can be compared at any time.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is malformed, or a variant, overlay or study unknown.
-
-    Example:
-        >>> list_trainings("no/such/list.json")
-        Traceback (most recent call last):
-        FileNotFoundError: `path` must be a list of trainings; there is no file `no/such/list.json`. Check the path.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"`path` must be a list of trainings; there is no file `{path}`. Check the path.")
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"`{path}` must be JSON; got: {error}. Mend the file.") from error
-    variants = given.get("variants", {}) if isinstance(given, dict) else {}
-    if not variants or "bundle" not in given or given.keys() - _KEYS:
-        raise ValueError(
-            f"`{path}` must have `bundle` and `variants`, and nothing but {', '.join(sorted(_KEYS))}; got "
-            f"{', '.join(given) if isinstance(given, dict) else type(given).__name__}. Mend the file."
-        )
-    if given.get("weights", "best") not in _WEIGHTS:
-        raise ValueError(f"`weights` must be one of {', '.join(_WEIGHTS)}; got {given['weights']!r}. Mend the file.")
-    unknown = [name for name in only or () if name not in variants]
-    if unknown:
-        raise ValueError(f"`only` must name variants of {list(variants)}; got {unknown}. Choose out of them.")
-    chosen = {name: variant for name, variant in variants.items() if only is None or name in only}
-    every = {name: list(variant.get("seeds", given.get("seeds", [0]))) for name, variant in chosen.items()}
-    order = sorted({seed for each in every.values() for seed in each})
-    return [
-        _training(given, name, chosen[name], seed)
-        for seed in order
-        if seeds is None or seed in seeds
-        for name in chosen
-        if seed in every[name]
-    ]
 
 
 def run_trainings(
@@ -134,7 +55,8 @@ def run_trainings(
     Args:
         trainings: what to run.
         runs_dir: folder for the runs.
-        results_dir: folder for the results, ``NAME.json`` each.
+        results_dir: folder for the results, ``NAME.json`` each; those of single folds go to ``folds/`` in it, and
+            become one result when all of them are there.
         options: further ids and their values for all, such as the dataset's folder on this machine.
 
     Returns:
@@ -146,19 +68,21 @@ def run_trainings(
     failed = []
     with _alone(Path(runs_dir)):
         for number, training in enumerate(trainings, start=1):
-            result = Path(results_dir, f"{training.name}.json")
+            result = result_path(training, Path(results_dir))
             if all(path.is_file() for path in (result, *_other_results(training, result).values())):
                 logger.info("%d/%d  %s: has its result", number, len(trainings), training.name)
+                failed += _pool(training, Path(results_dir))
                 continue
             logger.info(
                 "%d/%d  %s: running, log %s/%s.log", number, len(trainings), training.name, runs_dir, training.name
             )
             try:
                 run_training(training, Path(runs_dir, training.name), result, options=options)
+                failed += _pool(training, Path(results_dir))
             except (OSError, RuntimeError, ValueError) as error:
                 logger.error("%s failed: %s", training.name, error)
                 failed.append(training.name)
-    return failed
+    return list(dict.fromkeys(failed))
 
 
 def run_training(training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None) -> None:
@@ -186,13 +110,17 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
     kept: dict[str, Any] = {name: own[name] for name in ("num_workers", "device") if name in own}
-    scored = _WEIGHTS[training.weights]
+    scored = WEIGHTS[training.weights]
     more = [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
-    for name, (file, weights), overlays in ((EVALUATION, scored, []), ("evaluation_last", (LAST, "model"), []), *more):
+    for name, (checkpoint, weights), overlays in (
+        (EVALUATION, scored, []),
+        ("evaluation_last", (LAST, "model"), []),
+        *more,
+    ):
         if not (folder / name / SCORES).is_file():
             given = {
                 "output_dir": str(folder),
-                "checkpoint": str(folder / file),
+                "checkpoint": str(folder / checkpoint),
                 "weights": weights,
                 "prediction_dir": str(folder / name),
             }
@@ -212,18 +140,15 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     write_result(result, read_run(folder), details=details)
 
 
-def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], seed: int) -> Training:
-    overlays = (*given.get("overlays", ()), *variant.get("overlays", ()))
-    evaluations = dict(given.get("evaluations", {}))
-    used = (*overlays, *(overlay for each in evaluations.values() for overlay in each))
-    missing = [overlay for overlay in used if not (bundles_folder() / f"{overlay}.json").is_file()]
-    if missing:
-        raise ValueError(f"`overlays` must be files of {bundles_folder()}; there is no {missing[0]}.json. Check names.")
-    of_training, of_network = study_options(variant["study"]) if "study" in variant else ({}, {})
-    options = {**given.get("options", {}), **variant.get("options", {}), **of_training, "seed": seed}
-    evaluate = {**given.get("evaluate", {}), **of_network}
-    weights = given.get("weights", "best")
-    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations, weights)
+def _pool(training: Training, results_dir: Path) -> list[str]:
+    """Pool the folds of a training if all are there; its name if they do not belong together."""
+    try:
+        for path in pool_if_complete(training, results_dir):
+            logger.info("%s: all folds are there, pooled into %s", training.pooled, path)
+    except ValueError as error:
+        logger.error("%s cannot be pooled: %s", training.pooled, error)
+        return [str(training.pooled)]
+    return []
 
 
 def _other_results(training: Training, result: Path) -> dict[str, Path]:
