@@ -97,7 +97,8 @@ def describe_package(base: Mapping[str, Any], facts: PackageFacts) -> dict[str, 
 def trained_on_sample(facts: PackageFacts) -> bool:
     """Tell whether the training was one on the embedded sample, whose weights are good for nothing else."""
     dataset_dir = read_settings(facts.checkpoint).get("dataset_dir") or ""
-    return is_sample(dataset_dir) or Path(dataset_dir).name == facts.reader.sample
+    sample = facts.reader.sample
+    return is_sample(dataset_dir) or (bool(sample) and Path(dataset_dir).name == sample)
 
 
 def read_scores(checkpoint: Path) -> dict[str, Any] | None:
@@ -134,6 +135,7 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         dataset=facts.reader.title,
         source=metadata["data_source"],
         layout=layout,
+        sample=", and draws a small synthetic sample if there is nothing" if facts.reader.write_sample else "",
         scores=_score_table(read_scores(facts.checkpoint), unit=facts.unit),
         package=f"{facts.reader.name}_afma",
         unit=facts.unit,
@@ -219,7 +221,7 @@ Built from:
 {layout}
 ```
 
-Without `--dataset_dir` the bundle looks into `data/` here, and draws a small synthetic sample if there is nothing.
+Without `--dataset_dir` the bundle looks into `data/` here{sample}.
 
 ## Performance
 

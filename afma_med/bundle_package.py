@@ -256,7 +256,9 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     dataset_dir = f"{bundle['dataset_dir']} if @input is None else ''"
     inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": dataset_dir}
     evaluate = _read_json(bundles / "evaluate.json")
-    for name in ("settings", "dataset_dir", *baked):
+    # What it restores from a run's settings, the configuration for training has.
+    restored = [name for name, value in evaluate.items() if "settings" in _references(value)]
+    for name in {"settings", *restored, *baked}:
         evaluate.pop(name, None)
     several = _read_json(bundles / "multi_gpu.json")
     return {

@@ -144,7 +144,13 @@ def find_unknown_ids(arguments: Sequence[str]) -> dict[str, str | None]:
         return {}  # MONAI says what is wrong with them
     if not configurations:
         return {}
-    overlays = {key.lstrip("+-").split("#")[0] for configuration in configurations[1:] for key in configuration}
+    # What an overlay restores from a run's settings, such as the fold, only some bundles have.
+    overlays = {
+        key.lstrip("+-").split("#")[0]
+        for configuration in configurations[1:]
+        for key, value in configuration.items()
+        if "@settings" not in str(value)
+    }
     texts = [json.dumps(configurations, default=str), *arguments]
     known = {*configurations[0], *(name for text in texts for name in re.findall(r"@([A-Za-z_]\w*)", text))}
     given = [*(name.split("#")[0] for name, _ in _options(arguments)), *sorted(overlays)]

@@ -50,6 +50,12 @@ def test_overlays_of_the_package_have_no_unknown_ids() -> None:
         assert found == {}, overlay.stem
 
 
+def test_ids_that_only_another_bundle_has_are_named_when_they_are_typed() -> None:
+    evaluation = ["--config_file", f"['{CAMVID}','{EVALUATE}']"]
+    assert find_unknown_ids(evaluation) == {}, "the overlay restores a fold where a run has one"
+    assert list(find_unknown_ids([*evaluation, "--fold", "2"])) == ["fold"]
+
+
 @pytest.mark.parametrize("given", [[], ["--config_file"], ["--config_file", "no/such.json"], ["--config_file", "[1,"]])
 def test_what_cannot_be_read_is_left_to_monai(given: list[str]) -> None:
     assert find_unknown_ids(given) == {}

@@ -236,5 +236,5 @@ def test_any_bytes_in_place_of_a_picture_are_reported(tmp_path: Path, content: b
 
 
 def test_readers_are_all_here() -> None:
-    assert set(READERS) == {"camvid", "cityscapes", "lits", "isic", "cub"}
+    assert set(READERS) == {"camvid", "cityscapes", "lits", "isic", "cub", "nuclei", "lesion_slices"}
     assert callable(isic_datalist)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zlib
@@ -18,18 +19,23 @@ from afma_med.data import (
     ISIC,
     READERS,
     DatasetError,
+    build_lesion_slices,
     camvid,
     cityscapes,
     cub_datalist,
     isic_datalist,
+    lesion_slices_datalist,
+    nuclei_datalist,
     survey_dataset,
     survey_section,
 )
 from afma_med.data.__main__ import main
+from afma_med.data.folds import fold_names
 from afma_med.data.label_pixels import find_pictures, read_coded_label, read_mask
 from afma_med.data.object_sizes import count_objects
 from afma_med.data.report import report_dataset
 from afma_med.data.splits import split_names
+from afma_med.transforms import LoadImagePictured
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RANDOM = np.random.default_rng(0)
@@ -110,13 +116,36 @@ def lits_tree(root: Path) -> tuple[Path, Path]:
     return root / "volume-1.nii", root / "segmentation-1.nii"
 
 
+def plain_tree(root: Path, names: list[str], *, suffix: str = "png") -> None:
+    for number, name in enumerate(names):
+        picture(root / "images" / f"{name}.{suffix}", mode=("L", "RGB", "RGBA")[number % 3 if suffix == "png" else 0])
+        label(root / "masks" / f"{name}.png", (0, 255))
+
+
+def nuclei_tree(root: Path) -> tuple[Path, Path]:
+    plain_tree(root, list("abcdef"))
+    label(root / "instances" / "a.png", (0, 1, 2))
+    for section, names in (("train", "abc"), ("val", "d"), ("test", "ef")):
+        (root / f"{section}.txt").write_text("\n".join(names))
+    return root / "images" / "b.png", root / "masks" / "b.png"
+
+
+def lesion_slices_tree(root: Path) -> tuple[Path, Path]:
+    plain_tree(root, [f"slice_{number}" for number in range(1, 21)], suffix="jpg")
+    return root / "images" / "slice_12.jpg", root / "masks" / "slice_12.png"
+
+
 TREES: dict[str, Callable[[Path], tuple[Path, Path]]] = {
     "camvid": camvid_tree,
     "cityscapes": cityscapes_tree,
     "isic": isic_tree,
     "cub": cub_tree,
     "lits": lits_tree,
+    "nuclei": nuclei_tree,
+    "lesion_slices": lesion_slices_tree,
 }
+COUNTS = {"camvid": 6, "cityscapes": 4, "isic": 6, "cub": 9, "lits": 6, "nuclei": 6, "lesion_slices": 20}
+MASKS = ("isic", "cub", "nuclei", "lesion_slices")
 
 
 def resize(path: Path) -> None:
@@ -163,7 +192,7 @@ def test_whole_trees_are_read(tmp_path: Path, name: str) -> None:
     surveys = {section: survey_section(reader, tmp_path / "tree", section) for section in ("train", "val", "test")}
     assert not [text for survey in surveys.values() for text in survey.problems]
     paths = [item["image"] for survey in surveys.values() for item in survey.files]
-    assert len(paths) == len(set(paths)) == {"camvid": 6, "cityscapes": 4, "isic": 6, "cub": 9, "lits": 6}[name]
+    assert len(paths) == len(set(paths)) == COUNTS[name]
     train = surveys["train"]
     height, width = next(iter(train.sizes))
     assert train.counts.sum(dim=1).max() <= height * width
@@ -175,7 +204,7 @@ def test_whole_trees_are_read(tmp_path: Path, name: str) -> None:
 def test_broken_trees_are_reported_and_refused_alike(
     tmp_path: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if kind == "label with bad values" and name in ("isic", "cub"):
+    if kind == "label with bad values" and name in MASKS:
         pytest.skip("masks are thresholded: every value means something")
     root = tmp_path / "tree"
     image, mask = TREES[name](root)
@@ -357,6 +386,115 @@ class TestCub:
         assert read_mask(path).tolist() == [[0, 0, 0, 1, 1, 1]]
 
 
+def stems(items: list[dict[str, str]]) -> list[str]:
+    return [Path(item["image"]).stem for item in items]
+
+
+class TestNuclei:
+    def test_lists_decide(self, tmp_path: Path) -> None:
+        nuclei_tree(tmp_path)
+        (tmp_path / "test.txt").write_text("f.png\n\ne.png\n")  # with suffixes, and an empty line
+        found = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
+        assert found == [["a", "b", "c"], ["d"], ["e", "f"]]
+
+    def test_pictures_of_every_mode_are_one_kind(self, tmp_path: Path) -> None:
+        nuclei_tree(tmp_path)
+        modes = {Image.open(path).mode for path in (tmp_path / "images").iterdir()}
+        assert modes == {"L", "RGB", "RGBA"}
+        load = LoadImagePictured("image")
+        assert {load(item)["image"].shape for item in nuclei_datalist(tmp_path, "train")} == {(3, 16, 24)}
+
+    def test_without_lists_images_are_split(self, tmp_path: Path) -> None:
+        plain_tree(tmp_path, [str(number) for number in range(20)])
+        parts = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
+        assert [len(part) for part in parts] == [14, 2, 4]
+        assert len({name for part in parts for name in part}) == 20
+
+    def test_a_list_alone_leaves_the_rest_to_the_other_sections(self, tmp_path: Path) -> None:
+        plain_tree(tmp_path, [str(number) for number in range(20)])
+        (tmp_path / "test.txt").write_text("3\n4")
+        parts = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
+        assert parts[2] == ["3", "4"]
+        assert [len(part) for part in parts] == [17, 1, 2]
+
+    def test_names_without_a_file_are_reported(self, tmp_path: Path) -> None:
+        nuclei_tree(tmp_path)
+        with (tmp_path / "val.txt").open("a") as names:
+            names.write("\nx")
+        with pytest.raises(DatasetError, match=r"1 names of `.*val\.txt` without an image:\n  x\n") as refused:
+            nuclei_datalist(tmp_path, "val")
+        assert stems(refused.value.items) == ["d"], "the others can be used"
+
+    def test_files_in_no_list_are_reported_once(self, tmp_path: Path) -> None:
+        nuclei_tree(tmp_path)
+        plain_tree(tmp_path, ["z"])
+        with pytest.raises(DatasetError, match=r"(?s)2 files that no split file in .* lists:.*images/z.*masks/z\.png"):
+            nuclei_datalist(tmp_path, "train")
+        assert stems(nuclei_datalist(tmp_path, "val")) == ["d"]
+
+    def test_empty_lists_are_refused(self, tmp_path: Path) -> None:
+        nuclei_tree(tmp_path)
+        (tmp_path / "val.txt").write_text("\n")
+        with pytest.raises(DatasetError, match=r"1 split files that list nothing:\n  .*val\.txt"):
+            nuclei_datalist(tmp_path, "train")
+
+    def test_lists_that_share_names_are_refused(self, tmp_path: Path) -> None:
+        nuclei_tree(tmp_path)
+        (tmp_path / "val.txt").write_text("a")
+        with pytest.raises(DatasetError, match=r"(?s)names in several sections.*  a\n"):
+            nuclei_datalist(tmp_path, "train")
+
+    def test_missing_masks_folder_shows_the_layout(self, tmp_path: Path) -> None:
+        picture(tmp_path / "images" / "a.png")
+        with pytest.raises(FileNotFoundError, match=r"(?s)must hold Nuclei; missing `.*masks`.*train\.txt val\.txt"):
+            nuclei_datalist(tmp_path, "train")
+
+
+class TestLesionSlices:
+    def test_folds_are_runs_of_neighbours_in_the_order_of_the_numbers(self, tmp_path: Path) -> None:
+        lesion_slices_tree(tmp_path)
+        expected = [[f"slice_{number}" for number in range(first, first + 4)] for first in (1, 5, 9, 13, 17)]
+        for fold, names in enumerate(expected):
+            assert set(stems(lesion_slices_datalist(tmp_path, "test", fold=fold))) == set(names)
+            assert build_lesion_slices(fold).datalist(tmp_path, "test") == lesion_slices_datalist(
+                tmp_path, "test", fold=fold
+            )
+        assert stems(lesion_slices_datalist(tmp_path, "val")) == ["slice_10", "slice_9"]
+
+    def test_reader_by_name_is_the_first_fold(self, tmp_path: Path) -> None:
+        lesion_slices_tree(tmp_path)
+        assert READERS["lesion_slices"].datalist(tmp_path, "test") == lesion_slices_datalist(tmp_path, "test", fold=0)
+
+    def test_fewer_slices_than_folds_are_refused(self, tmp_path: Path) -> None:
+        plain_tree(tmp_path, list("abcd"))
+        with pytest.raises(ValueError, match=r"must have at least 5 images; got \['a', 'b', 'c', 'd'\]"):
+            lesion_slices_datalist(tmp_path, "train")
+
+    @pytest.mark.parametrize("fold", [5, -1, 1.0, True, "1", None])
+    def test_other_folds_are_refused(self, tmp_path: Path, fold: object) -> None:
+        lesion_slices_tree(tmp_path)
+        message = rf"`fold` must be a whole number from 0 to 4; got {re.escape(repr(fold))}\. For example"
+        for call in (lambda: lesion_slices_datalist(tmp_path, "train", fold=fold), lambda: build_lesion_slices(fold)):
+            with pytest.raises(ValueError, match=message):
+                call()
+
+
+@pytest.mark.parametrize("count", [5, 6, 7, 8, 19, 98])
+def test_every_image_is_tested_in_one_fold_and_val_borders_on_no_test_image(count: int) -> None:
+    names = [f"n{number}" for number in range(count)]
+    tested: list[str] = []
+    for fold in range(5):
+        parts = {section: fold_names(names, section, fold=fold) for section in ("train", "val", "test")}
+        assert sorted(name for part in parts.values() for name in part) == sorted(names), "each name in one section"
+        assert all(parts.values())
+        assert len(parts["val"]) == max(1, count // 8)
+        places = {section: [names.index(name) for name in part] for section, part in parts.items()}
+        assert min(abs(i - j) for i in places["val"] for j in places["test"]) > 1
+        assert max(places["test"]) - min(places["test"]) + 1 == len(places["test"])
+        tested += sorted(parts["test"])
+    assert sorted(tested) == sorted(names)
+
+
 @pytest.mark.parametrize(
     "coded",
     [
@@ -497,6 +635,8 @@ def test_object_sizes() -> None:
         ("cub", "cub-sample", [11, 1, 3]),
         ("lits", "lits-sample", [2, 1, 1]),
         ("camvid", "camvid-720x960-sample", [6, 6, 6]),
+        ("nuclei", "nuclei", [464, 67, 133]),
+        ("lesion_slices", "covid-ct", [67, 12, 19]),
     ],
 )
 def test_real_files_are_sound(name: str, folder: str, files: list[int]) -> None:

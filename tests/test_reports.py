@@ -35,7 +35,7 @@ def test_report_is_what_compare_makes_of_the_results(
 
 @pytest.mark.parametrize("name", LISTS)
 def test_every_training_of_a_list_has_its_result(name: str) -> None:
-    trainings = {training.name for training in list_trainings(EXPERIMENTS / f"{name}.json")}
+    trainings = {training.pooled or training.name for training in list_trainings(EXPERIMENTS / f"{name}.json")}
     assert trainings == {path.stem for path in (EXPERIMENTS / "results" / name).glob("*.json")}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from test_bundles import run
-from test_five_bundles import options
+from test_dataset_bundles import options
 
 from afma_med.data import class_names, isic, write_street_scenes
 from afma_med.data.camvid import CLASSES

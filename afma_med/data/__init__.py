@@ -8,8 +8,20 @@ from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.isic import isic_datalist
 from afma_med.data.label_pixels import map_raw_labels
+from afma_med.data.lesion_slices import lesion_slices_datalist
 from afma_med.data.lits import balanced_slice_weights, lits_datalist
-from afma_med.data.readers import CAMVID, CITYSCAPES, CUB, ISIC, LITS, READERS
+from afma_med.data.nuclei import nuclei_datalist
+from afma_med.data.readers import (
+    CAMVID,
+    CITYSCAPES,
+    CUB,
+    ISIC,
+    LESION_SLICES,
+    LITS,
+    NUCLEI,
+    READERS,
+    build_lesion_slices,
+)
 from afma_med.data.samples.sample_folder import is_sample
 from afma_med.data.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
 from afma_med.data.survey import survey_dataset, survey_section
@@ -19,13 +31,16 @@ __all__ = [
     "CITYSCAPES",
     "CUB",
     "ISIC",
+    "LESION_SLICES",
     "LITS",
+    "NUCLEI",
     "READERS",
     "VOID",
     "ClassInfo",
     "DatasetError",
     "DatasetReader",
     "balanced_slice_weights",
+    "build_lesion_slices",
     "camvid_datalist",
     "cityscapes_datalist",
     "class_colors",
@@ -36,8 +51,10 @@ __all__ = [
     "is_sample",
     "is_street_scenes",
     "isic_datalist",
+    "lesion_slices_datalist",
     "lits_datalist",
     "map_raw_labels",
+    "nuclei_datalist",
     "survey_dataset",
     "survey_section",
     "write_street_scenes",

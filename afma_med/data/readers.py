@@ -1,11 +1,12 @@
-"""The datasets that the package knows: for each, the reader of its files and the sample that stands in for it."""
+"""The datasets that the package knows: for each, the reader of its files and, for most, a sample to stand in for it."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from afma_med.data import camvid, cityscapes, cub, isic, lits
+from afma_med.data import camvid, cityscapes, cub, isic, lesion_slices, lits, nuclei
 from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.folds import check_fold
 from afma_med.data.label_pixels import find_pictures, inspect_pictures
 from afma_med.data.object_sizes import SizeGroups
 from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
@@ -13,7 +14,17 @@ from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.data.samples.single_objects import write_birds, write_lesions
 from afma_med.data.samples.street_scenes import write_street_scenes
 
-__all__ = ["CAMVID", "CITYSCAPES", "CUB", "ISIC", "LITS", "READERS"]
+__all__ = [
+    "CAMVID",
+    "CITYSCAPES",
+    "CUB",
+    "ISIC",
+    "LESION_SLICES",
+    "LITS",
+    "NUCLEI",
+    "READERS",
+    "build_lesion_slices",
+]
 
 CAMVID = DatasetReader(
     name="camvid",
@@ -74,6 +85,45 @@ CUB = DatasetReader(
     write_sample=write_birds,
     sample="birds",
 )
+NUCLEI = DatasetReader(
+    name="nuclei",
+    title="Nuclei",
+    classes=nuclei.CLASSES,
+    datalist=nuclei.nuclei_datalist,
+    inspect=partial(inspect_pictures, read_label=nuclei.read_label, classes=2),
+    read_label=nuclei.read_label,
+    find_inputs=find_pictures,
+)
+
+
+def build_lesion_slices(fold: int = 0) -> DatasetReader:
+    """Return the reader of lesion slices whose test section is one of five folds.
+
+    Args:
+        fold: 0 to 4.
+
+    Raises:
+        ValueError: if there is no such fold.
+
+    Example:
+        >>> build_lesion_slices(4).name
+        'lesion_slices'
+    """
+    check_fold(fold)
+    return DatasetReader(
+        name="lesion_slices",
+        title="Lesion slices",
+        classes=lesion_slices.CLASSES,
+        datalist=partial(lesion_slices.lesion_slices_datalist, fold=fold),
+        inspect=partial(inspect_pictures, read_label=lesion_slices.read_label, classes=2),
+        read_label=lesion_slices.read_label,
+        find_inputs=find_pictures,
+    )
+
+
+LESION_SLICES = build_lesion_slices()
 
 #: Every reader by its name.
-READERS: dict[str, DatasetReader] = {reader.name: reader for reader in (CAMVID, CITYSCAPES, LITS, ISIC, CUB)}
+READERS: dict[str, DatasetReader] = {
+    reader.name: reader for reader in (CAMVID, CITYSCAPES, LITS, ISIC, CUB, NUCLEI, LESION_SLICES)
+}

@@ -24,10 +24,13 @@ def read_split_files(folder: Path) -> dict[str, set[str]]:
         The names of each section that has a file.
 
     Raises:
-        DatasetError: if a name is in two of them.
+        DatasetError: if one lists nothing, or a name is in two of them.
     """
     files = {section: folder / f"{section}.txt" for section in SECTIONS}
     listed = {section: _read_names(file) for section, file in files.items() if file.is_file()}
+    empty = [files[section] for section, names in listed.items() if not names]
+    if empty:
+        raise DatasetError([list_files("split files that list nothing", empty)])
     refuse_shared_names(listed, folder)
     return listed
 

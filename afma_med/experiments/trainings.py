@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from afma_med.attention_report import attention_as_json
 from afma_med.benchmark import describe_machine
@@ -23,9 +23,10 @@ from afma_med.comparison.result_file import write_result
 from afma_med.comparison.runs import EVALUATION, read_run
 from afma_med.experiments.mechanism import measure_run
 from afma_med.experiments.mechanism_report import mechanism_as_json
-from afma_med.experiments.studies import study_options
+from afma_med.experiments.pooled_folds import pool_if_complete, result_path
+from afma_med.experiments.training_list import WEIGHTS, Training, list_trainings
 from afma_med.finished_run import load_run
-from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.handlers.checkpoints import LAST
 from afma_med.handlers.score_report import SCORES
 
 __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
@@ -42,86 +43,6 @@ _CURVES = (
     "training/seconds",
     "training/data_share",
 )
-_KEYS = {"bundle", "overlays", "options", "seeds", "variants", "evaluate", "evaluations", "weights"}
-# Which weights the scores of a result belong to: (checkpoint, which of the weights in it).
-_WEIGHTS = {"best": (BEST, "model"), "ema": (LAST, "ema")}
-
-
-class Training(NamedTuple):
-    """Describe one training of a list.
-
-    Args:
-        name: ``VARIANT_SEED``, that of its folder and of its result.
-        bundle: name of the bundle, such as ``"camvid_afma"``.
-        overlays: names of overlays, in order.
-        options: ids and their values.
-        evaluate: ids of the evaluation and their values.
-        evaluations: by another protocol, the overlays of each by its name.
-        weights: which weights the scores belong to: ``"best"``, those of the best epoch on the validation section, or
-            ``"ema"``, the moving average at the end of the training, which nothing is chosen by.
-    """
-
-    name: str
-    bundle: str
-    overlays: tuple[str, ...]
-    options: dict[str, Any]
-    evaluate: dict[str, Any]
-    evaluations: dict[str, list[str]] = {}  # noqa: RUF012
-    weights: str = "best"
-
-
-def list_trainings(
-    path: str | os.PathLike[str], *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-) -> list[Training]:
-    """Read a list of trainings: all variants with the first seed, then all with the next one.
-
-    Args:
-        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``, ``weights`` (for all),
-            ``seeds`` and ``variants``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and
-            the name of its ``study``.
-        only: names of variants; default: all.
-        seeds: of the trainings; default: those of the list.
-
-    Returns:
-        The trainings, in the order in which they are run, so that what is there can be compared at any time.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is malformed, or a variant, overlay or study unknown.
-
-    Example:
-        >>> list_trainings("no/such/list.json")
-        Traceback (most recent call last):
-        FileNotFoundError: `path` must be a list of trainings; there is no file `no/such/list.json`. Check the path.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"`path` must be a list of trainings; there is no file `{path}`. Check the path.")
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"`{path}` must be JSON; got: {error}. Mend the file.") from error
-    variants = given.get("variants", {}) if isinstance(given, dict) else {}
-    if not variants or "bundle" not in given or given.keys() - _KEYS:
-        raise ValueError(
-            f"`{path}` must have `bundle` and `variants`, and nothing but {', '.join(sorted(_KEYS))}; got "
-            f"{', '.join(given) if isinstance(given, dict) else type(given).__name__}. Mend the file."
-        )
-    if given.get("weights", "best") not in _WEIGHTS:
-        raise ValueError(f"`weights` must be one of {', '.join(_WEIGHTS)}; got {given['weights']!r}. Mend the file.")
-    unknown = [name for name in only or () if name not in variants]
-    if unknown:
-        raise ValueError(f"`only` must name variants of {list(variants)}; got {unknown}. Choose out of them.")
-    chosen = {name: variant for name, variant in variants.items() if only is None or name in only}
-    every = {name: list(variant.get("seeds", given.get("seeds", [0]))) for name, variant in chosen.items()}
-    order = sorted({seed for each in every.values() for seed in each})
-    return [
-        _training(given, name, chosen[name], seed)
-        for seed in order
-        if seeds is None or seed in seeds
-        for name in chosen
-        if seed in every[name]
-    ]
 
 
 def run_trainings(
@@ -138,7 +59,8 @@ def run_trainings(
     Args:
         trainings: what to run.
         runs_dir: folder for the runs.
-        results_dir: folder for the results, ``NAME.json`` each.
+        results_dir: folder for the results, ``NAME.json`` each; those of single folds go to ``folds/`` in it, and
+            become one result when all of them are there.
         options: further ids and their values for all, such as the dataset's folder on this machine.
 
     Returns:
@@ -150,21 +72,25 @@ def run_trainings(
     failed: list[str] = []
     minutes: list[float] = []
     with _alone(Path(runs_dir)):
-        to_do = [one for one in trainings if not _is_done(one, Path(results_dir))]
-        done = len(trainings) - len(to_do)
-        for number, training in enumerate(to_do):
-            count = f"{done + number - len(failed)} of {len(trainings)} done, {len(failed)} failed"
-            logger.info("%s%s; running %s", count, _expected_end(minutes, len(to_do) - number), training.name)
-            logger.info("  its log: %s/%s.log", runs_dir, training.name)
-            started = time.monotonic()
-            result = Path(results_dir, f"{training.name}.json")
+        done = sum(_is_done(one, Path(results_dir)) for one in trainings)
+        for training in trainings:
+            result = result_path(training, Path(results_dir))
             try:
-                run_training(training, Path(runs_dir, training.name), result, options=options)
-                minutes.append((time.monotonic() - started) / 60)
+                if not _is_done(training, Path(results_dir)):
+                    left = len(trainings) - done - len(failed)
+                    end = _expected_end(minutes, left)
+                    logger.info("%d of %d done, %d failed%s", done, len(trainings), len(failed), end)
+                    logger.info("  running %s, log %s/%s.log", training.name, runs_dir, training.name)
+                    started = time.monotonic()
+                    run_training(training, Path(runs_dir, training.name), result, options=options)
+                    minutes.append((time.monotonic() - started) / 60)
+                    done += 1
+                for path in pool_if_complete(training, Path(results_dir)):
+                    logger.info("%s: all folds are there, pooled into %s", training.pooled, path)
             except (OSError, RuntimeError, ValueError) as error:
                 logger.error("%s failed: %s", training.name, error)
                 failed.append(training.name)
-        logger.info("%d of %d done, %d failed", len(trainings) - len(failed), len(trainings), len(failed))
+        logger.info("%d of %d done, %d failed", done, len(trainings), len(failed))
     return failed
 
 
@@ -194,7 +120,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
     kept: dict[str, Any] = {name: own[name] for name in ("num_workers", "device") if name in own}
-    scored = _WEIGHTS[training.weights]
+    scored = WEIGHTS[training.weights]
     more = [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
     for name, (checkpoint, weights), overlays in (
         (EVALUATION, scored, []),
@@ -224,22 +150,8 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     write_result(result, read_run(folder), details=details)
 
 
-def _training(given: Mapping[str, Any], name: str, variant: Mapping[str, Any], seed: int) -> Training:
-    overlays = (*given.get("overlays", ()), *variant.get("overlays", ()))
-    evaluations = dict(given.get("evaluations", {}))
-    used = (*overlays, *(overlay for each in evaluations.values() for overlay in each))
-    missing = [overlay for overlay in used if not (bundles_folder() / f"{overlay}.json").is_file()]
-    if missing:
-        raise ValueError(f"`overlays` must be files of {bundles_folder()}; there is no {missing[0]}.json. Check names.")
-    of_training, of_network = study_options(variant["study"]) if "study" in variant else ({}, {})
-    options = {**given.get("options", {}), **variant.get("options", {}), **of_training, "seed": seed}
-    evaluate = {**given.get("evaluate", {}), **of_network}
-    weights = given.get("weights", "best")
-    return Training(f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations, weights)
-
-
 def _is_done(training: Training, results_dir: Path) -> bool:
-    result = results_dir / f"{training.name}.json"
+    result = result_path(training, results_dir)
     return all(path.is_file() for path in (result, *_other_results(training, result).values()))
 
 
@@ -258,7 +170,7 @@ def _other_results(training: Training, result: Path) -> dict[str, Path]:
 
 def _measure(folder: Path, weights: str) -> dict[str, Any]:
     """What the attention is like on the validation section, and whether it matters; None for runs that have none."""
-    checkpoint, chosen = _WEIGHTS[weights]
+    checkpoint, chosen = WEIGHTS[weights]
     attention, mechanism = measure_run(load_run(folder, checkpoint=folder / checkpoint, weights=chosen))
     return {
         "attention": None if attention is None else attention_as_json(attention),

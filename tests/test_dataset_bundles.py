@@ -18,19 +18,39 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from PIL import Image
 from test_bundles import BUNDLES, NAMES, ROOT, run, run_two_processes, workflow
+from test_finished_run import write_run as write_untrained
 
-from afma_med.data import READERS, write_street_scenes
+from afma_med.data import READERS, build_lesion_slices, write_street_scenes
 from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
 from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.data.samples.single_objects import write_birds, write_lesions
+from afma_med.finished_run import load_run
 
 TINY = {"batch_size": 2, "num_workers": 0, "encoder": "resnet18", "max_epochs": 1, "crop_size": [64, 64]}
+
+
+def draw_pictures(root: Path, count: int) -> Path:
+    """Images of discs and their masks, in plain folders."""
+    random = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        rows, columns = np.mgrid[:64, :96]
+        disc = (rows - random.integers(64)) ** 2 + (columns - random.integers(96)) ** 2 < random.integers(50, 300)
+        noise = random.integers(0, 99, (64, 96)) + 150 * disc
+        Image.fromarray(noise.astype(np.uint8)).save(root / "images" / f"picture_{number}.png")
+        Image.fromarray((255 * disc).astype(np.uint8)).save(root / "masks" / f"picture_{number}.png")
+    return root
+
+
 DRAW: dict[str, Callable[[Path], Path]] = {
     "camvid": lambda root: write_street_scenes(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96)),
     "cityscapes": lambda root: write_cityscapes_sample(root, counts={"train": 4, "val": 2, "test": 2}, size=(64, 96)),
     "lits": lambda root: write_ct_phantom(root, count=4),
     "isic": lambda root: write_lesions(root, counts={"train": 4, "val": 2, "test": 2}),
     "cub": lambda root: write_birds(root, counts={"train": 10, "test": 2}),
+    "nuclei": lambda root: draw_pictures(root, 8),
+    "lesion_slices": lambda root: draw_pictures(root, 8),
 }
 
 
@@ -65,13 +85,15 @@ def parsed(name: str) -> ConfigParser:
         ("lits", [512, 512], 50, 16),
         ("isic", [192, 192], 200, 16),
         ("cub", [320, 320], 200, 16),
+        ("nuclei", [256, 256], 200, 16),
+        ("lesion_slices", [256, 256], 200, 16),
     ],
 )
 def test_recipes(name: str, crop: list[int], epochs: int, batch: int) -> None:
     parser = parsed(name)
     values = {key: parser.get_parsed_content(key) for key in ("crop_size", "max_epochs", "batch_size", "encoder")}
     assert values == {"crop_size": crop, "max_epochs": epochs, "batch_size": batch, "encoder": "resnet101"}
-    assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
+    assert parser.get_parsed_content("optimizer_name") == "SGD"
     assert parser.get_parsed_content("zoom_range") == [0.5, 2.0]
     assert parser.get_parsed_content("num_classes") == {"camvid": 12, "cityscapes": 19, "lits": 3}.get(name, 2)
 
@@ -121,6 +143,42 @@ def read_picture(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]
     [color] = folder.glob(f"color/**/{Path(image).stem}.png")
     assert Image.open(color).size == (width, height)
     return np.asarray(Image.open(path)), (height, width)
+
+
+@pytest.mark.parametrize(("name", "title"), [("nuclei", "Nuclei"), ("lesion_slices", "Lesion slices")])
+def test_bundles_without_a_sample_ask_for_the_dataset(tmp_path: Path, name: str, title: str) -> None:
+    with pytest.raises(SystemExit, match=rf"error: `dataset_dir` must hold {title}; there is no .*Pass --dataset_dir"):
+        run(f"{name}_afma.json", bundle_root=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fold_of_a_run_is_that_of_its_evaluation(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    root = samples("lesion_slices")
+    given = options("lesion_slices", root, tmp_path / "run", fold=3)
+    workflow("lesion_slices_afma.json", **given).initialize()
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["fold"] == 3
+    (tmp_path / "run" / "model.pt").write_bytes(b"")
+    tested = [item["image"] for item in build_lesion_slices(3).datalist(root, "test")]
+    for overlay in ("evaluate.json", "inference.json"):
+        bundle = workflow("lesion_slices_afma.json", overlay, output_dir=str(tmp_path / "run"))
+        reader = bundle.parser.get_parsed_content("reader")
+        assert [item["image"] for item in reader.datalist(root, "test")] == tested
+    (tmp_path / "run" / "last.pt").write_bytes(b"")
+    with pytest.raises(SystemExit, match="`resume` must go on with the network of its run; got fold=0, the run has 3"):
+        workflow("lesion_slices_afma.json", **{**given, "fold": 0}, resume=True).initialize()
+
+
+def test_loaded_run_has_its_fold(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    root = samples("lesion_slices")
+    run_of_fold = load_run(write_untrained(tmp_path / "run", "lesion_slices", root, fold=4))
+    assert run_of_fold.settings["fold"] == 4
+    assert run_of_fold.find_image() == build_lesion_slices(4).datalist(root, "test")[0]["image"]
+
+
+def test_folds_that_do_not_exist_end_the_command(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="error: `fold` must be a whole number from 0 to 4; got 5"):
+        run("lesion_slices_afma.json", **options("lesion_slices", samples("lesion_slices"), tmp_path / "run", fold=5))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
