@@ -35,8 +35,18 @@ OPTIMIZERS: Mapping[str, tuple[Callable[..., torch.optim.Optimizer], Mapping[str
 SCHEDULES = ("steps", "one_cycle")
 
 
-def pretrained_if_installed() -> str | None:
-    """Return the encoder weights that the extra ``pretrained`` installs; without it, None, and say how to get them."""
+def pretrained_if_installed(encoder: str) -> str | None:
+    """Return the encoder weights that the extra ``pretrained`` installs; without it, None, and say how to get them.
+
+    Args:
+        encoder: name of the encoder; None for others than EfficientNet-lite0.
+
+    Example:
+        >>> pretrained_if_installed("resnet18") is None
+        True
+    """
+    if not encoder.endswith("tf_efficientnet_lite0"):
+        return None
     if importlib.util.find_spec(_PRETRAINED) is not None:
         return f"package:{_PRETRAINED}"
     logger.warning(
