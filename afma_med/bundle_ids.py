@@ -139,6 +139,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "pictures": _NATURAL._replace(example="4"),
         "afma": _TRUTH,
         "amp": _TRUTH,
+        "bfloat16": _TRUTH,
         "count_unscored_pixels": _TRUTH._replace(example="False"),
         "segmentation_weight": _WEIGHT._replace(typed="loss#segmentation_weight"),
         "attention_weight": _WEIGHT._replace(typed="loss#attention_weight"),

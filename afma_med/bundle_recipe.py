@@ -16,7 +16,15 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 from afma_med.losses import median_frequency_weights
 from afma_med.metrics.class_iou import unscored_indices
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "build_optimizer", "build_schedule", "class_weights", "pretrained_if_installed"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "build_optimizer",
+    "build_schedule",
+    "class_weights",
+    "computes_bfloat16",
+    "pretrained_if_installed",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +63,19 @@ def pretrained_if_installed(encoder: str) -> str | None:
         _PRETRAINED.replace("_", "-"),
     )
     return None
+
+
+def computes_bfloat16(device: str | torch.device) -> bool:
+    """Tell whether a device is a CPU that computes in bfloat16 itself, which is twice as fast there as float32.
+
+    Example:
+        >>> computes_bfloat16("meta")
+        False
+    """
+    if torch.device(device).type != "cpu":
+        return False
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch
+    return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
 def class_weights(

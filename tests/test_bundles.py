@@ -111,9 +111,9 @@ def test_paper_recipe_is_the_default() -> None:
         "zoom_range": [0.5, 2.0],
         "milestones": [200, 300, 400],
     }
-    assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
-    assert (parser["optimizer"]["momentum"], parser["optimizer"]["weight_decay"]) == (0.9, 5e-4)
-    assert parser["learning_rate"] == 0.01
+    names = ("optimizer_name", "learning_rate", "encoder_factor", "schedule", "ema_momentum", "class_weight_power")
+    recipe = [parser.get_parsed_content(name) for name in (*names, "train_unscored", "encoder_weights", "bfloat16")]
+    assert recipe == ["SGD", 0.01, 1.0, "steps", None, 1.0, True, None, False]
     assert (parser["network_name"], parser["feature"]) == ("Unet", 2)
 
 
