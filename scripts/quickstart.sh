@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set up, train on the embedded sample, evaluate, and say where the results are. Arguments go to the training:
+# Set up, train on the embedded sample, evaluate, draw what the attention does, and say where the results are.
+# Arguments go to the training:
 #   ./scripts/quickstart.sh --max_epochs 3
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,24 +12,30 @@ bundle=bundles/camvid_afma.json
 export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::UserWarning}
 
 echo
-echo "1/2  Training on synthetic street scenes (a few minutes on two CPU cores) ..."
+echo "1/3  Training on synthetic street scenes (two to three minutes on two CPU cores) ..."
 .venv/bin/python -c 'from afma_med.data import write_street_scenes; write_street_scenes("data/street_scenes")'
 .venv/bin/python -m monai.bundle run --config_file "$bundle" --dataset_dir data/street_scenes --output_dir "$run" "$@"
 
 echo
-echo "2/2  Evaluating the best weights on the test section ..."
+echo "2/3  Evaluating the best weights on the test section ..."
 .venv/bin/python -m monai.bundle run --config_file "['$bundle','bundles/evaluate.json']" --output_dir "$run"
+
+echo
+echo "3/3  Drawing the attention of the small object that the correction helps most ..."
+picture=$(.venv/bin/python scripts/show_attention.py "$run" --corrected | sed -n '/\.png$/p')
 
 cat <<EOF
 
 Done. Everything is in $run:
+  attention/$picture
+                           a small object: its image, what votes for it, the prediction before and after the correction
   model.pt                 best weights         last.pt  all that resuming needs (--resume True)
   evaluation/scores.csv    IoU of each class, by size of object too    evaluation/scores.json  the same for programs
   evaluation/color/*.png   predictions to look at, in the classes' colours; evaluation/labels/*.png  in the values of label files
-What the attention of the smallest predicted object looks at:
-  .venv/bin/python scripts/show_attention.py $run
+Whether the attention is learnt, and whether it matters whose it is:
+  .venv/bin/python scripts/measure_attention.py $run --section test
 Curves and pictures:
   .venv/bin/tensorboard --logdir $run     then open http://localhost:6006
-Your own CamVid:
-  .venv/bin/python -m monai.bundle run --config_file "['$bundle','bundles/small.json']" --dataset_dir FOLDER
+Your own CamVid, half an hour to an hour on one CPU core:
+  .venv/bin/python -m monai.bundle run --config_file "['$bundle','bundles/fast_recipe.json']" --dataset_dir FOLDER
 EOF

@@ -25,6 +25,6 @@ fi
 
 echo "Installing afma_med with the versions of constraints.txt (PyTorch is large: some minutes the first time) ..."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,pretrained]'
 echo "$wanted" >"$stamp"
 echo "Installed."

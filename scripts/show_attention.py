@@ -7,18 +7,25 @@ import argparse
 
 from afma_med.finished_run import load_run
 from afma_med.visualize.figure_file import SUFFIXES
-from afma_med.visualize.run_attention import show_attention
+from afma_med.visualize.run_attention import find_corrected_object, show_attention
 
 
 def main() -> None:
     """Draw what the command line names and say where it is."""
     parser = make_parser()
     args = parser.parse_args()
+    if args.corrected and args.image is not None:
+        parser.exit(1, "error: `--corrected` must go without --image, since it chooses one; got both. Leave one out.\n")
     if args.checkpoint is not None and len(args.runs) > 1:
         parser.exit(1, "error: `--checkpoint` must go with one run; got several. Name the runs of the weights.\n")
     try:
+        runs = [load_run(run, checkpoint=args.checkpoint, device=args.device) for run in args.runs]
+        if args.corrected:
+            args.image, args.point = find_corrected_object(runs[0]) or (None, None)
+            if args.point is None:
+                print("The correction makes no small object of the test section better; the smallest object instead:")
         files = show_attention(
-            [load_run(run, checkpoint=args.checkpoint, device=args.device) for run in args.runs],
+            runs,
             args.image,
             where=args.point or args.objects,
             slice_number=args.slice,
@@ -43,6 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--point", type=read_point, metavar="ROW,COLUMN", help="in pixels, as the network sees the image"
     )
     point.add_argument("--smallest", action="store_true", help="the smallest predicted object (default)")
+    point.add_argument(
+        "--corrected", action="store_true", help="the small object of the test section that the correction helps most"
+    )
     point.add_argument("--objects", metavar="CLASS", help="every predicted object of a class, at most eight")
     parser.add_argument("--slice", type=int, help="of a volume (default: the one with most predicted foreground)")
     parser.add_argument("--montage", action="store_true", help="of a volume, draw slices with what is predicted too")

@@ -11,7 +11,7 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
     # Oldest are what setup.cfg names; what these need themselves is as new as they take.
     .venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
-        --editable '.[dev,onnx]'
+        --editable '.[dev,onnx,pretrained]'
     echo "$wanted" >"$stamp"
 fi
 .venv-oldest/bin/uv pip list --quiet --python .venv-oldest/bin/python | grep -E '^(torch|monai|numpy|seg|pytorch-ig)'

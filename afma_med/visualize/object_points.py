@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from afma_med.data.class_table import VOID, ClassInfo, class_groups, class_names
 from afma_med.data.object_sizes import label_objects
 
-__all__ = ["object_classes", "object_points", "smallest_object"]
+__all__ = ["corrected_object", "object_classes", "object_points", "smallest_object"]
 
 
 class _Objects(NamedTuple):
@@ -70,6 +70,50 @@ def smallest_object(
     return _centre(objects, int(objects.pixels.argmin())) if len(objects.pixels) else None
 
 
+def corrected_object(
+    before: NDArray[np.integer],
+    after: NDArray[np.integer],
+    label: NDArray[np.integer],
+    *,
+    classes: Sequence[int] | None = None,
+    max_pixels: int,
+) -> tuple[int, tuple[int, int]] | None:
+    """Find the small object of a label in which a correction makes most pixels right.
+
+    Args:
+        before: (H,W) train ids, predicted before the correction.
+        after: (H,W) train ids, predicted after it.
+        label: (H,W) train ids.
+        classes: train ids whose objects count; None for all.
+        max_pixels: objects of this size and more are not small.
+
+    Returns:
+        How many more pixels of the object are right after the correction than before, and (row, column) of the
+        corrected pixel that is nearest to the centre of these pixels; None if no small object gains.
+
+    Raises:
+        ValueError: if ``label`` is not 2-D.
+
+    Example:
+        >>> label = np.zeros((8, 8), dtype=np.uint8)
+        >>> label[2:5, 2:5] = 1
+        >>> before, after = np.zeros_like(label), np.zeros_like(label)
+        >>> after[3, 2:5] = 1
+        >>> corrected_object(before, after, label, classes=[1], max_pixels=10)
+        (3, (3, 3))
+    """
+    objects = _find_objects(label, classes, min_pixels=1)
+    right, wrong = (before != label) & (after == label), (before == label) & (after != label)
+    gains = {
+        number: int(right[objects.numbers == number].sum() - wrong[objects.numbers == number].sum())
+        for number in objects.number[objects.pixels < max_pixels].tolist()
+    }
+    best = max(gains, key=lambda number: gains[number], default=None)
+    if best is None or gains[best] <= 0:
+        return None
+    return gains[best], _nearest_to_mean(np.argwhere((objects.numbers == best) & right))
+
+
 def object_points(
     label: NDArray[np.integer], class_index: int, *, count: int = 8, min_pixels: int = 1
 ) -> list[tuple[int, int]]:
@@ -112,6 +156,9 @@ def _find_objects(label: NDArray[np.integer], classes: Sequence[int] | None, min
 
 def _centre(objects: _Objects, index: int) -> tuple[int, int]:
     """The pixel of an object that is nearest to the mean of its pixels; the first in raster order of several."""
-    pixels = np.argwhere(objects.numbers == objects.number[index])
+    return _nearest_to_mean(np.argwhere(objects.numbers == objects.number[index]))
+
+
+def _nearest_to_mean(pixels: NDArray[np.integer]) -> tuple[int, int]:
     nearest = pixels[((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
     return int(nearest[0]), int(nearest[1])

@@ -16,10 +16,10 @@ from afma_med.finished_run import FinishedRun
 from afma_med.visualize.attention import AttendedImage, attend_image, attend_point
 from afma_med.visualize.attention_figure import compare_attention, draw_attention
 from afma_med.visualize.figure_file import save_figure
-from afma_med.visualize.object_points import object_classes, object_points, smallest_object
+from afma_med.visualize.object_points import corrected_object, object_classes, object_points, smallest_object
 from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predict_slices, take_slice
 
-__all__ = ["show_attention"]
+__all__ = ["find_corrected_object", "show_attention"]
 
 # Predicted objects of fewer pixels are taken for noise.
 _MIN_PIXELS = 10
@@ -80,6 +80,33 @@ def show_attention(
         figures[stem] = _draw(runs, seen, point, title=title, where=where)
     folder = Path(output_dir or runs[0].folder / "attention")
     return [save_figure(figure, folder / f"{stem}{suffix}") for stem, figure in figures.items()]
+
+
+def find_corrected_object(run: FinishedRun, *, section: str = "test") -> tuple[str, tuple[int, int]] | None:
+    """Find the small object of a section in which the correction makes most pixels right.
+
+    Args:
+        run: trained with AFMA, on images.
+        section: of its dataset, with labels.
+
+    Returns:
+        Path of the image and (row, column) in it as the run sees it; None if no small object gains.
+
+    Raises:
+        ValueError: if the run has no attention, or its dataset is one of volumes.
+    """
+    _check_runs([run])
+    if run.reader.read_volume is not None:
+        raise ValueError(f"`run` must be one of images; got {run.title} of {run.reader.title}. Name a slice instead.")
+    classes, found = object_classes(run.reader.classes, run.reader.unscored), []
+    for item in run.reader.datalist(run.settings["dataset_dir"], section):
+        if "label" in item:
+            seen = attend_image(run.network, run.prepare(item["image"]))
+            label = run.read_label(item, seen.after.shape).numpy()
+            bound = int(run.reader.size_groups.bounds[0])
+            gain = corrected_object(seen.before, seen.after, label, classes=classes, max_pixels=bound)
+            found += [] if gain is None else [(gain[0], item["image"], gain[1])]
+    return max(found)[1:] if found else None
 
 
 def _check_runs(runs: Sequence[FinishedRun]) -> None:
