@@ -246,7 +246,8 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     source = bundles / f"{facts.reader.name}_afma.json"
     baked: dict[str, Any] = dict(facts.settings)
     bundle = ConfigParser.load_config_files([str(source)])
-    train = {**bundle, **baked}
+    # The weights of the package come in their place; a training of it may name them again.
+    train = {**bundle, **baked, "encoder_weights": None}
     del train["about"]
     # MONAI initializes a bundle merely to load its network: nothing may be drawn, read or written before the run.
     train["run"] = [*train.pop("initialize"), *train["run"]]

@@ -87,7 +87,8 @@ class FakeBundle:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     fake = FakeBundle()
     monkeypatch.setattr(trainings, "_run", fake)
-    monkeypatch.setattr(trainings, "_attention", lambda folder: {"error": 1.0})  # there are no weights
+    # There are no weights.
+    monkeypatch.setattr(trainings, "_measure", lambda folder, weights: {"attention": {"error": 1.0}, "mechanism": None})
     return fake
 
 

@@ -27,6 +27,7 @@ from afma_med.data.camvid import CLASSES
 from afma_med.data.object_sizes import SizeGroups
 from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.experiments import trainings
+from afma_med.experiments.controls import ContextNet
 from afma_med.experiments.mechanism import correct_in_all_forms, measure_mechanism, measure_run
 from afma_med.experiments.mechanism_report import (
     FORMS,
@@ -36,7 +37,7 @@ from afma_med.experiments.mechanism_report import (
     mechanism_from_json,
     report_mechanism,
 )
-from afma_med.experiments.studies import STUDIES, build_studied_network
+from afma_med.experiments.studies import STUDIES, SupervisionOnly, build_studied_network
 from afma_med.finished_run import FinishedRun, load_run
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_patches, modulate_logits
 from afma_med.handlers.checkpoints import load_weights
@@ -119,7 +120,13 @@ def test_probabilities_are_swapped_where_they_are_spread() -> None:
         torch.testing.assert_close(forms(net)["swap"], LOGITS * (1 + x[:, :, :1, :1]), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("study", ["", *(name for name, one in STUDIES.items() if one.network is not AFMANet)])
+def of_patches() -> list[str]:
+    """Studies whose correction spreads values by an attention between patches."""
+    others = (SupervisionOnly, ContextNet)
+    return [name for name, one in STUDIES.items() if one.network is not AFMANet and not issubclass(one.network, others)]
+
+
+@pytest.mark.parametrize("study", ["", *of_patches()])
 @torch.no_grad()
 def test_the_predictions_own_values_change_no_bit(study: str) -> None:
     net = network(study)
@@ -129,10 +136,9 @@ def test_the_predictions_own_values_change_no_bit(study: str) -> None:
     own = net.split_prediction(logits, attention)
     assert own.shape == attention.key.shape
     assert torch.equal(net.correct(logits, attention, own), net.correct(logits, attention))
-    if study != "supervision_only":
-        assert not torch.equal(net.correct(logits, attention, 1 + own), net.correct(logits, attention))
-        with pytest.raises(ValueError, match=r"`values` must have the key's shape \(B,K,M,D\) = \(2, 2, 6, 4\); got"):
-            net.correct(logits, attention, own[:, :, :1])
+    assert not torch.equal(net.correct(logits, attention, 1 + own), net.correct(logits, attention))
+    with pytest.raises(ValueError, match=r"`values` must have the key's shape \(B,K,M,D\) = \(2, 2, 6, 4\); got"):
+        net.correct(logits, attention, own[:, :, :1])
 
 
 def test_values_that_are_none_are_refused() -> None:

@@ -85,11 +85,10 @@ def run_trainings(
                     run_training(training, Path(runs_dir, training.name), result, options=options)
                     minutes.append((time.monotonic() - started) / 60)
                     done += 1
-                for path in pool_if_complete(training, Path(results_dir)):
-                    logger.info("%s: all folds are there, pooled into %s", training.pooled, path)
             except (OSError, RuntimeError, ValueError) as error:
                 logger.error("%s failed: %s", training.name, error)
                 failed.append(training.name)
+            failed += [name for name in _pool(training, Path(results_dir)) if name not in failed]
         logger.info("%d of %d done, %d failed", done, len(trainings), len(failed))
     return failed
 
@@ -148,6 +147,17 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         path.parent.mkdir(parents=True, exist_ok=True)
         write_result(path, read_run(folder, evaluation=f"evaluation_{name}"))
     write_result(result, read_run(folder), details=details)
+
+
+def _pool(training: Training, results_dir: Path) -> list[str]:
+    """Pool the folds of a training if all are there; its name if they do not belong together."""
+    try:
+        for path in pool_if_complete(training, results_dir):
+            logger.info("%s: all folds are there, pooled into %s", training.pooled, path)
+    except ValueError as error:
+        logger.error("%s cannot be pooled: %s", training.pooled, error)
+        return [str(training.pooled)]
+    return []
 
 
 def _is_done(training: Training, results_dir: Path) -> bool:
