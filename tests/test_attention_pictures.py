@@ -24,6 +24,7 @@ from afma_med.visualize import (
     attend_image,
     attend_point,
     compare_attention,
+    corrected_object,
     draw_attention,
     draw_montage,
     figure_pixels,
@@ -257,6 +258,20 @@ LABEL[2:7, 2:7] = 1
 LABEL[12:15, 20:23] = 1
 LABEL[20:23, 5:8] = 2
 LABEL[25, 30] = LABEL[26, 31] = 2  # one object: corners touch
+
+
+def test_corrected_object_is_the_small_one_that_gains_most() -> None:
+    label = np.zeros((12, 16), dtype=np.uint8)
+    label[1:4, 1:4], label[1:4, 8:11], label[6:12, 0:16] = 1, 1, 2
+    before, after = np.zeros_like(label), np.zeros_like(label)
+    after[1, 1:4] = 1  # three pixels of the first object
+    after[1:3, 8:11], before[3, 8:11] = 1, 1  # six of the second one, which loses three
+    after[6:12] = 2  # all of a large one
+    assert corrected_object(before, after, label, classes=[1, 2], max_pixels=50) == (3, (1, 2))
+    after[3, 8:11] = 1
+    assert corrected_object(before, after, label, classes=[1, 2], max_pixels=50) == (6, (1, 9))
+    assert corrected_object(before, after, label, classes=[2], max_pixels=50) is None
+    assert corrected_object(after, before, label, classes=[1], max_pixels=50) is None, "both only lose"
 
 
 def test_smallest_object_and_its_centre() -> None:

@@ -24,7 +24,7 @@ from afma_med.data.samples.ct_phantom import write_ct_phantom
 from afma_med.finished_run import load_run
 from afma_med.networks import PaddedNetwork
 from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
-from afma_med.visualize.run_attention import show_attention
+from afma_med.visualize.run_attention import find_corrected_object, show_attention
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "show_attention.py"
 
@@ -270,6 +270,28 @@ def test_command_says_where_the_pictures_are(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{image.stem}_row5_column6.png", f"The pictures are in {camvid / 'attention'}"]
     assert (camvid / "attention" / lines[0]).is_file()
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_command_finds_the_object_that_the_correction_helps(
+    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], helps: bool
+) -> None:
+    """Of all test images; the smallest object of the first one if none gains."""
+    paths = [item["image"] for item in load_run(camvid).reader.datalist(scenes, "test")]
+    gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
+    monkeypatch.setattr("afma_med.visualize.run_attention.corrected_object", lambda *maps, **options: next(gains))
+    monkeypatch.setattr("afma_med.visualize.run_attention.smallest_object", lambda *maps, **options: (1, 2))
+    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--corrected"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    asked = f"{Path(paths[1]).stem}_row6_column7.png" if helps else f"{Path(paths[0]).stem}_row1_column2.png"
+    assert len(paths) == 2 and asked in lines
+    assert helps or "makes no small object of the test section better" in lines[0]
+
+
+def test_corrected_objects_are_those_of_images(lits: Path) -> None:
+    with pytest.raises(ValueError, match=r"`run` must be one of images; got .* of LiTS. Name a slice"):
+        find_corrected_object(load_run(lits))
 
 
 def test_command_ends_with_the_error_alone(

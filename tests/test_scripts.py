@@ -41,6 +41,7 @@ CASES: list[tuple[str, str]] = [
     ("measure_attention untrained --device cuda:99", r"`device` must be one that torch has here"),
     ("measure_attention untrained --device gpu", r"`device` must be one that torch has here"),
     ("show_attention none", r"there is no folder `none`"),
+    ("show_attention untrained --corrected --image none.png", r"`--corrected` must go without --image"),
     ("show_attention untrained --point 1", r"point.*1"),
     ("show_attention untrained --point 1000,1000", r"1000"),
     ("show_attention untrained --image none.png", r"none\.png"),

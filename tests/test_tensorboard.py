@@ -67,7 +67,7 @@ def test_scalars(server: str) -> None:
     tags = get(server, "plugin/scalars/tags")
     names = class_names(CLASSES)[:11]
     expected = {"train/loss", "train/segmentation_loss", "train/attention_loss", "best/mIoU"}
-    expected |= {"training/learning_rate", "training/images_per_second"}
+    expected |= {"training/learning_rate", "training/images_per_second", "training/seconds", "training/data_share"}
     expected |= {"val/mIoU", "val/mIoU_small", "val/mIoU_large"} | {f"val_IoU/{name}" for name in names}
     expected |= {f"val_{score}_by_size/{size}" for size in SIZES for score in ("IoU", "recall")}
     expected |= {f"val_{s}_{size}_objects/{n}" for size in SIZES for n in names for s in ("IoU", "recall")}
@@ -89,7 +89,9 @@ def test_precision_recall_curve_of_the_binary_set_only(server: str) -> None:
         "isic": {"precision-recall/lesion"}
     }
     (curve,) = get(server, "plugin/pr_curves/pr_curves?run=isic&tag=precision-recall%2Flesion")["isic"]
-    assert len(curve["precision"]) == len(curve["recall"]) > 100
+    # One point a threshold, but for those above all probabilities.
+    assert len(curve["precision"]) == len(curve["recall"]) > 50
+    assert curve["recall"][0] == 1 and sorted(curve["recall"], reverse=True) == curve["recall"]
     assert all(0 <= value <= 1 for value in curve["precision"])
 
 

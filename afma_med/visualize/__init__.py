@@ -11,7 +11,7 @@ from afma_med.visualize.attention import (
 from afma_med.visualize.attention_figure import compare_attention, draw_attention
 from afma_med.visualize.class_colors import color_legend, colorize, compare_segmentations
 from afma_med.visualize.figure_file import figure_pixels, save_figure
-from afma_med.visualize.object_points import object_classes, object_points, smallest_object
+from afma_med.visualize.object_points import corrected_object, object_classes, object_points, smallest_object
 from afma_med.visualize.shown_image import stretch_image
 from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predict_slices, take_slice
 
@@ -26,6 +26,7 @@ __all__ = [
     "colorize",
     "compare_attention",
     "compare_segmentations",
+    "corrected_object",
     "draw_attention",
     "draw_montage",
     "figure_pixels",
