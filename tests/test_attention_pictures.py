@@ -272,6 +272,7 @@ def test_corrected_object_is_the_small_one_that_gains_most() -> None:
     assert corrected_object(before, after, label, classes=[1, 2], max_pixels=50) == (6, (1, 9))
     assert corrected_object(before, after, label, classes=[2], max_pixels=50) is None
     assert corrected_object(after, before, label, classes=[1], max_pixels=50) is None, "both only lose"
+    assert corrected_object(before[1:], after[1:], label[1:], classes=[1], max_pixels=50) is None, "both are cut"
 
 
 def test_smallest_object_and_its_centre() -> None:

@@ -80,6 +80,8 @@ def corrected_object(
 ) -> tuple[int, tuple[int, int]] | None:
     """Find the small object of a label in which a correction makes most pixels right.
 
+    Objects at the border of the image are left out: they may be parts of large ones.
+
     Args:
         before: (H,W) train ids, predicted before the correction.
         after: (H,W) train ids, predicted after it.
@@ -103,10 +105,13 @@ def corrected_object(
         (3, (3, 3))
     """
     objects = _find_objects(label, classes, min_pixels=1)
+    whole = set(objects.number[objects.pixels < max_pixels].tolist())
+    for side in (objects.numbers[0], objects.numbers[-1], objects.numbers[:, 0], objects.numbers[:, -1]):
+        whole -= set(side.tolist())
     right, wrong = (before != label) & (after == label), (before == label) & (after != label)
     gains = {
         number: int(right[objects.numbers == number].sum() - wrong[objects.numbers == number].sum())
-        for number in objects.number[objects.pixels < max_pixels].tolist()
+        for number in sorted(whole)
     }
     best = max(gains, key=lambda number: gains[number], default=None)
     if best is None or gains[best] <= 0:
