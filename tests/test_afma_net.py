@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from afma_med import AFMALoss, AFMANet, FeatureTap, PatchAttention
+from afma_med.networks import PaddedNetwork
 from afma_med.networks.probing import PROBE_SIZES
 
 VARIANTS = ["released", "paper"]
@@ -169,6 +170,19 @@ def test_other_image_channels_and_one_class(variant, in_channels):
     loss.backward()
     assert loss.isfinite()
     assert net.afma_block.feature_conv.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("wrap", [lambda host: AFMANet(host, 3, patch_size=2), PaddedNetwork])
+def test_the_host_sees_no_metadata_and_the_logits_have_them(wrap):
+    """They slow every operation of the host, its backward pass most of all."""
+    host, seen = TinyBackbone(), []
+    net = wrap(host)
+    host.register_forward_pre_hook(lambda module, inputs: seen.append(type(inputs[0])))
+    image = MetaTensor(torch.rand(1, 3, 8, 12), meta={"filename_or_obj": "a.png"})
+    logits = net(image)
+    assert seen == [Tensor]
+    assert isinstance(logits, MetaTensor) and logits.meta["filename_or_obj"] == "a.png"
+    assert type(net(image.as_tensor())) is Tensor
 
 
 def test_metadata_goes_through(unet):
