@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "bundles" / "experiments"
 REPORTS = EXPERIMENTS / "reports"
 LISTS = ("camvid", "isic", "camvid_ablation")
+TUNING = "camvid_tuning"
 
 
 def spaced(line: str) -> str:
@@ -23,7 +24,7 @@ def spaced(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LISTS, "camvid/released_protocol"])
+@pytest.mark.parametrize("name", [*LISTS, TUNING, "camvid/released_protocol"])
 def test_report_is_what_compare_makes_of_the_results(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,7 +34,7 @@ def test_report_is_what_compare_makes_of_the_results(
     assert made.read_text(encoding="utf-8") == (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", [*LISTS, TUNING])
 def test_every_training_of_a_list_has_its_result(name: str) -> None:
     trainings = {training.pooled or training.name for training in list_trainings(EXPERIMENTS / f"{name}.json")}
     assert trainings == {path.stem for path in (EXPERIMENTS / "results" / name).glob("*.json")}
