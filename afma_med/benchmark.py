@@ -109,7 +109,7 @@ def available_bytes(device: str) -> int:
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     if (info := Path("/proc/meminfo")).exists():  # counts what the page cache would give up, unlike sysconf
-        return 1024 * int(info.read_text().split("MemAvailable:")[1].split()[0])
+        return 1024 * int(info.read_text(encoding="utf-8").split("MemAvailable:")[1].split()[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -185,7 +185,7 @@ def draw_growth(series: dict[str, dict[str, Any]], panels: dict[str, Sequence[st
 def describe_machine(device: str) -> dict[str, Any]:
     """What a reader of figures wants to know of the machine they come from."""
     info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    models = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
     return {
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),

@@ -33,12 +33,12 @@ def main() -> None:
     options = {**OPTIONS, "dataset_dir": scenes, "output_dir": args.folder / "run", "max_epochs": args.epochs}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(BUNDLES / "camvid_afma.json")]
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    with (args.folder / "log").open("w") as log:
+    with (args.folder / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen([*command, *given], stdout=log, stderr=log)
     rows = watch(process, args.folder)
     if process.wait():
         sys.exit(f"error: the training ended with code {process.returncode}; see {args.folder}/log")
-    with (args.folder / "figures.csv").open("w", newline="") as file:
+    with (args.folder / "figures.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["seconds", *FIGURES], *rows])
     report(rows, args.folder, args.growth)
 
@@ -62,8 +62,11 @@ def measure(pid: int, folder: Path) -> list[float] | None:
     if not (folder / "last.pt").exists():
         return None
     try:
-        family = [pid, *(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-        status = Path(f"/proc/{pid}/status").read_text()
+        family = [
+            pid,
+            *(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()),
+        ]
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return None

@@ -10,4 +10,5 @@ scripts/setup_environment.sh
 if [ $# -eq 0 ]; then
     set -- -m "not slow and not survey and not gpu"
 fi
+export PYTHONWARNDEFAULTENCODING=1 # pyproject.toml turns these warnings into errors
 exec .venv/bin/python -m pytest "$@"

@@ -411,7 +411,7 @@ def test_failed_save_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest
     before = (tmp_path / "a.png").read_bytes()
 
     def fail(self: Figure, path: Path, **_: object) -> None:
-        path.write_text("half")
+        path.write_text("half", encoding="utf-8")
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", fail)

@@ -30,7 +30,9 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a run and what it printed."""
     folder = tmp_path_factory.mktemp("benchmark") / "new folder"
     options = ["--quick", "--repeats", "2", "--threads", "1", "--output_dir", str(folder)]
-    done = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *options], capture_output=True, encoding="utf-8", timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 

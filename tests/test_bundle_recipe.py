@@ -181,7 +181,7 @@ def test_what_is_validated_and_kept_is_the_average(averaged: tuple[Path, list[di
     if saved["best"]["best_metric_epoch"] == 2:
         assert all(torch.equal(x, best[name]) for name, x in saved["ema"].items())
     assert any(not torch.equal(x, best[name]) for name, x in saved["model"].items())
-    settings = json.loads((folder / "settings.json").read_text())
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     assert settings["training"]["ema_momentum"] == 0.3 and settings["training"]["optimizer"] == "AdamW"
     loaded = load_run(folder, weights="ema").network.state_dict()
     assert all(torch.equal(x, loaded[name]) for name, x in saved["ema"].items())

@@ -54,7 +54,7 @@ def test_missing_and_unreadable_inputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="must hold images"):
         list_inputs(ISIC, tmp_path, tmp_path, "test")
     for name in ("a.jpg", "b.png"):
-        (tmp_path / name).write_text("no picture")
+        (tmp_path / name).write_text("no picture", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"(?s)a\.jpg \(unreadable.*b\.png \(unreadable"):
         list_inputs(ISIC, tmp_path, tmp_path, "test")
 
@@ -99,11 +99,11 @@ def test_new_run_gets_an_empty_folder(tmp_path: Path) -> None:
 def test_earlier_run_is_moved_aside_not_overwritten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "last.pt").write_text("earlier")
+    (run / "last.pt").write_text("earlier", encoding="utf-8")
     assert open_run_folder(run) is None
     assert list(run.iterdir()) == []
     [aside] = [path for path in tmp_path.iterdir() if path != run]
-    assert (aside / "last.pt").read_text() == "earlier"
+    assert (aside / "last.pt").read_text(encoding="utf-8") == "earlier"
     assert "--resume True" in caplog.text
 
 
@@ -111,9 +111,9 @@ def test_two_earlier_runs_of_one_second_are_both_kept(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for content in ("first", "second", "third"):
         run.mkdir(exist_ok=True)
-        (run / "last.pt").write_text(content)
+        (run / "last.pt").write_text(content, encoding="utf-8")
         open_run_folder(run)
-    assert {path.read_text() for path in tmp_path.glob("*/last.pt")} == {"first", "second", "third"}
+    assert {path.read_text(encoding="utf-8") for path in tmp_path.glob("*/last.pt")} == {"first", "second", "third"}
 
 
 def test_only_the_first_process_touches_the_folder(tmp_path: Path) -> None:

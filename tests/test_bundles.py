@@ -68,7 +68,7 @@ def run_two_processes(bundle: str, *files: str, **override: object) -> None:
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )
@@ -79,7 +79,7 @@ def test_bundles_are_built_from_their_sources() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "build_bundles.py"), "--check"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\nRun scripts/build_bundles.py."
@@ -87,7 +87,7 @@ def test_bundles_are_built_from_their_sources() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bundle_is_self_contained(name: str) -> None:
-    text = (BUNDLES / f"{name}_afma.json").read_text()
+    text = (BUNDLES / f"{name}_afma.json").read_text(encoding="utf-8")
     assert "%" not in [value[:1] for value in json.loads(text).values() if isinstance(value, str)]
     assert ".json::" not in text
 
@@ -139,10 +139,10 @@ def test_paper_recipe_is_the_default() -> None:
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_overlays_override_only_ids_that_exist(name: str, overlay: str, own: set[str]) -> None:
-    for key in json.loads((BUNDLES / overlay).read_text()):
+    for key in json.loads((BUNDLES / overlay).read_text(encoding="utf-8")):
         if key == "fold" and name != "lesion_slices":
             continue  # restored where a run's settings have it
-        node = json.loads((BUNDLES / f"{name}_afma.json").read_text())
+        node = json.loads((BUNDLES / f"{name}_afma.json").read_text(encoding="utf-8"))
         *parents, last = key.removeprefix("+").split("#")
         for parent in parents:
             node = node.get(parent, {})
@@ -150,7 +150,9 @@ def test_overlays_override_only_ids_that_exist(name: str, overlay: str, own: set
 
 
 def test_metadata_names_the_classes() -> None:
-    outputs = json.loads((BUNDLES / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
+    outputs = json.loads((BUNDLES / "metadata.json").read_text(encoding="utf-8"))["network_data_format"]["outputs"][
+        "pred"
+    ]
     assert outputs["channel_def"] == {str(info.train_id): info.name for info in CLASSES}
 
 
@@ -164,7 +166,7 @@ def test_refused_run_leaves_an_earlier_run_where_it_is(
     scenes: Path, tmp_path: Path, override: dict[str, object]
 ) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "last.pt").write_text("earlier")
+    (tmp_path / "run" / "last.pt").write_text("earlier", encoding="utf-8")
     with pytest.raises((Exception, SystemExit)):
         run(
             "camvid_afma.json", **{"dataset_dir": str(scenes), "output_dir": str(tmp_path / "run"), **SMALL, **override}
@@ -193,7 +195,7 @@ def test_train_evaluate_and_top_level_ids(scenes: Path, tmp_path: Path) -> None:
 
     # Settings and dataset come from the run's folder: naming the folder is enough.
     bundle = run("camvid_afma.json", "evaluate.json", output_dir=str(folder))
-    report = json.loads((folder / "evaluation" / "scores.json").read_text())
+    report = json.loads((folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     assert report["section"] == "test"
     assert report["images"] == 2
     assert set(report["scores"]) >= {f"IoU/{info.name}" for info in CLASSES[:11]} | {"mIoU", "mIoU_small", "mIoU_large"}
@@ -212,7 +214,7 @@ def test_evaluation_scores_what_it_wrote(scenes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(folder), max_epochs=1, **SMALL)
     run("camvid_afma.json", "evaluate.json", output_dir=str(folder))
-    reported = json.loads((folder / "evaluation" / "scores.json").read_text())["scores"]
+    reported = json.loads((folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))["scores"]
     labels = [np.asarray(Image.open(path)) for path in sorted((scenes / "testannot").iterdir())]
     predictions = [np.asarray(Image.open(path)) for path in sorted((folder / "evaluation" / "labels").iterdir())]
     label, prediction = np.concatenate([x.ravel() for x in labels]), np.concatenate([x.ravel() for x in predictions])
@@ -298,7 +300,7 @@ def test_bare_command_draws_the_sample_and_says_so(tmp_path: Path) -> None:
         [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/camvid_afma.json", "--max_epochs", "1"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
@@ -340,7 +342,7 @@ def test_two_processes_train_resume_and_score_as_one(scenes: Path, tmp_path: Pat
     assert last["trainer"]["iteration"] == 2 * last["trainer"]["epoch_length"]
     assert not [name for name in last["model"] if name.startswith("module.")]
     run("camvid_afma.json", "evaluate.json", output_dir=str(folder), val_section="val")
-    alone = json.loads((folder / "evaluation" / "scores.json").read_text())["scores"]["mIoU"]
+    alone = json.loads((folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))["scores"]["mIoU"]
     assert alone == pytest.approx(last["best"]["best_metric"], abs=1e-6)
 
 
@@ -354,7 +356,7 @@ def test_other_processes_end_when_one_does_not_answer(scenes: Path, tmp_path: Pa
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    with (tmp_path / "log").open("w") as log:
+    with (tmp_path / "log").open("w", encoding="utf-8") as log:
         processes = [
             subprocess.Popen(given, cwd=ROOT, env={**common, "RANK": str(rank)}, stdout=log, stderr=log)
             for rank in range(2)
@@ -369,7 +371,7 @@ def test_other_processes_end_when_one_does_not_answer(scenes: Path, tmp_path: Pa
         for process in processes:
             process.kill()
             process.wait()
-    assert "Error" in (tmp_path / "log").read_text()
+    assert "Error" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -386,7 +388,11 @@ def test_monai_exports_the_trained_network(scenes: Path, tmp_path: Path) -> None
     ):
         arguments[-1] = str(folder / arguments[-1])
         done = subprocess.run(
-            [sys.executable, "-m", "monai.bundle", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "monai.bundle", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
 

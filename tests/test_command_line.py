@@ -37,7 +37,10 @@ def test_unknown_ids_of_the_command_line(typed: list[str], expected: dict[str, s
 
 def test_unknown_ids_of_an_overlay(tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.json"
-    overlay.write_text(json.dumps({"max_epoch": 3, "crop_side": 96, "crop_size": "$[@crop_side] * 2", "+imports": []}))
+    overlay.write_text(
+        json.dumps({"max_epoch": 3, "crop_side": 96, "crop_size": "$[@crop_side] * 2", "+imports": []}),
+        encoding="utf-8",
+    )
     found = find_unknown_ids(["--config_file", f"['{CAMVID}','{overlay}']"])
     assert found == {"max_epoch": "max_epochs"}
 
@@ -97,7 +100,7 @@ def test_typing_error_is_told_by_the_command(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 1

@@ -127,7 +127,10 @@ def _cut_at_a_line(run: Path) -> None:
     ("spoil", "message"),
     [
         (_cut("settings.json", 0.5), r"`.*settings.json` must be whole JSON; got: .*Train again"),
-        (lambda run: (run / "settings.json").write_text("[]"), r"settings of this version; got none of afma, encoder"),
+        (
+            lambda run: (run / "settings.json").write_text("[]", encoding="utf-8"),
+            r"settings of this version; got none of afma, encoder",
+        ),
         (lambda run: copy_settings(run, training=None), r"settings of this version; got none of training.seed"),
         (
             _cut("evaluation/scores.json", 0.5),
@@ -244,7 +247,9 @@ def test_what_most_variants_share_is_told_once(folders: list[Path], tmp_path: Pa
     labels = [variant.label for variant in group_runs([read_run(run) for run in runs])]
     assert labels[:4] == ["baseline", "AFMA", "AFMA, feature 3", "AFMA, patch_size 5"]
     assert labels[4:] == [f"AFMA, study {study}" for study in ("gain", "soft", "added", "row_sum")]
-    text = (compare_runs(runs, tmp_path / "found", resamples=10, images=0) / "comparison.md").read_text()
+    text = (compare_runs(runs, tmp_path / "found", resamples=10, images=0) / "comparison.md").read_text(
+        encoding="utf-8"
+    )
     assert "\n- Where a row does not say otherwise: feature 2; patch_size 10.\n" in text
 
 
@@ -591,7 +596,7 @@ def test_earlier_comparison_is_replaced_whole(folders: list[Path], tmp_path: Pat
 def test_other_folders_are_not_replaced(folders: list[Path], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     compare_runs(folders[:1], tmp_path / "mine")  # empty
-    (tmp_path / "mine" / "notes.txt").write_text("of a person")
+    (tmp_path / "mine" / "notes.txt").write_text("of a person", encoding="utf-8")
     with pytest.raises(FileExistsError, match=r"nothing but an earlier comparison; `.*mine` holds notes.txt too"):
         compare_runs(folders[:1], tmp_path / "mine")
     (tmp_path / "mine" / "comparison.json").unlink()
@@ -600,7 +605,7 @@ def test_other_folders_are_not_replaced(folders: list[Path], tmp_path: Path) -> 
             FileExistsError, match=r"must be a new folder or an earlier comparison; .* holds no comparison"
         ):
             compare_runs(folders[:1], path)
-    (tmp_path / "file").write_text("of a person")
+    (tmp_path / "file").write_text("of a person", encoding="utf-8")
     with pytest.raises(FileExistsError, match="must be a new folder or an earlier comparison"):
         compare_runs(folders[:1], tmp_path / "file")
     assert (tmp_path / "mine" / "notes.txt").exists()
@@ -608,7 +613,7 @@ def test_other_folders_are_not_replaced(folders: list[Path], tmp_path: Path) -> 
 
 def test_comparison_whose_list_is_gone_is_not_replaced(folders: list[Path], tmp_path: Path) -> None:
     target = compare_runs(folders[:1], tmp_path / "out")
-    (target / "comparison.json").write_text("{")
+    (target / "comparison.json").write_text("{", encoding="utf-8")
     with pytest.raises(FileExistsError, match=r"holds comparison\.csv, comparison\.json"):
         compare_runs(folders[:1], target)
 

@@ -95,12 +95,12 @@ def test_original_layout_follows_the_published_split(original_layout: Path) -> N
 
 @pytest.mark.parametrize("line", ["Seq05VD_f00000", "/SegNet/train/Seq05VD_f00000.png /SegNet/trainannot/x.png"])
 def test_original_layout_follows_a_split_file(original_layout: Path, line: str) -> None:
-    (original_layout / "train.txt").write_text(f"{line}\n\n")
+    (original_layout / "train.txt").write_text(f"{line}\n\n", encoding="utf-8")
     assert [Path(i["image"]).stem for i in camvid_datalist(original_layout, "train")] == ["Seq05VD_f00000"]
 
 
 def test_split_file_with_unknown_name_is_refused(original_layout: Path) -> None:
-    (original_layout / "train.txt").write_text("0001TP_006690\nnowhere\n")
+    (original_layout / "train.txt").write_text("0001TP_006690\nnowhere\n", encoding="utf-8")
     with pytest.raises(ValueError, match="without an image:\n  nowhere"):
         camvid_datalist(original_layout, "train")
 

@@ -99,7 +99,7 @@ def test_recipes(name: str, crop: list[int], epochs: int, batch: int) -> None:
 
 
 def test_released_recipe_is_adam() -> None:
-    recipe = json.loads((BUNDLES / "released_recipe.json").read_text())
+    recipe = json.loads((BUNDLES / "released_recipe.json").read_text(encoding="utf-8"))
     assert recipe["optimizer"]["_target_"] == "torch.optim.Adam"
     assert (recipe["learning_rate"], recipe["lr_scheduler#gamma"]) == (1e-4, 0.5)
     assert (recipe["milestones"], recipe["max_epochs"]) == ([400, 500, 700, 800, 900], 1000)
@@ -112,7 +112,7 @@ def test_train_evaluate_predict(samples: Callable[[str], Path], tmp_path: Path, 
     section = "val" if name == "cityscapes" else "test"  # whose test labels are withheld
     run(bundle, **options(name, root, folder))
     run(bundle, "evaluate.json", output_dir=str(folder), val_section=section)
-    report = json.loads((folder / "evaluation" / "scores.json").read_text())
+    report = json.loads((folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     files = READERS[name].datalist(root, section)
     assert report["images"] == len(files)
     assert 0 <= report["scores"]["mIoU"] <= 1
@@ -156,7 +156,7 @@ def test_fold_of_a_run_is_that_of_its_evaluation(samples: Callable[[str], Path],
     root = samples("lesion_slices")
     given = options("lesion_slices", root, tmp_path / "run", fold=3)
     workflow("lesion_slices_afma.json", **given).initialize()
-    assert json.loads((tmp_path / "run" / "settings.json").read_text())["fold"] == 3
+    assert json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["fold"] == 3
     (tmp_path / "run" / "model.pt").write_bytes(b"")
     tested = [item["image"] for item in build_lesion_slices(3).datalist(root, "test")]
     for overlay in ("evaluate.json", "inference.json"):
@@ -191,7 +191,7 @@ def test_baseline_and_small_have_the_same_network_without_afma(
     weights = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
     assert not [key for key in weights if "afma" in key]
-    assert json.loads((tmp_path / "run" / "settings.json").read_text())["afma"] is False
+    assert json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))["afma"] is False
     # Evaluation finds in the settings that there is no AFMA to load.
     run(f"{name}_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"))
     with_afma = workflow(f"{name}_afma.json", "small.json", **options(name, samples(name), tmp_path / "b"))
@@ -226,7 +226,7 @@ def test_released_recipe_trains(samples: Callable[[str], Path], tmp_path: Path, 
     assert isinstance(bundle.parser.get_parsed_content("optimizer"), torch.optim.Adam)
     names = [type(step).__name__ for step in bundle.parser.get_parsed_content("train#preprocessing").transforms]
     assert names[-1] == "RandGaussianNoised"
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
     assert (settings["network_name"], settings["feature"]) == ("MAnet", 3)
 
 
@@ -235,22 +235,22 @@ def test_two_processes_train_and_score_volumes(tmp_path: Path) -> None:
     """Slices are drawn by their weights in every process, and two processes score as one."""
     root = DRAW["lits"](tmp_path / "data")
     for section, number in (("train", 0), ("val", 1), ("val", 2), ("test", 3)):
-        with (root / f"{section}.txt").open("a") as names:
+        with (root / f"{section}.txt").open("a", encoding="utf-8") as names:
             names.write(f"volume-{number}\n")
     given = options("lits", root, tmp_path / "run", batch_size=16)
     launch = partial(run_two_processes, "lits_afma.json")
 
     def counts() -> list[str]:
-        return (tmp_path / "run" / "evaluation" / "images.csv").read_text().splitlines()
+        return (tmp_path / "run" / "evaluation" / "images.csv").read_text(encoding="utf-8").splitlines()
 
     launch(**given)
     best = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"]["best_metric"]
     launch("evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
-    report = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
+    report = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     assert report["images"] == 2, "volumes of both processes"
     of_two = counts()
     run("lits_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"), val_section="val")
-    alone = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text())
+    alone = json.loads((tmp_path / "run" / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     assert report["scores"] == {
         name: value and pytest.approx(value, abs=1e-6) for name, value in alone["scores"].items()
     }
@@ -282,7 +282,11 @@ def test_memory_of_training_does_not_grow_with_the_volumes(tmp_path: Path) -> No
         )
         config = {"config_file": str(BUNDLES / "lits_afma.json"), **given}
         done = subprocess.run(
-            [sys.executable, "-c", code, json.dumps(config)], capture_output=True, text=True, cwd=ROOT, check=False
+            [sys.executable, "-c", code, json.dumps(config)],
+            capture_output=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         peaks[name] = int(done.stdout.rpartition("peak")[2]) / 1024
@@ -365,7 +369,7 @@ def test_withheld_labels_end_the_evaluation_with_what_to_do(samples: Callable[[s
     (tmp_path / "model.pt").write_bytes(b"")
     settings = {"dataset_dir": str(samples("cityscapes")), "afma": False, "feature": 2, "patch_size": 10}
     settings |= {"network_name": "Unet", "encoder": "resnet18", "variant": "released", "longest_side": None}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(SystemExit, match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
         run("cityscapes_afma.json", "evaluate.json", output_dir=str(tmp_path))
 

@@ -44,7 +44,7 @@ LIST = {
 
 def write_list(folder: Path, **changes: object) -> Path:
     path = folder / "list.json"
-    path.write_text(json.dumps({**LIST, **changes}))
+    path.write_text(json.dumps({**LIST, **changes}), encoding="utf-8")
     return path
 
 
@@ -75,10 +75,10 @@ def test_malformed_lists_are_refused(tmp_path: Path, changes: dict, message: str
 
 def test_broken_and_missing_lists_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    path.write_text("{")
+    path.write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match=r"list\.json` must be JSON; got"):
         list_trainings(path)
-    path.write_text("[]")
+    path.write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="got list"):
         list_trainings(path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
@@ -135,11 +135,11 @@ def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle
     assert [Path(options["checkpoint"]).name for _, options in bundle.calls[1:]] == ["model.pt", "last.pt"]
     assert bundle.calls[1][1]["num_workers"] == 1
     path = tmp_path / "results" / "afma_0.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert content["training"]["options"] == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
     assert {"commits", "machine", "scores_of_last_epoch", "curves", "scores"} <= content.keys()
     assert "/" not in content["evaluation"]["checkpoint"]
-    assert str(tmp_path) not in path.read_text(), "no path of this machine"
+    assert str(tmp_path) not in path.read_text(encoding="utf-8"), "no path of this machine"
     assert read_result(path).curve == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
 
 
@@ -170,7 +170,7 @@ def test_cut_training_fails_and_is_resumed_next_time(tmp_path: Path, bundle: Fak
     assert run_list(tmp_path) == ["afma_0"]
     assert not (tmp_path / "results" / "afma_0.json").exists()
     assert run_list(tmp_path) == []
-    assert len(json.loads((tmp_path / "results" / "afma_0.json").read_text())["commits"]) == 2
+    assert len(json.loads((tmp_path / "results" / "afma_0.json").read_text(encoding="utf-8"))["commits"]) == 2
     assert [options.get("resume") for kind, options in bundle.calls if kind == "train"] == [None, True]
 
 
@@ -184,7 +184,7 @@ def test_cut_evaluation_does_not_train_again(tmp_path: Path, bundle: FakeBundle)
 
 def test_two_runners_in_one_folder_are_refused(tmp_path: Path, bundle: FakeBundle) -> None:
     (tmp_path / "runs").mkdir()
-    with (tmp_path / "runs" / ".lock").open("w") as file:
+    with (tmp_path / "runs" / ".lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match=r"`runs_dir` .* is in use by another process"):
             run_list(tmp_path)
@@ -203,7 +203,7 @@ def test_result_file_is_the_run_and_compares_as_one(tmp_path: Path) -> None:
         assert found.curve == pytest.approx(dict(run.curve))
         assert found.seed == run.seed
     tables = [
-        (compare_runs(given, tmp_path / name, resamples=50, images=0) / "comparison.md").read_text()
+        (compare_runs(given, tmp_path / name, resamples=50, images=0) / "comparison.md").read_text(encoding="utf-8")
         for name, given in (("a", folders), ("b", files))
     ]
     assert tables[0] == tables[1]
@@ -221,7 +221,7 @@ def test_result_file_is_the_run_and_compares_as_one(tmp_path: Path) -> None:
 def test_broken_results_are_named(tmp_path: Path, spoil: Callable[[str], str]) -> None:
     path = tmp_path / "a.json"
     write_result(path, read_run(write_run(tmp_path / "run", random_rows(0, quality=0.5))))
-    path.write_text(spoil(path.read_text()))
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(ValueError, match=r"a\.json` must be the result of a run; got"):
         read_result(path)
 
@@ -260,7 +260,7 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     path = write_list(tmp_path, overlays=["cache"], options=options, variants={"gain": {"study": "gain"}}, seeds=[0])
     command = [sys.executable, "scripts/run_experiments.py", str(path), "--dataset_dir", str(scenes)]
     given = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), "--num_workers", "0"]
-    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert f"python scripts/compare.py {tmp_path / 'results'}/*.json" in done.stdout.splitlines()[-1]
     settings = read_result(tmp_path / "results" / "gain_0.json").settings
@@ -270,7 +270,8 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     measure = [sys.executable, "scripts/measure_attention.py", "--by_class"]
     sources = [str(tmp_path / "results" / "gain_0.json"), str(tmp_path / "runs" / "gain_0")]
     told = [
-        subprocess.run([*measure, source], cwd=ROOT, capture_output=True, text=True, check=True) for source in sources
+        subprocess.run([*measure, source], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+        for source in sources
     ]
     assert told[0].stdout.splitlines()[1].startswith("results/gain_0 ")
     figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in told]

@@ -107,11 +107,13 @@ def test_longest_side_and_depth_are_those_of_the_run(deeper: Path) -> None:
 
 def test_settings_of_this_version_may_tell_of_the_training(camvid: Path, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes((camvid / "model.pt").read_bytes())
-    settings = json.loads((camvid / "settings.json").read_text())
-    (tmp_path / "settings.json").write_text(json.dumps({**settings, "training": {"seed": 3}, "feature": 2}))
+    settings = json.loads((camvid / "settings.json").read_text(encoding="utf-8"))
+    (tmp_path / "settings.json").write_text(
+        json.dumps({**settings, "training": {"seed": 3}, "feature": 2}), encoding="utf-8"
+    )
     assert load_run(tmp_path).settings["training"] == {"seed": 3}
     del settings["name"], settings["feature"]
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(ValueError, match=r"`run_dir` must be a run of one of the bundles camvid_afma, .*'None'"):
         load_run(tmp_path)
 
@@ -147,14 +149,14 @@ def test_incomplete_runs_are_refused(camvid: Path, tmp_path: Path) -> None:
         load_run(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"`checkpoint` must be a run's model\.pt; there is no file"):
         load_run(camvid, checkpoint=tmp_path / "model.pt")
-    (tmp_path / "model.pt").write_text("no weights")
+    (tmp_path / "model.pt").write_text("no weights", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"settings\.json of its run"):
         load_run(tmp_path)
-    settings = (camvid / "settings.json").read_text()
-    (tmp_path / "settings.json").write_text(settings.replace("camvid_afma", "polyps_afma"))
+    settings = (camvid / "settings.json").read_text(encoding="utf-8")
+    (tmp_path / "settings.json").write_text(settings.replace("camvid_afma", "polyps_afma"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"its settings say 'polyps_afma'"):
         load_run(tmp_path)
-    (tmp_path / "settings.json").write_text(settings)
+    (tmp_path / "settings.json").write_text(settings, encoding="utf-8")
     with pytest.raises(ValueError, match=r"`checkpoint` must hold the weights of the network"):
         load_run(tmp_path)
     with pytest.raises(ValueError, match=r"`device` must be one that torch has here; got 'quantum'"):
@@ -163,16 +165,16 @@ def test_incomplete_runs_are_refused(camvid: Path, tmp_path: Path) -> None:
 
 def test_settings_are_not_executed(camvid: Path, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes((camvid / "model.pt").read_bytes())
-    settings = json.loads((camvid / "settings.json").read_text())
+    settings = json.loads((camvid / "settings.json").read_text(encoding="utf-8"))
     harm = f"$open({str(tmp_path / 'harm')!r}, 'w').close()"
-    (tmp_path / "settings.json").write_text(json.dumps({**settings, "encoder": harm}))
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "encoder": harm}), encoding="utf-8")
     with pytest.raises(Exception, match=r"."):
         load_run(tmp_path)
     assert not (tmp_path / "harm").exists()
 
 
 def test_unreadable_image_is_refused_by_name(camvid: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("no picture")
+    (tmp_path / "a.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(ValueError, match=r"`path` must be an image that the run's bundle can read; got `.*a\.png`"):
         load_run(camvid).prepare(tmp_path / "a.png")
 

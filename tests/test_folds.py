@@ -32,7 +32,7 @@ PROTOCOL = "experiments/camvid_released_protocol"
 
 def write_list(folder: Path, **changes: object) -> Path:
     path = folder / "list.json"
-    path.write_text(json.dumps({**LIST, **changes}))
+    path.write_text(json.dumps({**LIST, **changes}), encoding="utf-8")
     return path
 
 
@@ -134,9 +134,9 @@ def test_folds_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str,
 
 def test_one_fold_can_be_trained_alone(tmp_path: Path) -> None:
     path = write_list(tmp_path, options={"fold": 2})
-    path.write_text(
-        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "folds"})
-    )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["folds"]
+    path.write_text(json.dumps(content), encoding="utf-8")
     assert [(one.name, one.options["fold"], one.pooled) for one in list_trainings(path, seeds=[0])] == [
         ("baseline_0", 2, None),
         ("afma_0", 2, None),
@@ -163,7 +163,7 @@ def test_pooled_scores_follow_from_the_pixels_of_all_images(tmp_path: Path, bund
 
 
 def test_details_of_the_folds_are_kept(tmp_path: Path, bundle: FakeBundle) -> None:
-    content = json.loads((run_list(tmp_path, only=["afma"], seeds=[1]) / "afma_1.json").read_text())
+    content = json.loads((run_list(tmp_path, only=["afma"], seeds=[1]) / "afma_1.json").read_text(encoding="utf-8"))
     assert content["training"]["name"] == "afma_1"
     assert content["training"]["options"] == {"max_epochs": 2, "seed": 1}
     assert [one["training"]["options"]["fold"] for one in content["folds"]] == list(range(5))
@@ -191,10 +191,10 @@ def test_what_was_cut_goes_on_at_the_next_fold(tmp_path: Path, bundle: FakeBundl
 
 def test_pooled_result_that_is_missing_is_made_from_the_folds(tmp_path: Path, bundle: FakeBundle) -> None:
     path = run_list(tmp_path, only=["afma"], seeds=[0]) / "afma_0.json"
-    before, count = path.read_text(), len(bundle.calls)
+    before, count = path.read_text(encoding="utf-8"), len(bundle.calls)
     path.unlink()
     run_list(tmp_path, only=["afma"], seeds=[0])
-    assert path.read_text() == before
+    assert path.read_text(encoding="utf-8") == before
     assert len(bundle.calls) == count, "nothing is run again"
 
 
@@ -207,7 +207,9 @@ def test_evaluations_by_other_protocols_are_pooled_too(tmp_path: Path, bundle: F
 def test_pooled_results_are_compared(tmp_path: Path, bundle: FakeBundle) -> None:
     files = sorted(run_list(tmp_path).glob("*.json"))
     assert [path.stem for path in files] == ["afma_0", "afma_1", "baseline_0", "baseline_1"]
-    table = (compare_runs(files, tmp_path / "comparison", resamples=20, images=0) / "comparison.md").read_text()
+    table = (compare_runs(files, tmp_path / "comparison", resamples=20, images=0) / "comparison.md").read_text(
+        encoding="utf-8"
+    )
     assert re.search(r"\| AFMA +\| 2 ", table)
     assert "AFMA − baseline" in table
 
@@ -247,7 +249,7 @@ def test_results_that_cannot_be_pooled_are_failures(
     results = run_list(tmp_path, only=["afma"], seeds=[0])
     (results / "afma_0.json").unlink()
     path = results / "folds" / "afma_0_fold1.json"
-    path.write_text(path.read_text().replace('"resnet18"', '"resnet34"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"resnet18"', '"resnet34"'), encoding="utf-8")
     listed = list_trainings(write_list(tmp_path), only=["afma"], seeds=[0])
     assert run_trainings(listed, runs_dir=tmp_path / "runs", results_dir=results) == ["afma_0"]
     assert "afma_0 cannot be pooled: `runs` must be folds of one training" in caplog.text

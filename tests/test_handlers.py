@@ -231,7 +231,7 @@ def score_metric(**options: object) -> ClassIoU:
 
 
 def rows_of(path: Path) -> list[list[str]]:
-    return list(csv.reader(path.open()))
+    return list(csv.reader(path.open(encoding="utf-8")))
 
 
 def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -245,7 +245,7 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
             details={"section": "test"},
             metrics={"val_Dice": dice},
         )
-    written = json.loads((tmp_path / "evaluation" / "scores.json").read_text())
+    written = json.loads((tmp_path / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     scores = written.pop("scores")
     assert written == {
         "section": "test",
@@ -304,7 +304,7 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
 
 def test_quickstart_names_files_that_are_written(tmp_path: Path) -> None:
     evaluate(tmp_path / "evaluation", score_metric(), labels=[[1, 0, 0, 2]])
-    text = (Path(__file__).parents[1] / "scripts" / "quickstart.sh").read_text()
+    text = (Path(__file__).parents[1] / "scripts" / "quickstart.sh").read_text(encoding="utf-8")
     named = set(re.findall(r"evaluation/(\w+\.(?:csv|json))", text))
     assert named
     assert named <= {path.name for path in (tmp_path / "evaluation").iterdir()}
@@ -313,7 +313,7 @@ def test_quickstart_names_files_that_are_written(tmp_path: Path) -> None:
 def test_score_report_without_sizes_writes_none(tmp_path: Path) -> None:
     evaluate(tmp_path / "evaluation", score_metric(), labels=[[1, 0, 0, 2]])
     assert {row[2] for row in rows_of(tmp_path / "evaluation" / "images.csv")[1:]} == {"all"}
-    assert json.loads((tmp_path / "evaluation" / "scores.json").read_text())["size_groups"] is None
+    assert json.loads((tmp_path / "evaluation" / "scores.json").read_text(encoding="utf-8"))["size_groups"] is None
 
 
 def test_results_of_another_evaluation_are_moved_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -326,7 +326,7 @@ def test_results_of_another_evaluation_are_moved_aside(tmp_path: Path, caplog: p
         evaluate(folder, score_metric(), labels=[[1, 0, 0, 2]], details={"section": "test"})
     assert not (folder / "labels").exists()
     (aside,) = (path for path in tmp_path.iterdir() if path != folder)
-    assert json.loads((aside / "scores.json").read_text())["section"] == "val"
+    assert json.loads((aside / "scores.json").read_text(encoding="utf-8"))["section"] == "val"
     assert str(aside) in caplog.text
 
 
@@ -369,7 +369,7 @@ def test_pr_curve_of_many_classes_is_refused() -> None:
 
 def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "bundle.json"
-    config.write_text('{"name": "polyps_afma"}')
+    config.write_text('{"name": "polyps_afma"}', encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["run", "--config_file", f"['{config}']"])
     evaluator = scripted_evaluator([0.25, 0.5])
     network = Tiny()

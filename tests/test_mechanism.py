@@ -373,7 +373,7 @@ def test_table_has_a_line_for_each_form() -> None:
 
 def measure(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "scripts/measure_attention.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def scenes(tmp_path: Path) -> Path:
 
 
 def table(folder: Path) -> dict[tuple[str, str], list[int]]:
-    rows = list(csv.reader((folder / "objects.csv").open()))
+    rows = list(csv.reader((folder / "objects.csv").open(encoding="utf-8")))
     assert rows[0] == ["section", "class", "small", "medium", "large"]
     return {(row[0], row[1]): [int(cell) for cell in row[2:]] for row in rows[1:]}
 

@@ -387,6 +387,6 @@ def score_part(rank: int, processes: int, folder: Path) -> None:
 def test_several_processes_give_the_numbers_of_one(tmp_path: Path, processes: int) -> None:
     score_part(0, 1, tmp_path / "one")
     torch.multiprocessing.spawn(score_part, (processes, tmp_path / "several"), nprocs=processes)
-    files = {path.name: path.read_text() for path in (tmp_path / "several").iterdir()}
+    files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "several").iterdir()}
     assert set(files) == {"scores.json", "scores.csv", "images.csv", "confusion.csv", "per_image.csv"}
-    assert {path.name: path.read_text() for path in (tmp_path / "one").iterdir()} == files
+    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "one").iterdir()} == files

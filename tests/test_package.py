@@ -246,13 +246,13 @@ def scored(checkpoint: Path, tmp_path: Path) -> Path:
     write_settings(run, read(checkpoint.with_name("settings.json")))
     report = {"checkpoint": "runs/a/model.pt", "dataset": SECRET, "section": "val", "images": 101}
     report["scores"] = {"mIoU": 0.5, "IoU/sky": 0.912345, "IoU/pole": None, "IoU_small_objects/sky": 0.25}
-    (run / "evaluation" / "scores.json").write_text(json.dumps(report))
+    (run / "evaluation" / "scores.json").write_text(json.dumps(report), encoding="utf-8")
     return run
 
 
 def test_readme_and_metadata_have_the_scores_of_the_run(scored: Path) -> None:
     folder = package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
-    text = (folder / "docs" / "README.md").read_text()
+    text = (folder / "docs" / "README.md").read_text(encoding="utf-8")
     assert "on the section `val`, 101 images:" in text
     for row in ("| IoU/sky | 0.9123 |", "| IoU/pole | not present |", "| mIoU | 0.5000 |"):
         assert row in text
@@ -262,21 +262,21 @@ def test_readme_and_metadata_have_the_scores_of_the_run(scored: Path) -> None:
 
 def test_scores_of_other_weights_are_left_out(scored: Path) -> None:
     path = scored / "evaluation" / "scores.json"
-    path.write_text(path.read_text().replace("model.pt", "earlier.pt"))
+    path.write_text(path.read_text(encoding="utf-8").replace("model.pt", "earlier.pt"), encoding="utf-8")
     folder = package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
-    assert "have not been evaluated" in (folder / "docs" / "README.md").read_text()
+    assert "have not been evaluated" in (folder / "docs" / "README.md").read_text(encoding="utf-8")
     assert read(folder / "configs" / "metadata.json")["eval_metrics"] == {}
 
 
 def test_weights_of_the_sample_are_called_so(scored: Path, scenes: Path) -> None:
     write_settings(scored, {**read(scored / "settings.json"), "dataset_dir": str(scenes)})
     folder = package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
-    assert "come from the embedded synthetic sample" in (folder / "docs" / "README.md").read_text()
+    assert "come from the embedded synthetic sample" in (folder / "docs" / "README.md").read_text(encoding="utf-8")
     assert "synthetic sample" in read(folder / "configs" / "metadata.json")["description"]
 
 
 def test_readme_lists_classes_and_layout(package: Path) -> None:
-    text = (package / "docs" / "README.md").read_text()
+    text = (package / "docs" / "README.md").read_text(encoding="utf-8")
     for index, name in enumerate(class_names(READERS[package.name.removesuffix("_afma")].classes)):
         assert f"| {index} | {name} |" in text
     assert "`dataset_dir` holds" in text
@@ -388,7 +388,7 @@ def test_readmes_prediction_draws_no_sample(checkpoint: Path, scenes: Path, tmp_
     folder = package_bundle("camvid", checkpoint, output_dir=tmp_path)
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     command += ["--input", str(scenes / "test"), "--num_workers", "0"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert {path.name for path in folder.iterdir()} == {"LICENSE", "configs", "docs", "models", "runs"}
     written = folder / "runs" / "camvid_afma" / "predictions" / "labels"

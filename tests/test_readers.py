@@ -71,7 +71,7 @@ def cityscapes_tree(root: Path) -> tuple[Path, Path]:
         image = picture(root / "leftImg8bit" / section / city / f"{stem}_leftImg8bit.png")
         if section != "test":
             mask = label(root / "gtFine" / section / city / f"{stem}_gtFine_labelIds.png", (0, 7, 24, 33))
-            (mask.with_name(f"{stem}_gtFine_polygons.json")).write_text("{}")
+            (mask.with_name(f"{stem}_gtFine_polygons.json")).write_text("{}", encoding="utf-8")
             label(mask.with_name(f"{stem}_gtFine_instanceIds.png"), (0, 7))
         if city == "bochum":
             broken = image, mask
@@ -98,8 +98,8 @@ def cub_tree(root: Path) -> tuple[Path, Path]:
         flags.append(f"{number} {int(number < 8)}")
         if number == 7:
             broken = image, mask
-    (root / "images.txt").write_text("\n".join(lines))
-    (root / "train_test_split.txt").write_text("\n".join(flags))
+    (root / "images.txt").write_text("\n".join(lines), encoding="utf-8")
+    (root / "train_test_split.txt").write_text("\n".join(flags), encoding="utf-8")
     return broken
 
 
@@ -112,7 +112,7 @@ def lits_tree(root: Path) -> tuple[Path, Path]:
         nibabel.save(nibabel.Nifti1Image(RANDOM.integers(0, 3, (12, 10, 4)).astype(np.uint8), np.eye(4)), mask)
     names = [f"volume-{number}" for number in range(6)]
     for section, members in (("train", names[:3]), ("val", names[3:4]), ("test", names[4:])):
-        (root / f"{section}.txt").write_text("\n".join(members))
+        (root / f"{section}.txt").write_text("\n".join(members), encoding="utf-8")
     return root / "volume-1.nii", root / "segmentation-1.nii"
 
 
@@ -126,7 +126,7 @@ def nuclei_tree(root: Path) -> tuple[Path, Path]:
     plain_tree(root, list("abcdef"))
     label(root / "instances" / "a.png", (0, 1, 2))
     for section, names in (("train", "abc"), ("val", "d"), ("test", "ef")):
-        (root / f"{section}.txt").write_text("\n".join(names))
+        (root / f"{section}.txt").write_text("\n".join(names), encoding="utf-8")
     return root / "images" / "b.png", root / "masks" / "b.png"
 
 
@@ -174,7 +174,7 @@ BREAKS: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...]]] = {
     "image cut short": (lambda image, _: cut(image), ("image",)),
     "label cut short": (lambda _, mask: cut(mask), ("label",)),
     "image empty": (lambda image, _: image.write_bytes(b""), ("image",)),
-    "label is text": (lambda _, mask: mask.write_text("not a picture"), ("label",)),
+    "label is text": (lambda _, mask: mask.write_text("not a picture", encoding="utf-8"), ("label",)),
     "label of another size": (lambda _, mask: resize(mask), ("label",)),
     "label with bad values": (lambda _, mask: fill_with_77(mask), ("label",)),
 }
@@ -356,8 +356,8 @@ class TestCub:
         (tmp_path / "train_test_split.txt").unlink()
         (tmp_path / "lists").mkdir()
         names = [path.relative_to(tmp_path / "images").as_posix() for path in sorted(tmp_path.glob("images/*/*"))]
-        (tmp_path / "lists" / "train.txt").write_text("\n".join(names[:6]))
-        (tmp_path / "lists" / "test.txt").write_text("\n".join(names[6:]))
+        (tmp_path / "lists" / "train.txt").write_text("\n".join(names[:6]), encoding="utf-8")
+        (tmp_path / "lists" / "test.txt").write_text("\n".join(names[6:]), encoding="utf-8")
         assert [len(cub_datalist(tmp_path, section)) for section in ("train", "val", "test")] == [5, 1, 3]
 
     def test_no_split_at_all(self, tmp_path: Path) -> None:
@@ -367,7 +367,10 @@ class TestCub:
 
     def test_name_without_an_image_is_reported(self, tmp_path: Path) -> None:
         cub_tree(tmp_path)
-        with (tmp_path / "images.txt").open("a") as listing, (tmp_path / "train_test_split.txt").open("a") as flags:
+        with (
+            (tmp_path / "images.txt").open("a", encoding="utf-8") as listing,
+            (tmp_path / "train_test_split.txt").open("a", encoding="utf-8") as flags,
+        ):
             listing.write("\n10 002.Bird/Bird_0010.jpg")
             flags.write("\n10 0")
         with pytest.raises(DatasetError, match=r"names of `.*images\.txt` without an image:\n  002\.Bird/Bird_0010"):
@@ -376,7 +379,7 @@ class TestCub:
     @pytest.mark.parametrize(("file", "text"), [("train_test_split.txt", "1 1\n2 2"), ("images.txt", "1 a b")])
     def test_split_files_that_make_no_sense(self, tmp_path: Path, file: str, text: str) -> None:
         cub_tree(tmp_path)
-        (tmp_path / file).write_text(text)
+        (tmp_path / file).write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=rf"{file}` must .*Replace"):
             cub_datalist(tmp_path, "train")
 
@@ -393,7 +396,7 @@ def stems(items: list[dict[str, str]]) -> list[str]:
 class TestNuclei:
     def test_lists_decide(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
-        (tmp_path / "test.txt").write_text("f.png\n\ne.png\n")  # with suffixes, and an empty line
+        (tmp_path / "test.txt").write_text("f.png\n\ne.png\n", encoding="utf-8")  # with suffixes, and an empty line
         found = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
         assert found == [["a", "b", "c"], ["d"], ["e", "f"]]
 
@@ -412,14 +415,14 @@ class TestNuclei:
 
     def test_a_list_alone_leaves_the_rest_to_the_other_sections(self, tmp_path: Path) -> None:
         plain_tree(tmp_path, [str(number) for number in range(20)])
-        (tmp_path / "test.txt").write_text("3\n4")
+        (tmp_path / "test.txt").write_text("3\n4", encoding="utf-8")
         parts = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
         assert parts[2] == ["3", "4"]
         assert [len(part) for part in parts] == [17, 1, 2]
 
     def test_names_without_a_file_are_reported(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
-        with (tmp_path / "val.txt").open("a") as names:
+        with (tmp_path / "val.txt").open("a", encoding="utf-8") as names:
             names.write("\nx")
         with pytest.raises(DatasetError, match=r"1 names of `.*val\.txt` without an image:\n  x\n") as refused:
             nuclei_datalist(tmp_path, "val")
@@ -434,13 +437,13 @@ class TestNuclei:
 
     def test_empty_lists_are_refused(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
-        (tmp_path / "val.txt").write_text("\n")
+        (tmp_path / "val.txt").write_text("\n", encoding="utf-8")
         with pytest.raises(DatasetError, match=r"1 split files that list nothing:\n  .*val\.txt"):
             nuclei_datalist(tmp_path, "train")
 
     def test_lists_that_share_names_are_refused(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
-        (tmp_path / "val.txt").write_text("a")
+        (tmp_path / "val.txt").write_text("a", encoding="utf-8")
         with pytest.raises(DatasetError, match=r"(?s)names in several sections.*  a\n"):
             nuclei_datalist(tmp_path, "train")
 
@@ -554,7 +557,7 @@ def test_partial_split_files_share_nothing(tmp_path: Path) -> None:
     parts = [{item["image"] for item in READERS["lits"].datalist(tmp_path, s)} for s in ("train", "val", "test")]
     assert [len(part) for part in parts] == [3, 1, 2]
     assert len(set.union(*parts)) == 6
-    (tmp_path / "val.txt").write_text("volume-0")
+    (tmp_path / "val.txt").write_text("volume-0", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"(?s)names in several sections of the split files.*volume-0"):
         READERS["lits"].datalist(tmp_path, "test")
 
@@ -564,7 +567,7 @@ def test_overlapping_lists_of_cub_are_refused(tmp_path: Path) -> None:
     (tmp_path / "images.txt").unlink()
     (tmp_path / "lists").mkdir()
     for section in ("train", "test"):
-        (tmp_path / "lists" / f"{section}.txt").write_text("002.Bird/Bird_0001.jpg")
+        (tmp_path / "lists" / f"{section}.txt").write_text("002.Bird/Bird_0001.jpg", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"(?s)several sections.*002\.Bird/Bird_0001"):
         cub_datalist(tmp_path, "train")
 
@@ -604,7 +607,7 @@ def test_split_depends_on_the_names_alone() -> None:
 def test_pictures_of_a_folder_are_found_with_their_subfolders(tmp_path: Path) -> None:
     picture(tmp_path / "b" / "a.JPG")
     picture(tmp_path / "a.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     picture(tmp_path / ".hidden" / "c.png")
     (tmp_path / "b" / "up").symlink_to(tmp_path)  # round in circles
     assert [Path(item["image"]).relative_to(tmp_path).as_posix() for item in find_pictures(tmp_path)] == [

@@ -71,7 +71,7 @@ def test_files_named_exist() -> None:
 
 
 def test_table_of_ids_agrees_with_the_bundle() -> None:
-    ids = json.loads((ROOT / "bundles" / "isic_afma.json").read_text())
+    ids = json.loads((ROOT / "bundles" / "isic_afma.json").read_text(encoding="utf-8"))
     table = README[README.index("just works as `--name value`") :]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ", table, flags=re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
@@ -87,8 +87,8 @@ def test_own_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monk
     [reader] = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     [overlay] = re.findall(r"```json\n(.*?)```", section, flags=re.DOTALL)
     assert len(reader.splitlines()) + len(overlay.splitlines()) < 40
-    (tmp_path / "polyps.py").write_text(reader)
-    (tmp_path / "polyps.json").write_text(overlay)
+    (tmp_path / "polyps.py").write_text(reader, encoding="utf-8")
+    (tmp_path / "polyps.json").write_text(overlay, encoding="utf-8")
     lesions = write_lesions(tmp_path / "lesions", counts={"train": 8})
     for kind, source in (
         ("images", "ISIC2018_Task1-2_Training_Input"),

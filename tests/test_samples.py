@@ -96,14 +96,14 @@ def test_foreign_files_are_never_touched(writer: Writer, tmp_path: Path) -> None
     write, _, _ = writer
     thesis = tmp_path / "elsewhere" / "thesis.txt"
     thesis.parent.mkdir()
-    thesis.write_text("years of work")
+    thesis.write_text("years of work", encoding="utf-8")
     with pytest.raises(FileExistsError, match=r"`root` must be .*elsewhere with 'thesis\.txt' in it\. Choose another"):
         write(thesis.parent)
     root = write(tmp_path / "sample")
     thesis = thesis.rename(root / "thesis.txt")
     with pytest.raises(FileExistsError, match=r"with 'thesis\.txt' in it"):
         write(root, seed=1)
-    assert thesis.read_text() == "years of work"
+    assert thesis.read_text(encoding="utf-8") == "years of work"
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -274,8 +274,8 @@ def test_lesions_are_large_or_small_and_darker_than_the_skin() -> None:
 
 def test_bird_layout_and_lists(tmp_path: Path) -> None:
     root = write_birds(tmp_path / "sample", counts={"train": 5, "test": 2})
-    listed = [line.split() for line in (root / "images.txt").read_text().splitlines()]
-    split = [line.split() for line in (root / "train_test_split.txt").read_text().splitlines()]
+    listed = [line.split() for line in (root / "images.txt").read_text(encoding="utf-8").splitlines()]
+    split = [line.split() for line in (root / "train_test_split.txt").read_text(encoding="utf-8").splitlines()]
     assert listed[0] == ["1", "001.Round_finch/Round_finch_0001_1.jpg"]
     assert [row for row, _ in listed] == [row for row, _ in split] == list("1234567")
     sections = {name: train for (_, name), (_, train) in zip(listed, split, strict=True)}
@@ -308,5 +308,5 @@ def test_birds_are_large_or_small_and_annotators_mostly_agree() -> None:
 
 def test_marker_holds_the_settings(tmp_path: Path) -> None:
     root = write_lesions(tmp_path / "sample", counts={"val": 1}, seed=2)
-    found = json.loads((root / "sample.json").read_text())
+    found = json.loads((root / "sample.json").read_text(encoding="utf-8"))
     assert found == {"sample": "lesions", "version": 1, "seed": 2, "counts": {"train": 0, "val": 1, "test": 0}}

@@ -121,7 +121,7 @@ def test_nothing_in_the_package_loads_or_runs_code() -> None:
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
 def test_lists_of_a_dataset_do_not_lead_out_of_it(tmp_path: Path, name: str) -> None:
     scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1}, size=(32, 32))
-    (scenes / "train.txt").write_text(f"{name}.png {name}.png\n")
+    (scenes / "train.txt").write_text(f"{name}.png {name}.png\n", encoding="utf-8")
     try:
         items = camvid_datalist(scenes, "train")
     except (OSError, ValueError):
@@ -141,7 +141,7 @@ def test_packed_bundle_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
 def test_import_needs_no_network() -> None:
     code = "import afma_med, afma_med.data, afma_med.handlers, afma_med.comparison, afma_med.visualize"
     # PYTHONPATH of the tests refuses connections, see tests/no_network.
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -152,5 +152,5 @@ def test_network_is_refused(start: str) -> None:
         with pytest.raises(PermissionError, match="Tests use no network"):
             socket.create_connection(("192.0.2.1", 80), timeout=1)
         return
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert "Tests use no network" in done.stderr

@@ -126,7 +126,7 @@ def test_incomplete_or_other_sample_is_drawn_anew(root: Path, damage: str) -> No
         write_street_scenes(root, seed=1, **TINY)
         assert files(root)["val/scene_0001.png"] != before["val/scene_0001.png"]
     else:
-        marker.write_text(marker.read_text()[:20])
+        marker.write_text(marker.read_text(encoding="utf-8")[:20], encoding="utf-8")
     write_street_scenes(root, **TINY)
     assert files(root) == before
     assert [path.name for path in root.parent.iterdir()] == ["sample"]
@@ -145,17 +145,17 @@ def test_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_marker_tells_the_sample(root: Path, tmp_path: Path) -> None:
     assert is_street_scenes(root)
     assert not is_street_scenes(tmp_path)
-    assert json.loads((root / "street_scenes.json").read_text())["size"] == [32, 40]
+    assert json.loads((root / "street_scenes.json").read_text(encoding="utf-8"))["size"] == [32, 40]
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "sample"])
 def test_foreign_files_are_never_touched(root: Path, tmp_path: Path, place: str) -> None:
     foreign = tmp_path / place / "thesis.txt"
     foreign.parent.mkdir(exist_ok=True)
-    foreign.write_text("years of work")
+    foreign.write_text("years of work", encoding="utf-8")
     with pytest.raises(FileExistsError, match=rf"`root` must be .*{place} with 'thesis.txt' in it\. Choose another"):
         write_street_scenes(foreign.parent, seed=9, **TINY)
-    assert foreign.read_text() == "years of work"
+    assert foreign.read_text(encoding="utf-8") == "years of work"
     with pytest.raises(FileExistsError, match=r"thesis\.txt with 'a file of that name'"):
         write_street_scenes(foreign, **TINY)
 

@@ -42,7 +42,9 @@ def server(logs: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--host", "127.0.0.1", "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     # The slower of its two readers of logs needs no helper program.
-    process = subprocess.Popen([*command, "--load_fast", "false"], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*command, "--load_fast", "false"], stderr=subprocess.PIPE, encoding="utf-8", env=environment
+    )
     try:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")

@@ -353,7 +353,7 @@ def test_label_in_another_orientation_pairs(tmp_path: Path) -> None:
     label = (np.asarray(turned.dataobj) % 3).astype(np.uint8)
     nib.save(nib.Nifti1Image(label, turned.affine), tmp_path / "segmentation-0.nii")
     item = {"image": str(tmp_path / "volume-0.nii"), "label": str(tmp_path / "segmentation-0.nii")}
-    (tmp_path / "train.txt").write_text("volume-0.nii\n")
+    (tmp_path / "train.txt").write_text("volume-0.nii\n", encoding="utf-8")
     assert lits_datalist(tmp_path, "train") == [item]
     for loaded in (LoadImageVolumed()(item), LoadSliced()({**item, "slice": 2})):
         assert loaded["label"].dtype == torch.uint8 and loaded["image"].dtype == torch.float32
@@ -368,7 +368,7 @@ def test_other_grids_are_refused(tmp_path: Path, shape: tuple[int, ...], affine:
     item = write_pair(tmp_path, 0)
     write_volume(Path(item["label"]), np.zeros(shape, np.uint8), affine)
     message = r"grid of its image; got .*volume-0\.nii \(.*spacing.*origin.*\) with .*segmentation-0\.nii \(.*spacing"
-    (tmp_path / "train.txt").write_text("volume-0")
+    (tmp_path / "train.txt").write_text("volume-0", encoding="utf-8")
     for use in (
         lambda: lits_datalist(tmp_path, "train"),
         lambda: inspect_volume(item),
@@ -420,18 +420,18 @@ def test_test_volumes_are_the_section_test(ten_volumes: Path) -> None:
 
 def test_split_files(ten_volumes: Path) -> None:
     write_volume(ten_volumes / "test-volume-0.nii.gz", ramp())
-    (ten_volumes / "val.txt").write_text("volume-10.nii.gz\nvolume-9\n\n")
-    (ten_volumes / "test.txt").write_text("volume-3.nii\ntest-volume-0.nii.gz\n")
+    (ten_volumes / "val.txt").write_text("volume-10.nii.gz\nvolume-9\n\n", encoding="utf-8")
+    (ten_volumes / "test.txt").write_text("volume-3.nii\ntest-volume-0.nii.gz\n", encoding="utf-8")
     assert numbers(lits_datalist(ten_volumes, "val")) == [9, 10]
     items = lits_datalist(ten_volumes, "test")
     assert numbers(items) == [3, 0] and ["label" in item for item in items] == [True, False]
-    (ten_volumes / "train.txt").write_text("volume-2\nvolume-99\n")
+    (ten_volumes / "train.txt").write_text("volume-2\nvolume-99\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="without an image:\n  volume-99"):
         lits_datalist(ten_volumes, "train")
 
 
 def test_all_problems_in_one_error(ten_volumes: Path) -> None:
-    (ten_volumes / "train.txt").write_text("\n".join(f"volume-{number}" for number in range(2, 12)))
+    (ten_volumes / "train.txt").write_text("\n".join(f"volume-{number}" for number in range(2, 12)), encoding="utf-8")
     first, second = ten_volumes / "Training Batch 1", ten_volumes / "Training Batch 2"
     (first / "segmentation-2.nii.gz").unlink()
     damage(first / "volume-3.nii", "cut")

@@ -217,7 +217,7 @@ def _epochs_done(folder: Path) -> int:
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes from running trainings into the same folder; the lock ends with the process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -228,5 +228,5 @@ def _alone(folder: Path) -> Iterator[None]:
 def _commit() -> str:
     """Of the code that is run, with a mark if it was changed since; empty outside a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     return found.stdout.strip()
