@@ -47,8 +47,8 @@ def replacing(target: Path) -> Iterator[Path]:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp(), "scores.json")
         >>> with replacing(target) as temporary:
-        ...     _ = temporary.write_text("{}")
-        >>> target.read_text(), len(list(target.parent.iterdir()))
+        ...     _ = temporary.write_text("{}", encoding="utf-8")
+        >>> target.read_text(encoding="utf-8"), len(list(target.parent.iterdir()))
         ('{}', 1)
     """
     temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")

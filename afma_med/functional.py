@@ -29,10 +29,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from afma_med.checks import check_channels, check_four_axes, check_tensor, check_values
-from afma_med.factored_products import squared_distance, triple_product
-from afma_med.modulation import ModulateLogits, row_scale
-from afma_med.patches import (
+from afma_med._ops.factored_products import squared_distance, triple_product
+from afma_med._ops.modulation import ModulateLogits, row_scale
+from afma_med._ops.patches import (
     PatchGrid,
     crop_to,
     join_patches,
@@ -41,7 +40,8 @@ from afma_med.patches import (
     pool_to_feature,
     split_patches,
 )
-from afma_med.tensors import at_least_float32, autocast_off, is_captured, with_metadata_of, without_metadata
+from afma_med._ops.tensors import at_least_float32, autocast_off, is_captured, with_metadata_of, without_metadata
+from afma_med.checks import check_channels, check_four_axes, check_tensor, check_values
 
 __all__ = [
     "PatchAttention",

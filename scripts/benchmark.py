@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from afma_med import AFMABlock, AFMALoss, AFMANet, modulate_logits
-from afma_med.benchmark import (
+from afma_med.bundle.command_line import positive_int
+from afma_med.research.benchmark import (
     available_bytes,
     describe_machine,
     draw_growth,
@@ -36,7 +37,6 @@ from afma_med.benchmark import (
     time_interleaved,
     write_results,
 )
-from afma_med.command_line import positive_int
 
 # By path: the dense form serves comparison only, so it lies with the tests, which are no package and not installed.
 _spec = importlib.util.spec_from_file_location("dense", Path(__file__).parents[1] / "tests" / "dense.py")

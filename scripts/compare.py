@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from afma_med.comparison import compare_runs
+from afma_med.research.comparison import compare_runs
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from afma_med.command_line import positive_int
-from afma_med.data import write_street_scenes
+from afma_med.bundle.command_line import positive_int
+from afma_med.samples import write_street_scenes
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 OPTIONS = {"encoder": "resnet18", "crop_size": "[64,96]", "batch_size": 1, "milestones": "[2]", "num_workers": 1}

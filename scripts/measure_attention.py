@@ -14,20 +14,20 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afma_med.attention_report import AttentionReport, attention_from_json, report_attention, report_classes
-from afma_med.command_line import positive_int
-from afma_med.comparison.result_file import read_result
-from afma_med.comparison.runs import Run, read_run
+from afma_med.bundle.command_line import positive_int
 from afma_med.data import READERS
-from afma_med.experiments.mechanism import measure_run
-from afma_med.experiments.mechanism_report import (
+from afma_med.metrics.small_objects import score_small_objects
+from afma_med.research.attention_report import AttentionReport, attention_from_json, report_attention, report_classes
+from afma_med.research.mechanism import measure_run
+from afma_med.research.mechanism_report import (
     MechanismReport,
     mechanism_from_json,
     report_mechanism,
     report_small_objects,
 )
-from afma_med.finished_run import load_run
-from afma_med.metrics.small_objects import score_small_objects
+from afma_med.runs.evaluated_run import Run, read_run
+from afma_med.runs.finished_run import load_run
+from afma_med.runs.result_file import read_result
 
 _ATTENTION = (
     "error: squared distance to the gold attention, 1 for an attention of zeros; cosine: 1 for the gold one up to\n"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from afma_med import AFMANet
-from afma_med.command_line import positive_int
+from afma_med.bundle.command_line import positive_int
 from afma_med.functional import split_patches
 
 # Table 5 of Sang et al. (TPAMI 2023): parameters (M), with AFMA; FLOPs (G), with AFMA; increase of the FLOPs (%).

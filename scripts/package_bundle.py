@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from afma_med.bundle_package import package_bundle
+from afma_med.bundle.package import package_bundle
 from afma_med.data import READERS
 
 

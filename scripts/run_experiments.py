@@ -7,7 +7,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from afma_med.experiments.trainings import list_trainings, run_trainings
+from afma_med.research.trainings import list_trainings, run_trainings
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from afma_med.finished_run import load_run
+from afma_med.research.run_attention import find_corrected_object, show_attention
+from afma_med.runs.finished_run import load_run
 from afma_med.visualize.figure_file import SUFFIXES
-from afma_med.visualize.run_attention import find_corrected_object, show_attention
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from afma_med.command_line import positive_int
-from afma_med.comparison.curves import read_curve
-from afma_med.data import write_street_scenes
+from afma_med.bundle.command_line import positive_int
+from afma_med.runs.curves import read_curve
+from afma_med.samples import write_street_scenes
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 OPTIONS = {"encoder": "resnet18", "crop_size": "[64,96]", "batch_size": 4, "milestones": "[]", "num_workers": 1}

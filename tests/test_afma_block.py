@@ -9,7 +9,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from afma_med import AFMABlock, PatchGrid, tensors
+from afma_med import AFMABlock, PatchGrid
+from afma_med._ops import tensors
 from afma_med.networks import embedding
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))

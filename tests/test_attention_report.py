@@ -13,13 +13,14 @@ import torch
 from test_finished_run import write_run
 from torch.nn.functional import interpolate, one_hot
 
-from afma_med.attention_report import measure_attention
-from afma_med.data import camvid_datalist, write_street_scenes
+from afma_med.data import camvid_datalist
 from afma_med.data.camvid import CLASSES, read_label
-from afma_med.data.samples.ct_phantom import write_ct_phantom
-from afma_med.finished_run import FinishedRun, load_run
 from afma_med.functional import gold_attention, modulate_logits
 from afma_med.metrics import ClassIoU
+from afma_med.research.attention_report import measure_attention
+from afma_med.runs.finished_run import FinishedRun, load_run
+from afma_med.samples import write_street_scenes
+from afma_med.samples.ct_phantom import write_ct_phantom
 
 ROOT = Path(__file__).parents[1]
 

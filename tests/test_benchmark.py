@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from afma_med.benchmark import fit_growth, summarise
+from afma_med.research.benchmark import fit_growth, summarise
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
 _spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)

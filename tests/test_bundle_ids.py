@@ -9,9 +9,9 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from afma_med.bundle_ids import check_ids, check_sample_weights
-from afma_med.data import write_street_scenes
+from afma_med.bundle.ids import check_ids, check_sample_weights
 from afma_med.metrics import SizeGroups
+from afma_med.samples import write_street_scenes
 
 ROOT = Path(__file__).parents[1]
 BAD = {

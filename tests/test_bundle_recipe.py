@@ -15,16 +15,16 @@ from monai.bundle import ConfigWorkflow
 from torch import nn
 
 from afma_med import AFMANet, median_frequency_weights
-from afma_med.bundle_recipe import (
+from afma_med.bundle.recipe import (
     build_optimizer,
     build_schedule,
     class_weights,
     computes_bfloat16,
     pretrained_if_installed,
 )
-from afma_med.data import write_street_scenes
-from afma_med.finished_run import load_run
 from afma_med.networks import PaddedNetwork
+from afma_med.runs.finished_run import load_run
+from afma_med.samples import write_street_scenes
 
 ROOT = Path(__file__).parents[1]
 

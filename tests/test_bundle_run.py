@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from afma_med.bundle_run import (
+from afma_med.bundle.run import (
     dataset_or_sample,
     exit_on_error,
     find_weights,
@@ -18,21 +18,21 @@ from afma_med.bundle_run import (
     write_settings,
 )
 from afma_med.data import ISIC, DatasetError
-from afma_med.data.samples.single_objects import write_lesions
+from afma_med.samples import Sample, write_lesions
 
 
 def test_existing_dataset_is_used_and_nothing_drawn(tmp_path: Path) -> None:
-    def draw(folder: Path) -> None:
-        raise AssertionError("drew the sample")
-
     (tmp_path / "isic").mkdir()
-    assert dataset_or_sample(ISIC._replace(write_sample=draw), tmp_path) == str(tmp_path / "isic")
+    assert dataset_or_sample(ISIC, tmp_path) == str(tmp_path / "isic")
+    assert [path.name for path in tmp_path.iterdir()] == ["isic"]
 
 
-def test_missing_dataset_draws_the_sample_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_dataset_draws_the_sample_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Path] = []
-    reader = ISIC._replace(write_sample=drawn.append)
-    assert dataset_or_sample(reader, tmp_path) == str(tmp_path / "lesions")
+    monkeypatch.setattr("afma_med.bundle.run.SAMPLES", {"isic": Sample("lesions", drawn.append)})
+    assert dataset_or_sample(ISIC, tmp_path) == str(tmp_path / "lesions")
     assert drawn == [tmp_path / "lesions"]
     assert "--dataset_dir" in caplog.text
     assert caplog.records[0].levelno >= logging.WARNING, "it must be seen by default"

@@ -18,9 +18,9 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
-from afma_med.data import write_street_scenes
 from afma_med.data.camvid import CLASSES
 from afma_med.data.class_table import class_colors
+from afma_med.samples import write_street_scenes
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = ROOT / "bundles"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from afma_med.command_line import explain_error, find_unknown_ids, read_configuration, warn_unknown_ids
+from afma_med.bundle.command_line import explain_error, find_unknown_ids, read_configuration, warn_unknown_ids
 
 ROOT = Path(__file__).parents[1]
 CAMVID, EVALUATE, SMALL = (str(ROOT / "bundles" / f"{name}.json") for name in ("camvid_afma", "evaluate", "small"))

@@ -13,21 +13,22 @@ import pytest
 from PIL import Image
 from synthetic_runs import NAMES, copy_run, random_rows, write_run, write_street_run
 
-from afma_med.comparison import compare_runs, group_runs, pair_with_baselines, read_run
-from afma_med.comparison.examples import Example, find_items, find_prediction, load_example
-from afma_med.comparison.gallery import BETTER, WORSE, draw_changes, draw_gallery, draw_sheet
-from afma_med.comparison.ranking import ImageScore, most_changed, rank_images
-from afma_med.comparison.runs import Run
-from afma_med.comparison.variants import Pairing
-from afma_med.data import CAMVID, CUB, ISIC, LITS, VOID, write_street_scenes
+from afma_med.data import CAMVID, CUB, ISIC, LITS, VOID
 from afma_med.data.nifti_slices import NiftiSlices
-from afma_med.data.samples.ct_phantom import write_ct_phantom
+from afma_med.research.comparison import compare_runs, group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
+from afma_med.research.comparison.gallery import BETTER, WORSE, draw_changes, draw_gallery, draw_sheet
+from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
+from afma_med.research.comparison.variants import Pairing
+from afma_med.runs.evaluated_run import Run
+from afma_med.samples import write_street_scenes
+from afma_med.samples.ct_phantom import write_ct_phantom
 
 
 @pytest.fixture(autouse=True)
 def _without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts take most of the time, and are tested elsewhere."""
-    monkeypatch.setattr("afma_med.comparison.compare.draw_charts", lambda found: ([], []))
+    monkeypatch.setattr("afma_med.research.comparison.compare.draw_charts", lambda found: ([], []))
 
 
 @pytest.fixture(scope="module", autouse=True)

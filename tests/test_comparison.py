@@ -26,17 +26,17 @@ from synthetic_runs import (
     write_six_runs,
 )
 
-from afma_med.comparison import check_comparable, compare_runs, group_runs, pair_with_baselines, read_run
-from afma_med.comparison.curves import read_curve
-from afma_med.comparison.intervals import (
+from afma_med.data import CAMVID, class_groups
+from afma_med.research.comparison import check_comparable, compare_runs, group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison.intervals import (
     Interval,
 )
-from afma_med.comparison.layout import group_classes, lay_out_tables, size_headings
-from afma_med.comparison.paper import find_paper_tables, read_paper_tables
-from afma_med.comparison.results import Difference, Gain, compare_with_baselines, summarise_variant
-from afma_med.comparison.tables import Row, TextTable, format_markdown, write_table
-from afma_med.comparison.variants import Pairing
-from afma_med.data import CAMVID, class_groups
+from afma_med.research.comparison.layout import group_classes, lay_out_tables, size_headings
+from afma_med.research.comparison.paper import find_paper_tables, read_paper_tables
+from afma_med.research.comparison.results import Difference, Gain, compare_with_baselines, summarise_variant
+from afma_med.research.comparison.tables import Row, TextTable, format_markdown, write_table
+from afma_med.research.comparison.variants import Pairing
+from afma_med.runs.curves import read_curve
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
 SCORED = NAMES[:-1]

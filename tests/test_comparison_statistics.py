@@ -18,9 +18,11 @@ from synthetic_runs import (
     write_six_runs,
 )
 
-from afma_med.comparison import group_runs, pair_with_baselines, read_run
-from afma_med.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
-from afma_med.comparison.intervals import (
+from afma_med.data import CAMVID, class_groups
+from afma_med.metrics.pixel_scores import scores_from_pixels
+from afma_med.research.comparison import group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
+from afma_med.research.comparison.intervals import (
     Summary,
     bootstrap_weights,
     paired_differences,
@@ -28,12 +30,16 @@ from afma_med.comparison.intervals import (
     student_interval,
     summarise_seeds,
 )
-from afma_med.comparison.layout import lay_out_tables
-from afma_med.comparison.results import Difference, Gain, compare_with_baselines, resample_scores, summarise_variant
-from afma_med.comparison.tables import write_table
-from afma_med.comparison.variants import Pairing
-from afma_med.data import CAMVID, class_groups
-from afma_med.metrics.pixel_scores import scores_from_pixels
+from afma_med.research.comparison.layout import lay_out_tables
+from afma_med.research.comparison.results import (
+    Difference,
+    Gain,
+    compare_with_baselines,
+    resample_scores,
+    summarise_variant,
+)
+from afma_med.research.comparison.tables import write_table
+from afma_med.research.comparison.variants import Pairing
 
 SCORED = NAMES[:-1]
 GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from afma_med import AFMALoss, AFMANet
-from afma_med.experiments.controls import (
+from afma_med.functional import gold_attention_from_index
+from afma_med.research.controls import (
     AuxiliaryAFMALoss,
     ContextAttention,
     ContextNet,
@@ -19,8 +20,7 @@ from afma_med.experiments.controls import (
     Prototypes,
     PrototypesAndHead,
 )
-from afma_med.experiments.studies import build_studied_network, study_options
-from afma_med.functional import gold_attention_from_index
+from afma_med.research.studies import build_studied_network, study_options
 
 CLASSES = 3
 FORMS = {"prototypes": Prototypes, "plain_head": PlainHead, "prototypes_and_head": PrototypesAndHead}

@@ -20,11 +20,12 @@ from PIL import Image
 from test_bundles import BUNDLES, NAMES, ROOT, run, run_two_processes, workflow
 from test_finished_run import write_run as write_untrained
 
-from afma_med.data import READERS, build_lesion_slices, write_street_scenes
-from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
-from afma_med.data.samples.ct_phantom import write_ct_phantom
-from afma_med.data.samples.single_objects import write_birds, write_lesions
-from afma_med.finished_run import load_run
+from afma_med.data import READERS, build_lesion_slices
+from afma_med.runs.finished_run import load_run
+from afma_med.samples import write_street_scenes
+from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
+from afma_med.samples.ct_phantom import write_ct_phantom
+from afma_med.samples.single_objects import write_birds, write_lesions
 
 TINY = {"batch_size": 2, "num_workers": 0, "encoder": "resnet18", "max_epochs": 1, "crop_size": [64, 64]}
 

@@ -18,14 +18,15 @@ from PIL import Image
 from synthetic_runs import random_rows, write_curve, write_run, write_six_runs
 from test_finished_run import write_run as write_untrained
 
-from afma_med.comparison import compare_runs
-from afma_med.comparison.result_file import read_result, write_result
-from afma_med.comparison.runs import read_run
-from afma_med.data import camvid_datalist, write_street_scenes
+from afma_med.data import camvid_datalist
 from afma_med.data.camvid import read_label
-from afma_med.experiments import trainings
-from afma_med.experiments.trainings import list_trainings, run_trainings
-from afma_med.finished_run import load_run
+from afma_med.research import trainings
+from afma_med.research.comparison import compare_runs
+from afma_med.research.trainings import list_trainings, run_trainings
+from afma_med.runs.evaluated_run import read_run
+from afma_med.runs.finished_run import load_run
+from afma_med.runs.result_file import read_result, write_result
+from afma_med.samples import write_street_scenes
 
 ROOT = Path(__file__).parents[1]
 

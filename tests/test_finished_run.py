@@ -17,14 +17,15 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from afma_med import AFMANet
-from afma_med.bundle_package import bundles_folder
-from afma_med.bundle_run import write_settings
-from afma_med.data import class_names, write_street_scenes
-from afma_med.data.samples.ct_phantom import write_ct_phantom
-from afma_med.finished_run import load_run
+from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.run import write_settings
+from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
+from afma_med.research.run_attention import find_corrected_object, show_attention
+from afma_med.runs.finished_run import load_run
+from afma_med.samples import write_street_scenes
+from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
-from afma_med.visualize.run_attention import find_corrected_object, show_attention
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "show_attention.py"
 
@@ -195,7 +196,7 @@ def test_pictures_are_named_after_image_and_point(camvid: Path, tmp_path: Path) 
 def test_point_is_the_smallest_object_or_in_each_of_a_class(
     camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("afma_med.visualize.run_attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("afma_med.research.run_attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
     run = load_run(camvid)
     after = attend_image(run.network, run.prepare(run.find_image())).after
     row, column = smallest_object(after, classes=range(11), min_pixels=10)
@@ -210,7 +211,7 @@ def test_point_is_the_smallest_object_or_in_each_of_a_class(
 def test_several_runs_are_drawn_side_by_side(
     camvid: Path, deeper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from afma_med.visualize import run_attention
+    from afma_med.research import run_attention
 
     drawn = []
     draw = run_attention.compare_attention
@@ -255,7 +256,7 @@ def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: 
     for options in ({"slice_number": 1}, {"montage": True}):
         with pytest.raises(ValueError, match=r"`image` must be a volume for slices and montages"):
             show_attention([run], **options)
-    monkeypatch.setattr("afma_med.visualize.run_attention.smallest_object", lambda *_, **__: None)
+    monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *_, **__: None)
     with pytest.raises(ValueError, match=r"`image` must have a predicted object of 10 pixels or more; got none"):
         show_attention([run])
 
@@ -281,8 +282,8 @@ def test_command_finds_the_object_that_the_correction_helps(
     """Of all test images; the smallest object of the first one if none gains."""
     paths = [item["image"] for item in load_run(camvid).reader.datalist(scenes, "test")]
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
-    monkeypatch.setattr("afma_med.visualize.run_attention.corrected_object", lambda *maps, **options: next(gains))
-    monkeypatch.setattr("afma_med.visualize.run_attention.smallest_object", lambda *maps, **options: (1, 2))
+    monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
+    monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
     monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--corrected"])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     lines = capsys.readouterr().out.splitlines()

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from synthetic_runs import write_curve, write_run
 
-from afma_med.comparison import compare_runs
-from afma_med.comparison.result_file import read_result
-from afma_med.comparison.runs import Run
-from afma_med.experiments import trainings
-from afma_med.experiments.pooled_folds import pool_runs
-from afma_med.experiments.trainings import list_trainings, run_trainings
+from afma_med.research import trainings
+from afma_med.research.comparison import compare_runs
+from afma_med.research.pooled_folds import pool_runs
+from afma_med.research.trainings import list_trainings, run_trainings
+from afma_med.runs.evaluated_run import Run
+from afma_med.runs.result_file import read_result
 
 LIST: dict[str, Any] = {
     "bundle": "lesion_slices_afma",

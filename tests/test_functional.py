@@ -14,7 +14,8 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from afma_med import AFMABlock, AFMALoss, functional, nonzeros, tensors
+from afma_med import AFMABlock, AFMALoss, functional
+from afma_med._ops import nonzeros, tensors
 from afma_med.checks import as_patch_size, check_four_axes
 from afma_med.functional import (
     PatchAttention,

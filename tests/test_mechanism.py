@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from afma_med import AFMANet
-from afma_med.comparison.result_file import write_result
-from afma_med.comparison.runs import read_run
-from afma_med.data import write_street_scenes
 from afma_med.data.camvid import CLASSES
 from afma_med.data.object_sizes import SizeGroups
-from afma_med.data.samples.ct_phantom import write_ct_phantom
-from afma_med.experiments import trainings
-from afma_med.experiments.controls import ContextNet
-from afma_med.experiments.mechanism import correct_in_all_forms, measure_mechanism, measure_run
-from afma_med.experiments.mechanism_report import (
+from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_patches, modulate_logits
+from afma_med.handlers.checkpoints import load_weights
+from afma_med.metrics import ClassIoU
+from afma_med.metrics.small_objects import SmallObjects, score_small_objects
+from afma_med.research import trainings
+from afma_med.research.controls import ContextNet
+from afma_med.research.mechanism import correct_in_all_forms, measure_mechanism, measure_run
+from afma_med.research.mechanism_report import (
     FORMS,
     FormScores,
     MechanismReport,
@@ -37,12 +37,12 @@ from afma_med.experiments.mechanism_report import (
     mechanism_from_json,
     report_mechanism,
 )
-from afma_med.experiments.studies import STUDIES, SupervisionOnly, build_studied_network
-from afma_med.finished_run import FinishedRun, load_run
-from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_patches, modulate_logits
-from afma_med.handlers.checkpoints import load_weights
-from afma_med.metrics import ClassIoU
-from afma_med.metrics.small_objects import SmallObjects, score_small_objects
+from afma_med.research.studies import STUDIES, SupervisionOnly, build_studied_network
+from afma_med.runs.evaluated_run import read_run
+from afma_med.runs.finished_run import FinishedRun, load_run
+from afma_med.runs.result_file import write_result
+from afma_med.samples import write_street_scenes
+from afma_med.samples.ct_phantom import write_ct_phantom
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from afma_med import nonzeros
-from afma_med.nonzeros import count_nonzero_per_row
+from afma_med._ops import nonzeros
+from afma_med._ops.nonzeros import count_nonzero_per_row
 
 
 def make_factors(items: int, rows: int, columns: int, depth: int, density: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afma_med.cli import main
 from afma_med.data import CAMVID, LITS, DatasetError
-from afma_med.data.__main__ import main
-from afma_med.data.object_report import report_objects
 from afma_med.data.object_sizes import SizeGroups
+from afma_med.research.object_report import report_objects
 from afma_med.visualize.object_chart import draw_object_counts
 
 

@@ -19,9 +19,10 @@ from monai.bundle import ConfigParser, create_workflow
 from monai.transforms import Compose
 from PIL import Image
 
-from afma_med.bundle_package import bundles_folder, package_bundle, prune_config, reachable_ids
-from afma_med.bundle_run import write_settings
-from afma_med.data import READERS, class_names, write_street_scenes
+from afma_med.bundle.package import bundles_folder, package_bundle, prune_config, reachable_ids
+from afma_med.bundle.run import write_settings
+from afma_med.data import READERS, class_names
+from afma_med.samples import write_street_scenes
 
 ROOT = Path(__file__).parents[1]
 FILES = {

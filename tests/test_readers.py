@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afma_med.cli import main
 from afma_med.data import (
     CITYSCAPES,
     ISIC,
@@ -29,12 +30,11 @@ from afma_med.data import (
     survey_dataset,
     survey_section,
 )
-from afma_med.data.__main__ import main
 from afma_med.data.folds import fold_names
 from afma_med.data.label_pixels import find_pictures, read_coded_label, read_mask
 from afma_med.data.object_sizes import count_objects
-from afma_med.data.report import report_dataset
 from afma_med.data.splits import split_names
+from afma_med.research.dataset_report import report_dataset
 from afma_med.transforms import LoadImagePictured
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -80,8 +80,8 @@ def test_table_of_ids_agrees_with_the_bundle() -> None:
 
 
 def test_own_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from afma_med.data.__main__ import main
-    from afma_med.data.samples.single_objects import write_lesions
+    from afma_med.cli import main
+    from afma_med.samples.single_objects import write_lesions
 
     section = README.split("## Your own dataset")[1].split("\n## ")[0]
     [reader] = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from afma_med.comparison import compare, compare_runs
-from afma_med.experiments.trainings import list_trainings
+from afma_med.research.comparison import compare, compare_runs
+from afma_med.research.trainings import list_trainings
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "bundles" / "experiments"
 REPORTS = EXPERIMENTS / "reports"
 LISTS = ("camvid", "isic", "camvid_ablation")
 TUNING = "camvid_tuning"
+FAST = "camvid_fast"
 
 
 def spaced(line: str) -> str:
@@ -24,7 +25,7 @@ def spaced(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LISTS, TUNING, "camvid/released_protocol"])
+@pytest.mark.parametrize("name", [*LISTS, TUNING, FAST, "camvid/released_protocol"])
 def test_report_is_what_compare_makes_of_the_results(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,11 +16,11 @@ from PIL import Image
 
 from afma_med.data import camvid
 from afma_med.data.class_table import class_names
-from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
-from afma_med.data.samples.ct_phantom import draw_ct_phantom, write_ct_phantom
-from afma_med.data.samples.sample_folder import is_sample
-from afma_med.data.samples.single_objects import draw_bird, draw_lesion, write_birds, write_lesions
-from afma_med.data.samples.street_scenes import draw_street_scene, write_street_scenes
+from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
+from afma_med.samples.ct_phantom import draw_ct_phantom, write_ct_phantom
+from afma_med.samples.sample_folder import is_sample
+from afma_med.samples.single_objects import draw_bird, draw_lesion, write_birds, write_lesions
+from afma_med.samples.street_scenes import draw_street_scene, write_street_scenes
 
 TINY = {"train": 2, "test": 1}
 SCENES: dict[str, Any] = {"counts": TINY, "size": (32, 40)}

@@ -12,7 +12,7 @@ import pytest
 from synthetic_runs import random_rows, write_run
 from test_finished_run import write_run as write_untrained
 
-from afma_med.data import write_street_scenes
+from afma_med.samples import write_street_scenes
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

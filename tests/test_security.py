@@ -18,11 +18,12 @@ from monai.apps.utils import extractall
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
-from afma_med.bundle_run import write_settings
-from afma_med.data import camvid_datalist, write_street_scenes
-from afma_med.finished_run import load_run
+from afma_med.bundle.run import write_settings
+from afma_med.data import camvid_datalist
 from afma_med.handlers import next_epoch
 from afma_med.handlers.checkpoints import load_weights
+from afma_med.runs.finished_run import load_run
+from afma_med.samples import write_street_scenes
 
 ROOT = Path(__file__).parents[1]
 
@@ -139,7 +140,7 @@ def test_packed_bundle_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_import_needs_no_network() -> None:
-    code = "import afma_med, afma_med.data, afma_med.handlers, afma_med.comparison, afma_med.visualize"
+    code = "import afma_med, afma_med.data, afma_med.handlers, afma_med.research.comparison, afma_med.visualize"
     # PYTHONPATH of the tests refuses connections, see tests/no_network.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from afma_med import AFMALoss, AFMANet, SigmoidCrossEntropyLoss, SliceWise
-from afma_med.networks.slice_wise import fold_slices, unfold_slices
+from afma_med._ops.slices import fold_slices, unfold_slices
 
 AXES = (2, 3, 4, -1, -2, -3)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from afma_med.data import camvid
 from afma_med.data.class_table import class_names
-from afma_med.data.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
+from afma_med.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
 
 NAMES = class_names(camvid.CLASSES)
 TINY: dict[str, Any] = {"counts": {"train": 2, "val": 1, "test": 1}, "size": (32, 40)}

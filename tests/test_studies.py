@@ -11,8 +11,10 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from afma_med import AFMALoss, AFMANet
-from afma_med.experiments.controls import ContextNet
-from afma_med.experiments.studies import (
+from afma_med._ops.patches import split_patches
+from afma_med.functional import PatchAttention, compress_prediction, gold_attention_from_index, join_patches
+from afma_med.research.controls import ContextNet
+from afma_med.research.studies import (
     STUDIES,
     FeatureQueryBlock,
     NonlinearBlock,
@@ -20,9 +22,7 @@ from afma_med.experiments.studies import (
     build_studied_network,
     study_options,
 )
-from afma_med.experiments.trainings import list_trainings
-from afma_med.functional import PatchAttention, compress_prediction, gold_attention_from_index, join_patches
-from afma_med.patches import split_patches
+from afma_med.research.trainings import list_trainings
 
 CLASSES = 3
 # The others need a host with an encoder of several depths: tests/test_controls.py.
@@ -152,10 +152,10 @@ def test_list_names_a_study_once_for_training_and_evaluation(tmp_path: Path) -> 
     path.write_text(json.dumps({"bundle": "camvid_afma", "variants": variants}), encoding="utf-8")
     row_sum, relative = list_trainings(path)
     built = {
-        "network_def#_target_": "afma_med.experiments.studies.build_studied_network",
+        "network_def#_target_": "afma_med.research.studies.build_studied_network",
         "network_def#study": "row_sum",
     }
     assert row_sum.options == {**built, "settings#study": "row_sum", "seed": 0}
     assert row_sum.evaluate == built
-    assert relative.options["loss#_target_"] == "afma_med.experiments.studies.RelativeAFMALoss"
+    assert relative.options["loss#_target_"] == "afma_med.research.studies.RelativeAFMALoss"
     assert relative.evaluate == {}

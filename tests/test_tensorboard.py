@@ -16,9 +16,10 @@ import pytest
 from test_bundles import run
 from test_dataset_bundles import options
 
-from afma_med.data import class_names, isic, write_street_scenes
+from afma_med.data import class_names, isic
 from afma_med.data.camvid import CLASSES
-from afma_med.data.samples.single_objects import write_lesions
+from afma_med.samples import write_street_scenes
+from afma_med.samples.single_objects import write_lesions
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""Datasets: class tables, readers that pair image and label files, the embedded samples."""
+"""Datasets: class tables, and readers that pair image and label files."""
 
 from afma_med.data.camvid import camvid_datalist
 from afma_med.data.cityscapes import cityscapes_datalist
@@ -22,8 +22,6 @@ from afma_med.data.readers import (
     READERS,
     build_lesion_slices,
 )
-from afma_med.data.samples.sample_folder import is_sample
-from afma_med.data.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
 from afma_med.data.survey import survey_dataset, survey_section
 
 __all__ = [
@@ -47,9 +45,6 @@ __all__ = [
     "class_groups",
     "class_names",
     "cub_datalist",
-    "draw_street_scene",
-    "is_sample",
-    "is_street_scenes",
     "isic_datalist",
     "lesion_slices_datalist",
     "lits_datalist",
@@ -57,5 +52,4 @@ __all__ = [
     "nuclei_datalist",
     "survey_dataset",
     "survey_section",
-    "write_street_scenes",
 ]

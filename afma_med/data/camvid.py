@@ -102,7 +102,7 @@ def camvid_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.samples.street_scenes import write_street_scenes
+        >>> from afma_med.samples.street_scenes import write_street_scenes
         >>> root = write_street_scenes(tempfile.mkdtemp() + "/scenes", counts={"train": 2, "val": 1, "test": 1})
         >>> len(camvid_datalist(root, "train"))
         2

@@ -86,7 +86,7 @@ def cityscapes_datalist(root: str | os.PathLike[str], section: str) -> list[dict
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
+        >>> from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
         >>> root = write_cityscapes_sample(tempfile.mkdtemp() + "/sample", counts={"train": 2, "test": 1})
         >>> len(cityscapes_datalist(root, "train")), list(cityscapes_datalist(root, "test")[0])
         (2, ['image'])

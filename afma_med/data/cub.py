@@ -53,7 +53,7 @@ def cub_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, s
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.samples.single_objects import write_birds
+        >>> from afma_med.samples.single_objects import write_birds
         >>> root = write_birds(tempfile.mkdtemp() + "/birds", counts={"train": 10, "test": 2})
         >>> [len(cub_datalist(root, section)) for section in ("train", "val", "test")]
         [9, 1, 2]

@@ -37,7 +37,7 @@ class Inspected(NamedTuple):
 
 
 class DatasetReader(NamedTuple):
-    """Describe a dataset: all that bundles, ``python -m afma_med.data check`` and evaluation know of it.
+    """Describe a dataset: all that bundles, ``afma check`` and evaluation know of it.
 
     Args:
         name: short name, that of its default folder below ``data/``.
@@ -48,8 +48,6 @@ class DatasetReader(NamedTuple):
             naming the file and the remedy, if they cannot be used.
         read_label: :class:`Inspected` item -> (H,W) uint8 train ids, void as ``VOID``.
         find_inputs: file or folder -> items ``{"image": path}`` of what can be predicted.
-        write_sample: draws a sample in the dataset's layout into a folder, at no cost when it is there; None for none.
-        sample: name of the sample's default folder below ``data/``.
         unscored: names of classes that are trained but left out of the scores.
         size_groups: which objects of whole images and volumes are small, medium and large.
         read_volume: item of paths -> (H,W,D) train ids of a whole volume and the millimetres between its voxels; None
@@ -63,8 +61,6 @@ class DatasetReader(NamedTuple):
     inspect: Callable[[Item], list[Inspected]]
     read_label: Callable[[Item], NDArray[np.uint8]]
     find_inputs: Callable[[Path], list[dict[str, str]]]
-    write_sample: Callable[[Path], object] | None = None
-    sample: str = ""
     unscored: tuple[str, ...] = ()
     size_groups: SizeGroups = SizeGroups()
     read_volume: Callable[[Item], tuple[NDArray[np.uint8], tuple[float, ...]]] | None = None

@@ -71,7 +71,7 @@ def isic_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, 
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.samples.single_objects import write_lesions
+        >>> from afma_med.samples.single_objects import write_lesions
         >>> root = write_lesions(tempfile.mkdtemp() + "/lesions", counts={"train": 2, "val": 1, "test": 1})
         >>> len(isic_datalist(root, "train"))
         2

@@ -73,7 +73,7 @@ def lits_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, 
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.samples.ct_phantom import write_ct_phantom
+        >>> from afma_med.samples.ct_phantom import write_ct_phantom
         >>> root = write_ct_phantom(tempfile.mkdtemp() + "/phantoms", count=4)
         >>> [len(lits_datalist(root, section)) for section in ("train", "val", "test")]
         [2, 1, 1]
@@ -144,7 +144,7 @@ def inspect_volume(item: Item, *, cache_dir: str | os.PathLike[str] | None = Non
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.samples.ct_phantom import write_ct_phantom
+        >>> from afma_med.samples.ct_phantom import write_ct_phantom
         >>> folder = tempfile.mkdtemp()
         >>> item = lits_datalist(write_ct_phantom(folder + "/phantoms", count=3), "val")[0]
         >>> slices = inspect_volume(item, cache_dir=folder + "/cache")

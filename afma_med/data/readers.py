@@ -1,4 +1,4 @@
-"""The datasets that the package knows: for each, the reader of its files and, for most, a sample to stand in for it."""
+"""The datasets that the package knows: one reader each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.folds import check_fold
 from afma_med.data.label_pixels import find_pictures, inspect_pictures
 from afma_med.data.object_sizes import SizeGroups
-from afma_med.data.samples.cityscapes_scenes import write_cityscapes_sample
-from afma_med.data.samples.ct_phantom import write_ct_phantom
-from afma_med.data.samples.single_objects import write_birds, write_lesions
-from afma_med.data.samples.street_scenes import write_street_scenes
 
 __all__ = [
     "CAMVID",
@@ -34,8 +30,6 @@ CAMVID = DatasetReader(
     inspect=partial(inspect_pictures, read_label=camvid.read_label, classes=12),
     read_label=camvid.read_label,
     find_inputs=find_pictures,
-    write_sample=write_street_scenes,
-    sample="street_scenes",
     unscored=("unlabelled",),
 )
 CITYSCAPES = DatasetReader(
@@ -46,8 +40,6 @@ CITYSCAPES = DatasetReader(
     inspect=partial(inspect_pictures, read_label=cityscapes.read_label, classes=19),
     read_label=cityscapes.read_label,
     find_inputs=find_pictures,
-    write_sample=write_cityscapes_sample,
-    sample="street_scenes_cityscapes",
 )
 LITS = DatasetReader(
     name="lits",
@@ -57,8 +49,6 @@ LITS = DatasetReader(
     inspect=lits.inspect_volume,
     read_label=lits.read_label_slice,
     find_inputs=lits.find_volumes,
-    write_sample=write_ct_phantom,
-    sample="ct_phantom",
     # Spheres of 10 and 20 mm in diameter.
     size_groups=SizeGroups((524, 4189), "mm³"),
     read_volume=lits.read_label_volume,
@@ -71,8 +61,6 @@ ISIC = DatasetReader(
     inspect=partial(inspect_pictures, read_label=isic.read_label, classes=2),
     read_label=isic.read_label,
     find_inputs=find_pictures,
-    write_sample=write_lesions,
-    sample="lesions",
 )
 CUB = DatasetReader(
     name="cub",
@@ -82,8 +70,6 @@ CUB = DatasetReader(
     inspect=partial(inspect_pictures, read_label=cub.read_label, classes=2),
     read_label=cub.read_label,
     find_inputs=find_pictures,
-    write_sample=write_birds,
-    sample="birds",
 )
 NUCLEI = DatasetReader(
     name="nuclei",

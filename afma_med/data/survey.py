@@ -53,7 +53,8 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data import CAMVID, write_street_scenes
+        >>> from afma_med.data import CAMVID
+        >>> from afma_med.samples import write_street_scenes
         >>> root = write_street_scenes(tempfile.mkdtemp() + "/scenes", counts={"train": 2}, size=(48, 64))
         >>> survey = survey_section(CAMVID, root, "train")
         >>> len(survey.items), survey.counts.shape, dict(survey.sizes)

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import ignite.distributed as idist
@@ -15,11 +16,12 @@ from monai.utils.enums import CommonKeys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from afma_med.command_line import read_configuration
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.object_sizes import SIZES
 
 __all__ = ["RunRecord"]
+
+_METRIC = "val/mIoU"
 
 
 class RunRecord:
@@ -38,7 +40,7 @@ class RunRecord:
         evaluator: the evaluator that validates the trainer.
         classes: table of the classes.
         unscored: names of classes without scores.
-        metric: name of the evaluator's key metric.
+        configuration: the bundle's parts with the changes of the command line; empty for none.
 
     Example:
         >>> record = RunRecord(SummaryWriter("runs/example"), {"seed": 0}, ...)  # doctest: +SKIP
@@ -53,14 +55,14 @@ class RunRecord:
         evaluator: Engine,
         classes: Sequence[ClassInfo],
         unscored: Sequence[str] = (),
-        metric: str = "val/mIoU",
+        configuration: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.summary_writer = summary_writer
         self.settings = dict(settings)
+        self.configuration = dict(configuration)
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.names = [name for name in class_names(classes) if name not in unscored]
-        self.metric = metric
         self._started = self._seconds = self._waiting_since = self._waited = 0.0
         self._images = 0
 
@@ -94,15 +96,14 @@ class RunRecord:
         first = engine.state.epoch + 1
         self.summary_writer.add_text("settings", _as_code(self.settings), first)
         self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}", first)
-        configuration = read_configuration(sys.argv)
-        if configuration:
-            self.summary_writer.add_text("configuration", _as_code(configuration), first)
+        if self.configuration:
+            self.summary_writer.add_text("configuration", _as_code(self.configuration), first)
         lines = {
             name: ["Multiline", [f"val_IoU_{size}_objects/{name}" for size in SIZES]] for name in self.names
         }  # the legend shows the tags
         self.summary_writer.add_custom_scalars({"IoU by size of objects": lines})
         # Written to the run's own log; SummaryWriter.add_hparams would make another run of it.
-        scores = [self.metric, f"{self.metric}_small", f"{self.metric}_large", *(f"val_IoU_by_size/{s}" for s in SIZES)]
+        scores = [_METRIC, f"{_METRIC}_small", f"{_METRIC}_large", *(f"val_IoU_by_size/{s}" for s in SIZES)]
         parts = hparams(_flat(self.settings), dict.fromkeys([*scores, "best/mIoU"], 0.0))
         self._session_end = parts[2]
         for part in parts[:2]:

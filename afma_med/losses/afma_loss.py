@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from afma_med._ops.slices import fold_slices
 from afma_med.checks import check_tensor
 from afma_med.functional import PatchAttention, gold_attention, gold_attention_from_index
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
-from afma_med.networks.slice_wise import fold_slices
 
 __all__ = ["AFMALoss", "AFMALossTerms"]
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afma_med._ops.slices import fold_slices
+from afma_med._ops.tensors import at_least_float32, without_metadata
 from afma_med.checks import check_four_axes, check_tensor
-from afma_med.networks.slice_wise import fold_slices
-from afma_med.tensors import at_least_float32, without_metadata
 
 __all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_index", "label_to_one_hot"]
 

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from afma_med._ops.tensors import autocast_off, without_metadata
 from afma_med.checks import as_patch_size, check_channels, check_four_axes, check_image
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
 from afma_med.networks.embedding import convolve_twice, project_patches
-from afma_med.tensors import autocast_off, without_metadata
 
 __all__ = ["AFMABlock", "Variant"]
 

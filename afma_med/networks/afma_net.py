@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from afma_med._ops.patches import crop_to, pad_to, split_patches
+from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import as_patch_size, check_channels, check_image, check_module, explain_mismatch
 from afma_med.functional import PatchAttention, compress_prediction, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
@@ -17,8 +19,6 @@ from afma_med.networks.feature_tap import (
 )
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 from afma_med.networks.scripting import ScriptableAFMANet
-from afma_med.patches import crop_to, pad_to, split_patches
-from afma_med.tensors import with_metadata_of, without_metadata
 
 __all__ = ["AFMANet"]
 

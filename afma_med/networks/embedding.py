@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from afma_med.patches import count_patches, join_patches_into, split_patches
-from afma_med.tensors import autocast_off, is_captured, item_chunks
+from afma_med._ops.patches import count_patches, join_patches_into, split_patches
+from afma_med._ops.tensors import autocast_off, is_captured, item_chunks
 
 __all__ = ["convolve_twice", "project_patches"]
 

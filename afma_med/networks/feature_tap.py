@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from afma_med._ops.patches import ceil_divide
 from afma_med.checks import check_module
 from afma_med.networks.probing import blank_image, find_probe_size, probing
-from afma_med.patches import ceil_divide
 
 __all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "encoder_strides", "list_features", "whole_stride"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from afma_med._ops.patches import crop_to, pad_to
+from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import check_image, check_module, explain_mismatch
 from afma_med.networks.feature_tap import encoder_strides, list_features
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
-from afma_med.patches import crop_to, pad_to
-from afma_med.tensors import with_metadata_of, without_metadata
 
 __all__ = ["PaddedNetwork"]
 

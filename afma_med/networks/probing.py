@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from afma_med.patches import ceil_divide
+from afma_med._ops.patches import ceil_divide
 
 __all__ = ["PROBE_SIZES", "InputSizes", "blank_image", "find_input_sizes", "find_probe_size", "probing"]
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afma_med._ops.patches import ceil_divide
 from afma_med.functional import modulate_logits
 from afma_med.networks.afma_block import AFMABlock
 from afma_med.networks.feature_tap import FeatureTap
 from afma_med.networks.probing import InputSizes, blank_image, probing
-from afma_med.patches import ceil_divide
 
 __all__ = ["ScriptableAFMANet"]
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from afma_med._ops.modulation import row_scale
+from afma_med._ops.patches import PatchGrid, ceil_divide
+from afma_med._ops.tensors import at_least_float32, without_metadata
 from afma_med.functional import PatchAttention, compress_prediction, modulate_logits, split_patches
-from afma_med.modulation import row_scale
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
-from afma_med.patches import PatchGrid, ceil_divide
-from afma_med.tensors import at_least_float32, without_metadata
 
 __all__ = [
     "AttendedImage",

@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle as Box
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from afma_med._ops.patches import ceil_divide
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
-from afma_med.patches import ceil_divide
 from afma_med.visualize.attention import AttendedImage, PointAttention, Rectangle
 from afma_med.visualize.class_colors import colorize
 from afma_med.visualize.shown_image import stretch_image

@@ -1,0 +1,277 @@
+"""What a packaged bundle says of itself: its metadata.json for programs and its README for people."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from afma_med import __version__
+from afma_med.bundle.run import read_settings
+from afma_med.data import DatasetReader, class_names
+from afma_med.handlers.score_report import SCORES
+from afma_med.samples import SAMPLES, is_sample
+
+__all__ = ["PackageFacts", "describe_package", "read_scores", "trained_on_sample", "write_readme"]
+
+_PAPER = (
+    "Sang, S., Zhou, Y., Islam, M. T., Xing, L.: Small-Object Sensitive Segmentation Using Across Feature Map "
+    "Attention. IEEE Transactions on Pattern Analysis and Machine Intelligence 45(5), 2023. "
+    "https://doi.org/10.1109/TPAMI.2022.3211171"
+)
+_VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
+_INTENDED_USE = "Research. Not evaluated for, and not to be used in, diagnosis or any other decision about people."
+
+
+class PackageFacts(NamedTuple):
+    """What is known of a model that is to be packaged.
+
+    Args:
+        reader: its dataset.
+        about: the id ``about`` of the dataset's bundle: what cannot be derived from the rest of it.
+        settings: the ids of the bundle that the network was built from, such as ``encoder``.
+        checkpoint: file of the weights, in the folder of the run.
+        version: of the model.
+        in_channels: of the network.
+        value_range: (lowest, highest) value that the network takes.
+
+    Example:
+        >>> from afma_med.data import CAMVID
+        >>> settings = {"network_name": "Unet", "encoder": "resnet18", "afma": True, "feature": 2}
+        >>> PackageFacts(CAMVID, {}, settings, Path("model.pt"), "0.1.0", 3, (0.0, 1.0)).network
+        'Unet with encoder resnet18, with AFMA at feature 2'
+    """
+
+    reader: DatasetReader
+    about: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    checkpoint: Path
+    version: str
+    in_channels: int
+    value_range: tuple[float, float]
+
+    @property
+    def network(self) -> str:
+        """Name the network, for people."""
+        afma = f"with AFMA at feature {self.settings['feature']}" if self.settings["afma"] else "without AFMA"
+        return f"{self.settings['network_name']} with encoder {self.settings['encoder']}, {afma}"
+
+    @property
+    def unit(self) -> str:
+        """Name one of what is predicted, for people."""
+        return "volume" if self.about["data_type"] == "nifti" else "image"
+
+
+def describe_package(base: Mapping[str, Any], facts: PackageFacts) -> dict[str, Any]:
+    """Return the content of a package's ``metadata.json``.
+
+    Args:
+        base: metadata of the bundles, for what all of them share.
+        facts: of the model.
+    """
+    versions = {key: _installed(package) for key, package in _VERSIONS.items()}
+    required = {package: _installed(package) for package in base["required_packages_version"]}
+    scores = read_scores(facts.checkpoint)
+    data = "the embedded synthetic sample" if trained_on_sample(facts) else facts.reader.title
+    own = {
+        "version": facts.version,
+        "changelog": {facts.version: f"weights of a training with afma_med {__version__}"},
+        **versions,
+        "required_packages_version": {"afma_med": __version__, **required},
+        "supported_apps": {},
+        "name": f"{facts.about['title']}, {'AFMA' if facts.settings['afma'] else 'baseline without AFMA'}",
+        "task": facts.about["task"],
+        "description": f"{facts.network}, trained on {data}.",
+        "intended_use": _INTENDED_USE,
+        "data_source": facts.about["data_source"],
+        "data_type": facts.about["data_type"],
+        "references": [_PAPER],
+        "eval_metrics": {} if scores is None else {k: v for k, v in _main_scores(scores).items() if v is not None},
+        "network_data_format": _data_format(facts),
+    }
+    return {**base, **own}
+
+
+def trained_on_sample(facts: PackageFacts) -> bool:
+    """Tell whether the training was one on the embedded sample, whose weights are good for nothing else."""
+    dataset_dir = read_settings(facts.checkpoint).get("dataset_dir") or ""
+    sample = SAMPLES.get(facts.reader.name)
+    return is_sample(dataset_dir) or (sample is not None and Path(dataset_dir).name == sample.folder)
+
+
+def read_scores(checkpoint: Path) -> dict[str, Any] | None:
+    """Return what evaluation wrote beside a checkpoint and of that checkpoint; None if it did not.
+
+    Example:
+        >>> read_scores(Path("runs/none/model.pt")) is None
+        True
+    """
+    path = checkpoint.with_name("evaluation") / SCORES
+    if not path.is_file():
+        return None
+    scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return scores if Path(scores.get("checkpoint", "")).name == checkpoint.name else None
+
+
+def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
+    """Return the text of a package's ``docs/README.md``.
+
+    Args:
+        facts: of the model.
+        metadata: content of its ``metadata.json``.
+    """
+    layout = importlib.import_module(f"afma_med.data.{facts.reader.name}").LAYOUT
+    return _README.format(
+        title=metadata["name"],
+        task=metadata["task"],
+        description=metadata["description"],
+        afma=_ABOUT_AFMA if facts.settings["afma"] else "",
+        warning=_SAMPLE_WARNING if trained_on_sample(facts) else "",
+        afma_med=f"afma_med {__version__}",
+        settings="\n".join(f"- `{name}`: {json.dumps(value)}" for name, value in facts.settings.items()),
+        classes=_class_table(facts.reader),
+        dataset=facts.reader.title,
+        source=metadata["data_source"],
+        layout=layout,
+        sample=", and draws a small synthetic sample if there is nothing" if facts.reader.name in SAMPLES else "",
+        scores=_score_table(read_scores(facts.checkpoint), unit=facts.unit),
+        package=f"{facts.reader.name}_afma",
+        unit=facts.unit,
+        use=_INTENDED_USE,
+        paper=_PAPER,
+    )
+
+
+def _data_format(facts: PackageFacts) -> dict[str, Any]:
+    # AFMANet pads what its backbone cannot take; of bare backbones some do, and every one takes multiples of 32.
+    shape = ["*", "*"] if facts.settings["afma"] else ["32*n", "32*p"]
+    shared = {"type": "image", "spatial_shape": shape, "dtype": "float32", "is_patch_data": False}
+    names = class_names(facts.reader.classes)
+    image = {
+        **{key: facts.about[key] for key in ("format", "modality", "channel_def")},
+        "value_range": list(facts.value_range),
+        "num_channels": facts.in_channels,
+    }
+    pred = {
+        "format": "labels",
+        "modality": "n/a",
+        "value_range": [],
+        "channel_def": {str(index): name for index, name in enumerate(names)},
+        "num_channels": len(names),
+    }
+    return {"inputs": {"image": {**shared, **image}}, "outputs": {"pred": {**shared, **pred}}}
+
+
+def _installed(package: str) -> str:
+    return importlib.metadata.version(package).partition("+")[0]
+
+
+def _class_table(reader: DatasetReader) -> str:
+    raw = {info.train_id: info.raw_id for info in reversed(reader.classes)}
+    rows = [f"| {i} | {name} | {raw[i]} |" for i, name in enumerate(class_names(reader.classes))]
+    return "\n".join(["| channel | class | value in label files |", "|---|---|---|", *rows])
+
+
+def _main_scores(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """What says how good weights are; not the scores of each class by size of objects."""
+    return {name: value for name, value in report["scores"].items() if "_objects/" not in name}
+
+
+def _score_table(scores: Mapping[str, Any] | None, *, unit: str) -> str:
+    if scores is None:
+        return "These weights have not been evaluated; the command for it is below."
+    figures = {name: "not present" if value is None else f"{value:.4f}" for name, value in _main_scores(scores).items()}
+    rows = [f"| {name} | {figure} |" for name, figure in figures.items()]
+    count = f"{scores['images']} {unit}{'' if scores['images'] == 1 else 's'}"
+    head = f"Scores on the section `{scores['section']}`, {count}"
+    sample = " of the embedded synthetic sample" if is_sample(scores.get("dataset", "")) else ""
+    return "\n".join([f"{head}{sample}:", "", "| score | value |", "|---|---|", *rows])
+
+
+_ABOUT_AFMA = """
+AFMA (Across Feature Map Attention) relates patches of the image to patches of one of the encoder's feature maps, learns
+that relation from the labels during training, and corrects the network's prediction by it, small objects above all.
+"""
+
+_SAMPLE_WARNING = """
+**These weights come from the embedded synthetic sample, which exists to try the software. They segment drawn pictures
+and nothing else.**
+"""
+
+_README = """\
+# {title}
+
+{task}. {description}
+{warning}{afma}
+Built from:
+
+{settings}
+
+## Classes
+
+{classes}
+
+## Data
+
+{dataset}: {source}. `dataset_dir` holds
+
+```
+{layout}
+```
+
+Without `--dataset_dir` the bundle looks into `data/` here{sample}.
+
+## Performance
+
+{scores}
+
+## Use
+
+Needs the Python package {afma_med}. In this directory:
+
+```bash
+# Predict one {unit} or a folder of them; results go to runs/{package}/predictions.
+python -m monai.bundle run --config_file configs/inference.json --input FILE_OR_FOLDER
+
+# Evaluate these weights, or others with --checkpoint FILE.
+python -m monai.bundle run --config_file "['configs/train.json','configs/evaluate.json']" --dataset_dir FOLDER
+
+# Train anew; the result is runs/{package}/model.pt.
+python -m monai.bundle run --config_file configs/train.json --dataset_dir FOLDER
+
+# The same in several processes, one a GPU.
+torchrun --standalone --nproc_per_node=2 -m monai.bundle run \\
+    --config_file "['configs/train.json','configs/multi_gpu_train.json']" \\
+    --dataset_dir FOLDER
+torchrun --standalone --nproc_per_node=2 -m monai.bundle run \\
+    --config_file "['configs/train.json','configs/evaluate.json','configs/multi_gpu_evaluate.json']" \\
+    --dataset_dir FOLDER
+
+# Export: models/model.ts, which holds configs/metadata.json and configs/inference.json, and models/model.onnx.
+python -m monai.bundle ckpt_export --config_file configs/inference.json
+python -m monai.bundle onnx_export --args_file configs/onnx_export.json
+```
+
+From another directory give absolute paths, and this one as `--bundle_root`. In Python, PACKAGES being the folder of
+this directory:
+
+```python
+network = monai.bundle.load("{package}", bundle_dir="PACKAGES", workflow_type="inference").eval()
+```
+
+## Limitations
+
+{use}
+
+## Licence
+
+Software, configurations and weights: see `LICENSE` (Apache 2.0). The dataset has terms of its own, which its
+publishers state; see to it that your use of data and weights is in keeping with them.
+
+## Citation
+
+{paper}
+"""

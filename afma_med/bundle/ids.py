@@ -1,0 +1,193 @@
+"""Rules for what is typed after a bundle's ids, asked before anything is built or written."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from afma_med.bundle.recipe import OPTIMIZERS, SCHEDULES
+from afma_med.checks import as_patch_size, is_positive_int
+from afma_med.handlers.finite_loss import Action
+from afma_med.metrics import SizeGroups
+from afma_med.networks.afma_block import Variant
+
+__all__ = ["check_ids", "check_sample_weights"]
+
+
+def check_ids(values: Mapping[str, Any]) -> None:
+    """Refuse what makes no sense, before a run's folder is touched.
+
+    Args:
+        values: of a bundle's ids, by name; those without a rule pass.
+
+    Raises:
+        ValueError: naming the first id that breaks its rule, its value, and what to type instead.
+
+    Example:
+        >>> check_ids({"max_epochs": 0})
+        Traceback (most recent call last):
+        ValueError: `max_epochs` must be a whole number from 1 on; got 0. For example: --max_epochs 100
+    """
+    for name, value in values.items():
+        rule = _RULES.get(name)
+        if rule is not None and not _holds(rule.holds, value):
+            raise ValueError(
+                f"`{name}` must be {rule.text}; got {value!r}. For example: --{rule.typed or name} {rule.example}"
+            )
+
+
+def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:
+    """Return the weights with which items are drawn, if there is one for each.
+
+    Raises:
+        ValueError: if not, or if one is below zero or no number, or all are zero.
+
+    Example:
+        >>> check_sample_weights([1.0, 0.5], 2)
+        [1.0, 0.5]
+    """
+    try:
+        values = np.asarray([float(weight) for weight in weights])
+    except (TypeError, ValueError):
+        values = np.array([math.nan])
+    if len(weights) != count or not np.isfinite(values).all() or values.min(initial=0) < 0 or not values.any():
+        raise ValueError(
+            f"`sample_weights` must be {count} numbers from 0 on, one for each item that is trained on, not all 0; got "
+            f"{len(weights)}: {', '.join(map(str, weights[:5]))}, ... Leave the id out to draw all items alike."
+        )
+    return weights
+
+
+class _Rule(NamedTuple):
+    """What must hold, the same in words, a value for which it does, and what is typed if it is not the name."""
+
+    holds: Callable[[Any], bool]
+    text: str
+    example: str
+    typed: str = ""
+
+
+def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return bool(rule(value))
+    except (TypeError, ValueError, RuntimeError):  # what is no number cannot be compared with one
+        return False
+
+
+def _is_natural(value: Any) -> bool:
+    return is_positive_int(value) or (value == 0 and not isinstance(value, (bool, float)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_list(value: Any, holds: Callable[[Any], bool], length: int | None = None) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return listed and (length is None or len(value) == length) and all(holds(one) for one in value)
+
+
+def _is_device(value: Any) -> bool:
+    device = torch.device(value)
+    return device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+
+
+def _is_folder_to_write(value: Any) -> bool:
+    """Whether the folder, or the one in which it would be made, can be written to."""
+    path = Path(str(value)).absolute()
+    if path.exists() and not path.is_dir():
+        return False
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _one_of(choices: Sequence[str], example: str) -> _Rule:
+    return _Rule(lambda value: value in choices, f"one of {', '.join(choices)}", example)
+
+
+_POSITIVE = _Rule(is_positive_int, "a whole number from 1 on", "1")
+_NATURAL = _Rule(_is_natural, "a whole number from 0 on", "0")
+_TRUTH = _Rule(lambda value: isinstance(value, bool), "True or False", "True")
+_WEIGHT = _Rule(_is_weight, "a finite number from 0 on", "1.0")
+_RATE = _Rule(lambda value: _is_number(value) and value > 0, "a finite number above 0", "0.01")
+_FOLDER = _Rule(_is_folder_to_write, "a folder that can be written to, or can be made", "runs/mine")
+
+_RULES: Mapping[str, _Rule] = MappingProxyType(
+    {
+        "max_epochs": _POSITIVE._replace(example="100"),
+        "batch_size": _POSITIVE._replace(example="8"),
+        "val_interval": _POSITIVE,
+        "detail_interval": _POSITIVE,
+        "in_channels": _POSITIVE._replace(example="3"),
+        "num_classes": _Rule(
+            lambda value: value[0] == value[1], "the dataset's own number of classes (given, own)", '"$len(@classes)"'
+        ),
+        "num_workers": _NATURAL,
+        "seed": _NATURAL,
+        "pictures": _NATURAL._replace(example="4"),
+        "afma": _TRUTH,
+        "amp": _TRUTH,
+        "bfloat16": _TRUTH,
+        "count_unscored_pixels": _TRUTH._replace(example="False"),
+        "segmentation_weight": _WEIGHT._replace(typed="loss#segmentation_weight"),
+        "attention_weight": _WEIGHT._replace(typed="loss#attention_weight"),
+        "learning_rate": _RATE,
+        "encoder_factor": _WEIGHT._replace(example="0.25"),
+        "class_weight_power": _WEIGHT._replace(example="0.5"),
+        "train_unscored": _TRUTH._replace(example="False"),
+        "ema_momentum": _Rule(
+            lambda value: value is None or (_is_number(value) and 0 < value < 1),
+            "none or a number between 0 and 1",
+            "0.005",
+        ),
+        "optimizer_name": _one_of(tuple(OPTIMIZERS), "AdamW"),
+        "schedule": _one_of(SCHEDULES, "one_cycle"),
+        "process_timeout_minutes": _RATE._replace(example="30"),
+        "crop_size": _Rule(
+            lambda value: _is_list(value, is_positive_int, 2),
+            "two whole numbers of pixels, height and width",
+            '"[96,128]"',
+        ),
+        "milestones": _Rule(
+            lambda value: _is_list(value, is_positive_int), "a list of epochs, whole numbers from 1 on", '"[20,30]"'
+        ),
+        "zoom_range": _Rule(
+            lambda value: _is_list(value, _is_number, 2) and 0 < value[0] <= value[1],
+            "two numbers above 0, the smaller one first",
+            '"[0.5,2.0]"',
+        ),
+        "longest_side": _Rule(
+            lambda value: value is None or is_positive_int(value), "none or a whole number of pixels from 1 on", "240"
+        ),
+        "feature": _Rule(
+            lambda value: isinstance(value, str) or is_positive_int(value),
+            "an encoder depth from 1 on or the name of a module",
+            "2",
+        ),
+        "patch_size": _Rule(
+            lambda value: all(as_patch_size(value)), "a whole number of pixels from 1 on, or height and width", "10"
+        ),
+        "variant": _one_of(get_args(Variant), "released"),
+        "nonfinite_loss": _one_of(get_args(Action), "stop"),
+        "size_groups": _Rule(
+            lambda value: isinstance(value, SizeGroups),
+            "bounds of object sizes",
+            "\"$afma_med.metrics.SizeGroups((1024, 9216), 'pixels')\"",
+        ),
+        "device": _Rule(_is_device, "a device that this machine has", "cpu"),
+        "output_dir": _FOLDER,
+        "prediction_dir": _FOLDER,
+    }
+)

@@ -1,1 +1,0 @@
-"""Trainings for evidence: lists of them, and the changed forms of the method that an ablation compares."""

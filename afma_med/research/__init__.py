@@ -1,0 +1,1 @@
+"""Work on finished runs and on the method: comparisons, lists of trainings, studied forms, reports, benchmarks."""

@@ -1,0 +1,243 @@
+"""Forms that read several encoder maps, and the controls that tell what in them helps: attention, head, or supervision.
+
+Each form is trained with the same auxiliary supervision, and has nearly as many parameters, as the one it controls for:
+
+==================  ===========================================================================================
+form                what it has
+==================  ===========================================================================================
+Prototypes          class-prototype attention: a shallow query against one prototype a class of this image
+PlainHead           its control: a 1×1 head on the same maps, of the same size, without attention
+PrototypesAndHead   both
+PresenceAFMALoss    the control of the supervised attention: the same patches predict which classes they hold, and
+                    correct nothing
+==================  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, one_hot
+
+from afma_med._ops.patches import crop_to, pad_to
+from afma_med._ops.tensors import autocast_off, with_metadata_of, without_metadata
+from afma_med.functional import PatchAttention
+from afma_med.losses import AFMALoss
+from afma_med.losses.afma_loss import AFMALossTerms
+from afma_med.networks import AFMANet
+from afma_med.networks.feature_tap import FeatureTap
+from afma_med.networks.probing import blank_image, probing
+
+__all__ = [
+    "AuxiliaryAFMALoss",
+    "ContextAttention",
+    "ContextNet",
+    "PlainHead",
+    "PresenceAFMALoss",
+    "Prototypes",
+    "PrototypesAndHead",
+]
+
+# Encoder depths: the query reads all of them at the first one's size, the key those after the first at the second's.
+_DEPTHS = (2, 3, 4)
+_EMBED = 64
+_FIRST_GAIN = 0.1
+
+
+class ContextAttention(NamedTuple):
+    """Hold what corrects the logits of an image: a query, and the prototypes of the classes that it is compared with.
+
+    Args:
+        query: (B,E,h,w), of a shallow map.
+        key: (B,E,h',w'), of a deep map.
+        mass: (B,K,h',w') the class's probability at each place of the deep map.
+        scores: (B,K,h,w) of the plain head.
+        size: (H, W) of the padded image.
+    """
+
+    query: Tensor
+    key: Tensor
+    mass: Tensor
+    scores: Tensor
+    size: tuple[int, int]
+
+    def prototypes(self) -> Tensor:
+        """Average the key over each class: (B,K,E). The 1 keeps those of classes without mass at zero."""
+        total = self.mass.sum(dim=(2, 3))[..., None] + 1
+        return torch.einsum("bkhw,behw->bke", self.mass, self.key) / total
+
+    def zeroed(self) -> ContextAttention:
+        """Return the same without attention; the plain head stays."""
+        return self._replace(mass=torch.zeros_like(self.mass))
+
+    def swapped(self, other: ContextAttention) -> ContextAttention:
+        """Return the same with the prototypes of another image."""
+        return self._replace(key=other.key, mass=other.mass)
+
+
+class ContextNet(AFMANet):
+    """Add class-prototype attention, a plain head, or both to the logits of a host.
+
+    With q the embedded query, k the embedded key and p the host's class probabilities at the key's size, the prototype
+    of class c is Σ p_c k / (Σ p_c + 1), its score at a place of the query q · prototype_c / √E, and the logits become
+    logits + gain_c · score_c, enlarged to the image, with a learnt gain that is 0.1 at first. The head's scores are a
+    1×1 convolution of q, with a gain of their own.
+
+    In AFMA's terms: attention between a shallow and a deep map, signed, shared by the classes; the values are
+    probabilities, divided by the mass of their class instead of the row's count of non-zeros.
+
+    In train mode the network returns (corrected logits, the host's own logits), for :class:`AuxiliaryAFMALoss`.
+
+    Args:
+        backbone: network (B,C,H,W) -> logits (B,K,H,W) with an encoder of at least four depths.
+        out_channels: K.
+        **options: of :class:`~afma_med.AFMANet`.
+
+    Example:
+        >>> import segmentation_models_pytorch as smp
+        >>> net = Prototypes(smp.Unet("resnet18", encoder_weights=None, classes=3), 3, attention_supervision=True)
+        >>> [tuple(logits.shape) for logits in net(torch.rand(2, 3, 64, 96))]
+        [(2, 3, 64, 96), (2, 3, 64, 96)]
+    """
+
+    has_prototypes = False
+    has_head = False
+    #: Channels between the two convolutions of the query; more where there is no key, for as many parameters.
+    query_channels = _EMBED
+
+    def __init__(self, backbone: nn.Module, out_channels: int, **options: Any) -> None:
+        super().__init__(backbone, out_channels, **options)
+        del self.afma_block
+        self._taps = [FeatureTap(backbone, depth) for depth in _DEPTHS]
+        for tap in self._taps:
+            tap.remove()  # they choose among the maps that the network's own tap finds
+        channels = [map_.shape[1] for map_ in self._probe_maps()]
+        self.embed_query = _embedding(sum(channels), self.query_channels)
+        if self.has_prototypes:
+            self.embed_key = _embedding(sum(channels[1:]), _EMBED)
+            self.gain = nn.Parameter(torch.full((out_channels, 1, 1), _FIRST_GAIN))
+        if self.has_head:
+            self.head = nn.Conv2d(_EMBED, out_channels, kernel_size=1)
+            self.head_gain = nn.Parameter(torch.full((out_channels, 1, 1), _FIRST_GAIN))
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Segment a batch of images: logits, and in train mode with supervision the host's own beside them."""
+        logits, attention = self.attend(image)
+        corrected = self.correct(logits, attention)
+        return (corrected, logits) if self.training and self.attention_supervision else corrected
+
+    def attend(self, image: Tensor) -> tuple[Tensor, ContextAttention]:  # type: ignore[override]
+        """Return the host's own logits (B,K,H,W), and what :meth:`correct` corrects them with."""
+        height, width = image.shape[2:]
+        padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
+        logits, maps = self.feature_tap.capture(self.backbone, padded)
+        with autocast_off(padded):
+            attention = self._attend(logits.float(), [tap.select(maps, padded).float() for tap in self._taps])
+        return with_metadata_of(crop_to(logits, (height, width)), image), attention
+
+    def correct(  # type: ignore[override]
+        self, logits: Tensor, attention: ContextAttention, values: Tensor | None = None
+    ) -> Tensor:
+        """Add the scores to the logits."""
+        with autocast_off(without_metadata(logits)):
+            added = torch.zeros_like(attention.mass[:, :, :1, :1])
+            if self.has_prototypes:
+                products = torch.einsum("behw,bke->bkhw", attention.query, attention.prototypes())
+                added = added + self.gain * products / math.sqrt(_EMBED)
+            if self.has_head:
+                added = added + self.head_gain * attention.scores
+            enlarged = interpolate(added, size=attention.size, mode="bilinear", align_corners=False)
+            return logits.float() + crop_to(enlarged, (logits.shape[2], logits.shape[3]))
+
+    def gold(self, logits: Tensor, attention: ContextAttention, index: Tensor) -> ContextAttention:
+        """Return the attention with the label's prototypes; (B,H,W) index, negative where void."""
+        padded = nn.functional.pad(
+            index, (0, attention.size[1] - index.shape[2], 0, attention.size[0] - index.shape[1]), value=-1
+        )
+        label = one_hot(padded.clamp_min(-1) + 1, self.out_channels + 1)[..., 1:].movedim(-1, 1)
+        return attention._replace(mass=_shrink(label.to(attention.mass.dtype), attention.mass))
+
+    def _attend(self, logits: Tensor, maps: list[Tensor]) -> ContextAttention:
+        shallow, key_like = maps[0], maps[1]
+        query = self.embed_query(torch.cat([_enlarge(each, shallow) for each in maps], dim=1))
+        key = query[:, :, :1, :1]
+        if self.has_prototypes:
+            key = self.embed_key(torch.cat([_enlarge(each, key_like) for each in maps[1:]], dim=1))
+        scores = self.head(query) if self.has_head else query[:, :0]
+        size = (logits.shape[2], logits.shape[3])
+        return ContextAttention(query, key, _shrink(logits.softmax(dim=1), key), scores, size)
+
+    def _probe_maps(self) -> list[Tensor]:
+        image = blank_image(self.backbone, self.in_channels, self.input_sizes.smallest)
+        with probing(self.backbone):
+            maps = self.feature_tap.capture(self.backbone, image)[1]
+        return [tap.select(maps, image) for tap in self._taps]
+
+
+class Prototypes(ContextNet):
+    """Class-prototype attention alone."""
+
+    has_prototypes = True
+
+
+class PlainHead(ContextNet):
+    """The control of :class:`Prototypes`: a head on the same maps, of the same size, without attention."""
+
+    has_head = True
+    query_channels = 2 * _EMBED
+
+
+class PrototypesAndHead(ContextNet):
+    """Class-prototype attention and a plain head on the same query."""
+
+    has_prototypes = True
+    has_head = True
+
+
+class AuxiliaryAFMALoss(AFMALoss):
+    """Add the segmentation loss of the host's own logits; given logits alone, it is the segmentation loss.
+
+    Args:
+        attention_weight: of the host's own logits; ``segmentation_weight`` is that of the corrected ones.
+    """
+
+    def terms(self, output: Tensor | tuple[Tensor, Any], label: Tensor) -> AFMALossTerms:
+        """Compute the two terms, unweighted; the second one is 0 for logits alone."""
+        if isinstance(output, Tensor):
+            return super().terms(output, label)
+        corrected, own = output
+        return AFMALossTerms(self.segmentation(corrected, label), self.segmentation(own, label))
+
+
+class PresenceAFMALoss(AFMALoss):
+    """Ask of each patch which part of it each class takes, instead of asking for an attention between patches.
+
+    The mean of an embedded patch is compared with the share of the class in the label's patch, for image patches and
+    feature patches alike: the same parameters, the same label, no pair of patches.
+    """
+
+    def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
+        """Average the squared differences of the shares."""
+        pairs = ((attention.query, gold.query), (attention.key, gold.key))
+        query, key = ((mine.mean(dim=-1) - asked.float().mean(dim=-1)).square().mean() for mine, asked in pairs)
+        return query + key
+
+
+def _embedding(in_channels: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden, kernel_size=1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(),
+        nn.Conv2d(hidden, _EMBED, kernel_size=1),
+    )
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return x if x.shape[2:] == like.shape[2:] else interpolate(x, size=like.shape[2:], mode="bilinear")
+
+
+def _shrink(x: Tensor, like: Tensor) -> Tensor:
+    return nn.functional.adaptive_avg_pool2d(x, (like.shape[2], like.shape[3]))

@@ -1,0 +1,245 @@
+"""Changed forms of the method, for ablations: what each part adds, and what might add more.
+
+They are for small images and for the lists of ``bundles/experiments``, where what they gave is reported; a form that
+clearly helps becomes an option of the package itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from afma_med._ops.patches import crop_to, join_patches, split_patches
+from afma_med._ops.tensors import without_metadata
+from afma_med.checks import check_values
+from afma_med.functional import PatchAttention, PatchGrid, compress_prediction, modulate_logits
+from afma_med.losses import AFMALoss
+from afma_med.networks import AFMABlock, AFMANet
+from afma_med.research.controls import (
+    AuxiliaryAFMALoss,
+    PlainHead,
+    PresenceAFMALoss,
+    Prototypes,
+    PrototypesAndHead,
+)
+
+__all__ = [
+    "STUDIES",
+    "AddedCorrection",
+    "FeatureQueryBlock",
+    "LearntGain",
+    "NonlinearBlock",
+    "RelativeAFMALoss",
+    "RowSum",
+    "SoftValues",
+    "SupervisionOnly",
+    "build_studied_network",
+    "study_options",
+]
+
+# Row sums of the attention well below it count as nothing; those of a gold attention are near 1.
+_SUM_EPSILON = 1e-3
+
+
+class SupervisionOnly(AFMANet):
+    """Learn the attention, and correct nothing with it: an auxiliary loss, no more."""
+
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
+        """Return the logits as they are."""
+        return logits
+
+
+class SoftValues(AFMANet):
+    """Spread class probabilities, as the text has it, with everything else as released."""
+
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
+        """Correct with a gradient through the prediction."""
+        return modulate_logits(logits, attention, soft=True, values=values)
+
+    def split_prediction(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+        """Split the class probabilities into patches."""
+        grid = attention.grid
+        return split_patches(compress_prediction(logits, grid, soft=True), grid.patch_size)
+
+
+class AddedCorrection(AFMANet):
+    """Add X to the logits ("added to the output of the decoder"), where the released form adds logits · X."""
+
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
+        """Correct all logits alike, those below zero too."""
+        return logits + _spread(logits, attention, attention.apply, values)
+
+
+class RowSum(AFMANet):
+    """Divide a row of the attention by its sum, with gradient, where the released form counts its non-zeros."""
+
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
+        """Correct by the attended patches' mean, whatever the scale of the attention."""
+        query, key = attention.query, attention.key
+
+        def apply(v: Tensor) -> Tensor:
+            sums = query @ key.sum(dim=2, keepdim=True).mT / query.shape[-1]
+            return attention.query @ (key.mT @ v) / query.shape[-1] / (sums + _SUM_EPSILON)
+
+        return logits + logits * _spread(logits, attention, apply, values)
+
+
+class LearntGain(AFMANet):
+    """Correct by gain · X with a learnt gain for each class that is zero at first."""
+
+    def __init__(self, backbone: nn.Module, out_channels: int, **options: Any) -> None:
+        super().__init__(backbone, out_channels, **options)
+        self.gain = nn.Parameter(torch.zeros(out_channels, 1, 1))
+
+    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
+        """Correct by as much as is learnt to be of use."""
+        return logits + self.gain * (modulate_logits(logits, attention, values=values) - logits)
+
+
+class NonlinearBlock(AFMABlock):
+    """Embed the image with batch normalisation and a ReLU between the two convolutions."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.normalization = nn.BatchNorm2d(self.image_conv1.out_channels)
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """Turn the image into one map per class."""
+        embedded: Tensor = self.image_conv2(self.normalization(self.image_conv1(image)).relu())
+        return embedded
+
+
+class FeatureQueryBlock(AFMABlock):
+    """Let the query see the feature map beside the image, enlarged to the image's size."""
+
+    def __init__(self, feature_channels: int, out_channels: int, **options: Any) -> None:
+        super().__init__(feature_channels, out_channels, **options)
+        self.query_conv = nn.Conv2d(feature_channels, out_channels, kernel_size=1)
+
+    def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
+        """Compute the attention of a batch of images."""
+        image, feature = without_metadata(image), without_metadata(feature)
+        size = (image.shape[2], image.shape[3])
+        grid = PatchGrid(size, image.shape[2] // feature.shape[2], self.patch_size)
+        with torch.autocast(image.device.type, enabled=False):
+            own = interpolate(self.query_conv(feature.float()), size=size, mode="bilinear")
+            query = self._project(self.embed_image(image) + own)
+            return PatchAttention(query, self._project(self.embed_feature(feature, grid.stride)), grid)
+
+
+class RelativeAFMALoss(AFMALoss):
+    """Divide each class's squared distance to its gold attention by the square of the latter, and average.
+
+    1 for an attention of zeros, however rare the class is. A mean over all entries is 1e-2 for it, and made of the
+    large classes.
+    """
+
+    def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
+        """Average over the classes that the batch holds."""
+        asked = gold.dense()
+        size = asked.square().sum(dim=(0, 2, 3))
+        missed = (attention.dense() - asked).square().sum(dim=(0, 2, 3))
+        present = size > 0
+        return (missed[present] / size[present]).mean()
+
+
+class _Study(NamedTuple):
+    """What a study puts in place of the released parts."""
+
+    network: type[AFMANet] = AFMANet
+    block: type[AFMABlock] | None = None
+    loss: type[AFMALoss] | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+# 0.4 of the weight of the segmentation term.
+_AUXILIARY: Mapping[str, Any] = MappingProxyType({"loss#attention_weight": 2.0})
+
+#: The studies by name.
+STUDIES: Mapping[str, _Study] = MappingProxyType(
+    {
+        "supervision_only": _Study(SupervisionOnly),
+        "soft": _Study(SoftValues),
+        "added": _Study(AddedCorrection),
+        "row_sum": _Study(RowSum),
+        "gain": _Study(LearntGain),
+        "nonlinear": _Study(block=NonlinearBlock),
+        "feature_query": _Study(block=FeatureQueryBlock),
+        "relative": _Study(loss=RelativeAFMALoss),
+        "relative_feature_query": _Study(block=FeatureQueryBlock, loss=RelativeAFMALoss),
+        "relative_row_sum": _Study(RowSum, loss=RelativeAFMALoss),
+        "presence": _Study(SupervisionOnly, loss=PresenceAFMALoss),
+        "prototypes": _Study(Prototypes, loss=AuxiliaryAFMALoss, options=_AUXILIARY),
+        "plain_head": _Study(PlainHead, loss=AuxiliaryAFMALoss, options=_AUXILIARY),
+        "prototypes_and_head": _Study(PrototypesAndHead, loss=AuxiliaryAFMALoss, options=_AUXILIARY),
+    }
+)
+
+
+def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str, **options: Any) -> AFMANet:
+    """Build what :func:`afma_med.bundle.run.build_network` builds, with the parts that a study changes.
+
+    Args:
+        backbone: network (B,C,H,W) -> logits (B,K,H,W).
+        out_channels: K.
+        study: a name out of :data:`STUDIES`.
+        **options: of :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
+
+    Example:
+        >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))
+        >>> network = build_studied_network(host, 2, study="gain", feature="0")
+        >>> type(network).__name__
+        'LearntGain'
+    """
+    options.pop("afma", None)
+    chosen = STUDIES[study]
+    network = chosen.network(backbone, out_channels, **options)
+    if chosen.block is not None:
+        plain = network.afma_block
+        network.afma_block = chosen.block(
+            plain.feature_conv.in_channels,
+            out_channels,
+            in_channels=network.in_channels,
+            patch_size=plain.patch_size,
+            variant=network.variant,
+        )
+    return network
+
+
+def study_options(study: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the ids of a bundle that a study changes, for its training and for its evaluation.
+
+    Raises:
+        ValueError: if there is no such study.
+
+    Example:
+        >>> study_options("relative")[0]
+        {'loss#_target_': 'afma_med.research.studies.RelativeAFMALoss', 'settings#study': 'relative'}
+    """
+    if study not in STUDIES:
+        raise ValueError(f"`study` must be one of {', '.join(STUDIES)}; got {study!r}. Choose one of them.")
+    chosen = STUDIES[study]
+    network: dict[str, Any] = {}
+    settings: dict[str, Any] = {"settings#study": study}
+    if chosen.network is not AFMANet or chosen.block is not None:
+        network = {"network_def#_target_": f"{__name__}.build_studied_network", "network_def#study": study}
+        settings["settings#network_target"] = network["network_def#_target_"]
+    loss = {} if chosen.loss is None else {"loss#_target_": f"{chosen.loss.__module__}.{chosen.loss.__name__}"}
+    return {**network, **loss, **chosen.options, **settings}, network
+
+
+def _spread(
+    logits: Tensor, attention: PatchAttention, apply: Callable[[Tensor], Tensor], values: Tensor | None
+) -> Tensor:
+    """X, (B,K,H,W): the given values, or those of the prediction's patches, spread by ``apply`` and joined."""
+    grid = attention.grid
+    if values is None:
+        values = split_patches(compress_prediction(logits, grid), grid.patch_size)
+    check_values(values, attention.key)
+    joined = join_patches(apply(values.to(attention.key.dtype)), grid.image_size, grid.patch_size)
+    return crop_to(joined, (logits.shape[2], logits.shape[3]))

@@ -1,0 +1,213 @@
+"""Finished runs as training and evaluation left them in their folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afma_med.bundle.run import SETTINGS, read_settings
+from afma_med.runs.curves import read_curve
+from afma_med.handlers.checkpoints import BEST
+from afma_med.metrics.pixel_counts import COUNTS
+from afma_med.metrics.pixel_scores import scores_from_pixels
+
+__all__ = ["EVALUATION", "PixelCounts", "Run", "read_run"]
+
+#: Folder of a run's evaluation.
+EVALUATION = "evaluation"
+
+_HEADER = ["image", "class", "objects", *COUNTS]
+_EXPECTED = {"section": str, "images": int, "classes": list, "unscored": list, "scores": dict}
+# The two files say the same, but for rounding.
+_TOLERANCE = 1e-4
+
+
+class PixelCounts(NamedTuple):
+    """Hold the pixels (voxels) that an evaluation counted in each image.
+
+    Args:
+        images: I names, relative to the dataset's folder, sorted.
+        classes: K names of scored classes.
+        objects: S names, ``"all"`` and those of the object sizes.
+        pixels: (I,K,S,4) int64: pixels of the label, of the prediction, of both, and of the label that are covered.
+    """
+
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+    objects: tuple[str, ...]
+    pixels: NDArray[np.int64]
+
+
+class Run(NamedTuple):
+    """Hold a finished, evaluated run.
+
+    Args:
+        folder: of the run.
+        settings: what was trained and how, its ``settings.json``.
+        evaluation: how it was evaluated, its ``evaluation/scores.json`` without the scores.
+        scores: by name; NaN for a class that does not occur.
+        counts: pixels of each image.
+        curve: mIoU of the validation by epoch; empty if it is not known.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    evaluation: dict[str, Any]
+    scores: dict[str, float]
+    counts: PixelCounts
+    curve: Mapping[int, float] = MappingProxyType({})
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of the training."""
+        return int(self.settings["training"]["seed"])
+
+
+def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) -> Run:
+    """Read a finished run: its settings, its scores, and its counts image by image.
+
+    Args:
+        folder: ``output_dir`` of a training that was evaluated with ``evaluate.json``.
+        evaluation: folder of the evaluation in it.
+
+    Returns:
+        The run.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, it is no run, or the run is not evaluated yet.
+        ValueError: naming the file, if one is cut short, malformed, or does not belong to the others.
+
+    Example:
+        >>> read_run("runs/none")
+        Traceback (most recent call last):
+        FileNotFoundError: `folder` must be the folder of a run; there is no `runs/none`. Check the path.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`folder` must be the folder of a run; there is no `{folder}`. Check the path.")
+    settings = _read_settings(folder)
+    command = (
+        f"python -m monai.bundle run --config_file \"['bundles/{settings['name']}.json','bundles/evaluate.json']\" "
+        f"--output_dir {folder}"
+    )
+    paths = [folder / evaluation / name for name in ("scores.json", "images.csv")]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"`folder` must hold an evaluated run; there is no file `{path}`. Evaluate it first: {command}"
+            )
+    try:
+        found = _read_scores(paths[0])
+        scores = {name: math.nan if value is None else float(value) for name, value in found.pop("scores").items()}
+        counts = _read_counts(paths[1], found)
+        _check_agreement(paths, scores, counts)
+    except ValueError as error:
+        raise ValueError(f"{error} Evaluate the run again: {command}") from error
+    return Run(folder, settings, found, scores, counts, read_curve(folder))
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`folder` must be the folder of a run; there is no file `{path}`. Name the --output_dir of a training."
+        )
+    try:
+        settings = read_settings(folder / BEST)
+    except ValueError as error:
+        raise ValueError(f"`{path}` must be whole JSON; got: {error}. Train again, or restore the file.") from error
+    required = {"name", "network_name", "encoder", "afma", "training"}
+    missing = sorted(required - settings.keys()) if isinstance(settings, dict) else sorted(required)
+    if not missing and not (
+        isinstance(settings["training"], dict) and isinstance(settings["training"].get("seed"), int)
+    ):
+        missing = ["training.seed"]
+    if missing:
+        raise ValueError(
+            f"`{path}` must be settings of this version; got none of {', '.join(missing)}. "
+            "Add what the run was trained with, or train again."
+        )
+    return settings
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`{path}` must be whole JSON; got: {error}.") from error
+    for name, kind in _EXPECTED.items():
+        if not isinstance(content, dict) or not isinstance(content.get(name), kind):
+            raise ValueError(f"`{path}` must be scores of this version; got no {name} in it.")
+    bad = [name for name, value in content["scores"].items() if not isinstance(value, (int, float, type(None)))]
+    sizes = content.get("size_groups")  # None, if none were told
+    if bad or (sizes is not None and not isinstance(sizes, dict)):
+        raise ValueError(
+            f"`{path}` must be scores of this version; got {', '.join(bad) or 'size_groups'} of another kind."
+        )
+    return {**content, "size_groups": sizes or {"names": []}}
+
+
+def _read_counts(path: Path, evaluation: dict[str, Any]) -> PixelCounts:
+    classes = tuple(name for name in evaluation["classes"] if name not in evaluation["unscored"])
+    objects = ("all", *evaluation["size_groups"]["names"])
+    rows: dict[tuple[str, int, int], list[int]] = {}
+    for number, row in _csv_rows(path):
+        key, counts = _parse_row(row, classes, objects)
+        if key is None or key in rows:
+            raise ValueError(
+                f"`{path}` must hold whole rows {','.join(_HEADER)}, each once; got {row} in line {number}."
+            )
+        rows[key] = counts
+    images = tuple(sorted({image for image, _, _ in rows}))
+    if not images or len(images) > evaluation["images"]:
+        raise ValueError(f"`{path}` must hold rows of {evaluation['images']} images; got {len(images)}.")
+    numbers = {image: i for i, image in enumerate(images)}
+    pixels = np.zeros((len(images), len(classes), len(objects), len(COUNTS)), dtype=np.int64)
+    for (image, k, s), counts in rows.items():
+        pixels[numbers[image], k, s] = counts
+    return PixelCounts(images, classes, objects, pixels)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header, with the numbers of their lines."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            if header != _HEADER:
+                raise ValueError(f"`{path}` must begin with {','.join(_HEADER)}; got {','.join(header) or 'nothing'}.")
+            for row in reader:
+                yield reader.line_num, row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"`{path}` must be a whole CSV file; got: {error}.") from error
+
+
+def _parse_row(
+    row: list[str], classes: Sequence[str], objects: Sequence[str]
+) -> tuple[tuple[str, int, int] | None, list[int]]:
+    """(image, number of the class, number of the kind of objects) and the four counts; None if the row is broken."""
+    whole = len(row) == len(_HEADER) and row[1] in classes and row[2] in objects
+    if not whole or not all(text.isdecimal() for text in row[3:]):
+        return None, []
+    return (row[0], classes.index(row[1]), objects.index(row[2])), [int(text) for text in row[3:]]
+
+
+def _check_agreement(paths: Sequence[Path], scores: dict[str, float], counts: PixelCounts) -> None:
+    """Refuse counts of another evaluation, or cut short between two rows: the scores would not follow from them."""
+    for name, value in scores_from_pixels(counts.pixels.sum(axis=0), counts.classes, counts.objects).items():
+        stated = scores.get(name, math.nan)
+        same = abs(float(value) - stated) <= _TOLERANCE or (math.isnan(value) and math.isnan(stated))
+        if name.startswith("IoU/") and not same:
+            raise ValueError(
+                f"`{paths[1]}` must hold the counts behind `{paths[0]}`; got {name} {value:.4f} from the one and "
+                f"{stated:.4f} from the other."
+            )

@@ -1,0 +1,98 @@
+"""A finished run in one small JSON file, to be kept and compared when its folder is gone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afma_med.atomic_write import replacing
+from afma_med.runs.evaluated_run import PixelCounts, Run
+
+__all__ = ["read_result", "write_result"]
+
+_VERSION = 1
+
+
+def write_result(path: str | os.PathLike[str], run: Run, *, details: Mapping[str, Any] | None = None) -> None:
+    """Write a run's settings, scores, curve and the pixels counted in each image as JSON.
+
+    Paths are left out but for their last parts, since they mean nothing elsewhere.
+
+    Args:
+        path: of the file.
+        run: evaluated.
+        details: what else the file shall hold, such as commit and machine.
+
+    Example:
+        >>> import tempfile
+        >>> counts = PixelCounts(("a.png",), ("car",), ("all",), np.ones((1, 1, 1, 4), dtype=np.int64))
+        >>> path = tempfile.mkdtemp() + "/result.json"
+        >>> write_result(path, Run(Path("run"), {"name": "camvid_afma"}, {"images": 1}, {"IoU/car": 1.0}, counts))
+        >>> read_result(path).scores
+        {'IoU/car': 1.0}
+    """
+    shortened = {key: Path(run.evaluation[key]).name for key in ("checkpoint", "dataset") if key in run.evaluation}
+    settings = {name: value for name, value in run.settings.items() if name != "dataset_dir"}
+    pixels = zlib.compress(run.counts.pixels.astype("<i8").tobytes(), level=9)
+    content = {
+        "version": _VERSION,
+        **(details or {}),
+        "settings": settings,
+        "evaluation": {**run.evaluation, **shortened},
+        # NaN is no JSON.
+        "scores": {name: None if math.isnan(value) else value for name, value in run.scores.items()},
+        "curve": {str(epoch): value for epoch, value in run.curve.items()},
+        "counts": {
+            **run.counts._asdict(),
+            "pixels": {"shape": run.counts.pixels.shape, "zlib": base64.b64encode(pixels).decode()},
+        },
+    }
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_result(path: str | os.PathLike[str]) -> Run:
+    """Read the file of :func:`write_result`.
+
+    Args:
+        path: of the file, which stands for the run's folder.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, if it is not whole or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`folder` must be a run or the JSON file of one; there is no `{path}`. Check the path."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        counts = content["counts"]
+        pixels = np.frombuffer(zlib.decompress(base64.b64decode(counts["pixels"]["zlib"])), dtype="<i8")
+        return Run(
+            path,
+            content["settings"],
+            content["evaluation"],
+            {name: math.nan if value is None else float(value) for name, value in content["scores"].items()},
+            PixelCounts(
+                images=tuple(counts["images"]),
+                classes=tuple(counts["classes"]),
+                objects=tuple(counts["objects"]),
+                pixels=pixels.reshape(counts["pixels"]["shape"]).astype(np.int64),
+            ),
+            {int(epoch): float(value) for epoch, value in content["curve"].items()},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
+        raise ValueError(
+            f"`{path}` must be the result of a run; got: {type(error).__name__}: {error}. "
+            "Name a file that scripts/run_experiments.py wrote, or the run's folder."
+        ) from error

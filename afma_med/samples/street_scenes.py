@@ -1,0 +1,155 @@
+"""The embedded sample: seeded synthetic street scenes in CamVid's folder layout, with CamVid's 12 classes.
+
+A scene is a street in one-point perspective. The same kinds of objects stand near, hundreds of pixels large, and far, a
+few pixels large, in colours that the classes share. Only random integers and fractions, ``+ - * /``, floor and
+comparisons reach the pixels, so that every machine draws the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from afma_med.samples.sample_folder import (
+    SampleFolder,
+    check_counts,
+    check_int,
+    check_size,
+    number_sections,
+    write_sample,
+)
+from afma_med.samples.street_canvas import Scene
+from afma_med.samples.street_objects import draw_ground, draw_objects, draw_plots, draw_sky
+
+__all__ = ["draw_street_scene", "is_street_scenes", "scene_settings", "write_street_scenes"]
+
+_MARKER = "street_scenes.json"
+# Raise it with every change of the pixels: samples of another version are redrawn.
+_VERSION = 1
+_COUNTS = {"train": 64, "val": 16, "test": 16}
+_MIN_SIDE = 32
+
+
+def draw_street_scene(
+    seed: int, index: int, *, size: tuple[int, int] = (192, 256)
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw one street scene and its label; the same arguments give the same bytes on every machine.
+
+    Args:
+        seed: which sample, ≥ 0.
+        index: which scene of the sample, ≥ 0.
+        size: (H, W) in pixels, each ≥ 32; another size shows the same street.
+
+    Returns:
+        The image (H,W,3), red, green, blue, 0 to 255; and the label (H,W), CamVid's train ids 0 to 11.
+
+    Raises:
+        TypeError: if a number is not an integer, or ``size`` not a pair.
+        ValueError: if a number is too small.
+
+    Example:
+        >>> image, label = draw_street_scene(0, 7, size=(48, 64))
+        >>> image.shape, label.shape, int(label.max()) <= 11
+        ((48, 64, 3), (48, 64), True)
+    """
+    seed, index = check_int("seed", seed), check_int("index", index)
+    scene = Scene(np.random.default_rng([seed, index]), check_size(size, least=_MIN_SIDE))
+    draw_sky(scene)
+    draw_ground(scene)
+    draw_plots(scene)
+    draw_objects(scene)
+    return _develop(scene)
+
+
+def write_street_scenes(
+    root: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    counts: Mapping[str, int] | None = None,
+    size: tuple[int, int] = (192, 256),
+) -> Path:
+    """Write the sample as ``train/ trainannot/ val/ valannot/ test/ testannot/`` below ``root``, unless it is there.
+
+    A marker file holds the settings. The sample is drawn beside ``root`` and moved there when complete; a sample with
+    other settings, or with files missing, is drawn anew. Scene i of a section does not depend on ``counts``.
+
+    Args:
+        root: folder of the sample; absent, empty, or written by this function.
+        seed: which sample, ≥ 0.
+        counts: scenes per section, ≥ 0; None for 64 train, 16 val, 16 test, 0 for a section left out.
+        size: (H, W) in pixels, each ≥ 32.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        FileExistsError: if ``root`` holds anything else, which is left alone.
+        TypeError: if a number is not an integer, or ``size`` not a pair.
+        ValueError: if a number is too small, or a section unknown.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = write_street_scenes(folder, counts={"train": 2}, size=(48, 64))
+        ...     sorted(path.name for path in (root / "trainannot").iterdir())
+        ['scene_0000.png', 'scene_0003.png']
+    """
+    settings = scene_settings(seed, counts=counts, size=size)
+    files = []
+    for index, section in number_sections(settings["counts"]):
+        name = f"scene_{index:04d}.png"
+        files.append((index, (f"{section}/{name}", f"{section}annot/{name}")))
+    folders = tuple(folder for section in _COUNTS for folder in (section, f"{section}annot"))
+    sample = SampleFolder(settings, files, folders=folders, own=folders, marker=_MARKER)
+
+    def draw(index: int, paths: Sequence[Path]) -> None:
+        for path, array in zip(paths, draw_street_scene(seed, index, size=size), strict=True):
+            Image.fromarray(array).save(path)
+
+    return write_sample(root, sample, draw=draw, title="Street scenes")
+
+
+def is_street_scenes(root: str | os.PathLike[str]) -> bool:
+    """Tell whether ``root`` holds the sample that :func:`write_street_scenes` writes, by its marker file.
+
+    Example:
+        >>> is_street_scenes("no/such/folder")
+        False
+    """
+    return Path(root, _MARKER).is_file()
+
+
+def scene_settings(seed: int, *, counts: Mapping[str, int] | None, size: Sequence[int]) -> dict[str, Any]:
+    """Check the arguments of a sample of street scenes, and gather what tells it from another.
+
+    Raises:
+        TypeError: if a number is not an integer, or ``size`` not a pair.
+        ValueError: if a number is too small, or a section unknown.
+
+    Example:
+        >>> scene_settings(0, counts={"val": 2}, size=(48, 64))["counts"]
+        {'train': 0, 'val': 2, 'test': 0}
+    """
+    settings = {"version": _VERSION, "seed": check_int("seed", seed), "counts": check_counts(counts, default=_COUNTS)}
+    return settings | {"size": list(check_size(size, least=_MIN_SIDE))}
+
+
+def _develop(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Average the oversampled picture; add the light's tint, contrast and noise; drive on either side of the road."""
+    full, rng = scene.image, scene.rng
+    image = (full[::2, ::2] + full[1::2, ::2] + full[::2, 1::2] + full[1::2, 1::2]) / 4
+    height, width = image.shape[:2]
+    light = 0.92 + 0.16 * scene.cloud(np.arange(width) * 14 / width, (np.arange(height) * 10 / height)[:, None])
+    tint, contrast = scene.between(0.65, 1.15) * (1.0 + 0.16 * (rng.random(3) - 0.5)), scene.between(0, 0.6)
+    image = np.clip(image * tint * light[..., None], 0, 1)
+    image += contrast * (image * image * (3 - 2 * image) - image)
+    flip = slice(None, None, 1 if scene.between(0, 1) < 0.5 else -1)
+    image += scene.between(0.02, 0.07) * (rng.random(image.shape) + rng.random(image.shape) - 1)
+    pixels = np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(pixels[:, flip]), np.ascontiguousarray(scene.label[1::2, 1::2][:, flip])
