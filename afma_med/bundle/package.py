@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
 
+from afma_med.atomic_write import replacing, replacing_folder
 from afma_med.bundle.card import PackageFacts, describe_package, write_readme
 from afma_med.bundle.run import read_settings
 from afma_med.data import READERS
@@ -88,16 +88,11 @@ def package_bundle(
         in_channels=bundle["in_channels"],
         value_range=_value_range(bundle["load_transforms"], settings["normalization"]),
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".package-") as work:
-        built = Path(work, target.name)
+    with replacing_folder(target) as built:
         _write_package(built, bundles, facts)
-        if target.exists():
-            target.rename(Path(work, "earlier"))
-        built.rename(target)
-        if archive:
-            packed = shutil.make_archive(str(Path(work, "zip")), "zip", root_dir=target.parent, base_dir=target.name)
-            os.replace(packed, target.with_name(f"{target.name}_v{version}.zip"))
+    if archive:
+        with replacing(target.with_name(f"{target.name}_v{version}.zip")) as packed:
+            shutil.make_archive(str(packed.with_suffix("")), "zip", root_dir=target.parent, base_dir=target.name)
     return target
 
 

@@ -19,9 +19,9 @@ from afma_med.metrics.pixel_counts import count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
-from afma_med.research.object_report import format_table
 from afma_med.runs.finished_run import FinishedRun
 from afma_med.visualize.attention import decide, find_afma
+from afma_med.visualize.text_table import format_table
 
 __all__ = [
     "AttentionReport",
@@ -155,22 +155,31 @@ def report_attention(reports: Sequence[tuple[str, AttentionReport]]) -> str:
         >>> report = AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6))
         >>> same = report._replace(changed=0, mended=math.nan, harmed=math.nan)
         >>> print(report_attention([("a", report), ("b", same)]))
-        run  error  cosine      peak  changed  mended  harmed  mIoU before   after  by gold  images
-        a    0.500   0.800  0.900000   1.000%   60.0%   30.0%       0.5000  0.5200   0.6000       9
-        b    0.500   0.800  0.900000   0.000%       -       -       0.5000  0.5200   0.6000       9
+        run      error    cosine      peak    changed    mended    harmed    mIoU before    after    by gold    images
+        a        0.500     0.800  0.900000     1.000%     60.0%     30.0%         0.5000   0.5200     0.6000         9
+        b        0.500     0.800  0.900000     0.000%         -         -         0.5000   0.5200     0.6000         9
     """
-    width = max(3, *(len(name) for name, _ in reports))
-    lines = [
-        f"{'run'.ljust(width)}  error  cosine      peak  changed  mended  harmed  mIoU before   after  by gold  images"
-    ]
+    head = (
+        "run",
+        "error",
+        "cosine",
+        "peak",
+        "changed",
+        "mended",
+        "harmed",
+        "mIoU before",
+        "after",
+        "by gold",
+        "images",
+    )
+    rows = []
     for name, one in reports:
         # Where no pixel changed, there is nothing to have a share of.
         mended, harmed = ("-" if math.isnan(share) else f"{share:.1%}" for share in (one.mended, one.harmed))
-        shares = f"{one.changed:8.3%} {mended:>7} {harmed:>7}"
-        scores = f"{one.miou[0]:12.4f} {one.miou[1]:7.4f} {one.miou[2]:8.4f}"
-        size = f"{one.error:6.3f} {one.cosine:7.3f} {one.peak:9.6f}"
-        lines.append(f"{name.ljust(width)} {size} {shares} {scores} {one.images:7d}")
-    return "\n".join(lines)
+        size = (f"{one.error:.3f}", f"{one.cosine:.3f}", f"{one.peak:.6f}")
+        scores = [f"{miou:.4f}" for miou in one.miou]
+        rows.append((name, *size, f"{one.changed:.3%}", mended, harmed, *scores, str(one.images)))
+    return format_table(head, rows)
 
 
 def report_classes(report: AttentionReport) -> str:
@@ -179,14 +188,14 @@ def report_classes(report: AttentionReport) -> str:
     Example:
         >>> one = ClassAttention("car", 0.02, 1.0, 0.0512, 0.61)
         >>> print(report_classes(AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6), (one,))))
-        class  share of gold  error  cosine   AUC
-        car            2.00%  1.000   0.051  0.61
+        class      share of gold    error    cosine    AUC
+        car                2.00%    1.000     0.051   0.61
     """
     rows = [
         (one.name, f"{one.share:.2%}", f"{one.error:.3f}", f"{one.cosine:.3f}", f"{one.auc:.2f}")
         for one in report.classes
     ]
-    return format_table(("class", "share of gold", "error", "cosine", "AUC"), rows, left={0})
+    return format_table(("class", "share of gold", "error", "cosine", "AUC"), rows)
 
 
 def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]:

@@ -26,4 +26,4 @@ def format_table(
         car             7
     """
     align = ["left" if column in left else "right" for column in range(len(head))]
-    return tabulate(rows, head, tablefmt=style, colalign=align if rows else None, disable_numparse=True)
+    return str(tabulate(rows, head, tablefmt=style, colalign=align if rows else None, disable_numparse=True))
