@@ -39,7 +39,7 @@ from afma_med.research.benchmark import (
 )
 
 # By path: the dense form serves comparison only, so it lies with the tests, which are no package and not installed.
-_spec = importlib.util.spec_from_file_location("dense", Path(__file__).parents[1] / "tests" / "dense.py")
+_spec = importlib.util.spec_from_file_location("dense", Path(__file__).parents[1] / "tests" / "_helpers" / "dense.py")
 dense = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(dense)
 

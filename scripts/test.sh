@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Set up and run the tests; arguments go to pytest. Without any: everything but the tests marked slow, survey or gpu.
-#   ./scripts/test.sh                    the unit suite
-#   ./scripts/test.sh -m slow            whole trainings
-#   ./scripts/test.sh -m survey          every host through every compiler
-#   ./scripts/test.sh tests/test_losses.py -k ignore
+# Set up and run the tests. Without arguments: the unit tier, on all cores. Arguments go to pytest:
+#   ./scripts/test.sh tests/unit/losses -k ignore    some of the unit tier
+#   ./scripts/test.sh tests/bundles                  every bundle trains, evaluates and predicts; CI runs these too
+#   ./scripts/test.sh tests -m slow                  whole trainings; -m survey: every host through every compiler
+# Tests marked slow, survey or gpu run only where -m asks for them. scripts/nightly.sh runs everything.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_environment.sh
-if [ $# -eq 0 ]; then
-    set -- -m "not slow and not survey and not gpu"
-fi
+# One thread a process: the processes share the cores.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export PYTHONWARNDEFAULTENCODING=1 # pyproject.toml turns these warnings into errors
+if [ $# -eq 0 ]; then
+    set -- -n auto --dist worksteal
+fi
 exec .venv/bin/python -m pytest "$@"

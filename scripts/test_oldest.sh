@@ -15,7 +15,4 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     echo "$wanted" >"$stamp"
 fi
 .venv-oldest/bin/uv pip list --quiet --python .venv-oldest/bin/python | grep -E '^(torch|monai|numpy|seg|pytorch-ig)'
-if [ $# -eq 0 ]; then
-    set -- -m "not slow and not survey and not gpu"
-fi
 exec .venv-oldest/bin/python -m pytest "$@"

@@ -9,11 +9,12 @@ import torch
 from hypothesis import settings
 
 # Examples are derived from the test, so that a run is repeatable; nothing is timed, since machines differ.
-settings.register_profile("afma_med", deadline=None, derandomize=True, max_examples=20, database=None)
-settings.load_profile("afma_med")
+for _name, _examples in (("unit", 8), ("nightly", 40)):
+    settings.register_profile(_name, deadline=None, derandomize=True, max_examples=_examples, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
 # In this process, and in those that tests start.
-_NO_NETWORK = str(Path(__file__).parent / "no_network")
+_NO_NETWORK = str(Path(__file__).parent / "_helpers" / "no_network")
 sys.path.insert(0, _NO_NETWORK)
 sys.modules.pop("sitecustomize", None)  # that of the system, if it has one
 import sitecustomize  # noqa: E402, F401

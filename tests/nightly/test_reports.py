@@ -1,0 +1,70 @@
+"""The tables of the experiments are what the commands make of the committed results, and the README's are those."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from _helpers.paths import ROOT
+from afma_med.research.comparison import compare, compare_runs
+from afma_med.research.trainings import list_trainings
+
+EXPERIMENTS = ROOT / "bundles" / "experiments"
+REPORTS = EXPERIMENTS / "reports"
+LISTS = ("camvid", "isic", "camvid_ablation")
+TUNING = "camvid_tuning"
+FAST = "camvid_fast"
+
+
+def spaced(line: str) -> str:
+    return re.sub(r" +", " ", line.strip())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LISTS, TUNING, FAST, "camvid/released_protocol"])
+def test_report_is_what_compare_makes_of_the_results(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
+    results = sorted((EXPERIMENTS / "results" / name).glob("*.json"))
+    made = compare_runs(results, tmp_path / "report", images=0) / "comparison.md"
+    assert made.read_text(encoding="utf-8") == (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*LISTS, TUNING])
+def test_every_training_of_a_list_has_its_result(name: str) -> None:
+    trainings = {training.pooled or training.name for training in list_trainings(EXPERIMENTS / f"{name}.json")}
+    assert trainings == {path.stem for path in (EXPERIMENTS / "results" / name).glob("*.json")}
+
+
+def test_attention_is_what_the_results_say() -> None:
+    results = [path for name in LISTS for path in sorted((EXPERIMENTS / "results" / name).glob("*.json"))]
+    command = [sys.executable, "scripts/measure_attention.py", "--by_class", *map(str, results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == (REPORTS / "attention.txt").read_text(encoding="utf-8")
+
+
+def sections(readme: Path, *titles: str) -> str:
+    text = readme.read_text(encoding="utf-8")
+    return "\n".join(text.split(f"## {title}\n")[1].split("\n## ")[0] for title in titles)
+
+
+@pytest.mark.parametrize(
+    ("readme", "titles", "rows"),
+    [(ROOT / "README.md", ["Does it help?"], 35), (EXPERIMENTS / "README.md", ["What else was tried"], 28)],
+)
+def test_rows_of_the_readmes_are_those_of_the_reports(readme: Path, titles: list[str], rows: int) -> None:
+    reported = {
+        spaced(line)
+        for path in [*REPORTS.rglob("comparison.md"), REPORTS / "attention.txt"]
+        for line in path.read_text(encoding="utf-8").splitlines()
+    }
+    text = sections(readme, *titles)
+    shown = [line for line in text.splitlines() if line.startswith("|") and not line.startswith(("| -", "|-"))]
+    shown += [line for block in re.findall(r"```\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()]
+    assert len(shown) >= rows
+    assert not [line for line in shown if spaced(line) not in reported]

@@ -1,0 +1,656 @@
+"""Comparisons of runs: what may be compared, what is computed, and what is written."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import runpy
+import statistics
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _helpers.paths import ROOT
+from _helpers.synthetic_runs import (
+    NAMES,
+    SIZES,
+    copy_run,
+    edit_scores,
+    random_rows,
+    write_curve,
+    write_run,
+    write_six_runs,
+)
+from afma_med.data import CAMVID, class_groups
+from afma_med.research.comparison import check_comparable, compare_runs, group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison.intervals import (
+    Interval,
+)
+from afma_med.research.comparison.layout import group_classes, lay_out_tables, size_headings
+from afma_med.research.comparison.paper import find_paper_tables, read_paper_tables
+from afma_med.research.comparison.results import Difference, Gain, compare_with_baselines, summarise_variant
+from afma_med.research.comparison.tables import Row, TextTable, format_markdown, write_table
+from afma_med.research.comparison.variants import Pairing
+from afma_med.runs.curves import read_curve
+
+SCRIPT = ROOT / "scripts" / "compare.py"
+SCORED = NAMES[:-1]
+GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_six_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def pairing(folders: list[Path]) -> Pairing:
+    pairings, _ = pair_with_baselines(group_runs([read_run(folder) for folder in folders]))
+    return pairings[0]
+
+
+@pytest.fixture(scope="module")
+def gain(pairing: Pairing) -> Gain:
+    return compare_with_baselines([pairing], groups=GROUPS, resamples=300)[0]
+
+
+@pytest.fixture(scope="module")
+def compared(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compare_runs(folders, tmp_path_factory.mktemp("out") / "comparison", resamples=200)
+
+
+# Reading.
+
+
+def test_read_run_holds_settings_scores_and_counts(tmp_path: Path) -> None:
+    rows = random_rows(0, quality=0.7, images=2)
+    run = read_run(write_run(tmp_path / "run", rows, seed=4, scores={"lesion_F1/car": math.nan}))
+    assert run.seed == 4
+    assert run.settings["network_name"] == "Unet"
+    assert run.evaluation["section"] == "test"
+    assert math.isnan(run.scores["lesion_F1/car"])
+    assert run.counts.images == ("test/000.png", "test/001.png")
+    assert run.counts.classes == SCORED
+    assert run.counts.objects == ("all", *SIZES)
+    for (image, name, objects), counts in rows.items():
+        place = run.counts.images.index(image), SCORED.index(name), run.counts.objects.index(objects)
+        assert run.counts.pixels[place].tolist() == list(counts)
+
+
+def test_read_run_takes_evaluations_without_object_sizes(tmp_path: Path) -> None:
+    rows = {key: counts for key, counts in random_rows(0, quality=0.7).items() if key[2] == "all"}
+    run = read_run(write_run(tmp_path / "run", rows, evaluation={"size_groups": None}))
+    assert run.counts.objects == ("all",)
+    assert not any("size" in table.title for table in lay_out_tables(run, ["mIoU", "IoU/car"]))
+
+
+def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"`folder` must be the folder of a run; there is no `.*none`"):
+        read_run(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"there is no file `.*settings.json`\. Name the --output_dir"):
+        read_run(tmp_path)
+    run = write_run(tmp_path / "run", random_rows(0, quality=0.7))
+    for name in ("images.csv", "scores.json"):
+        (run / "evaluation" / name).unlink()
+        command = r"--config_file \"\['bundles/camvid_afma.json','bundles/evaluate.json'\]\" --output_dir .*run"
+        with pytest.raises(FileNotFoundError, match=f"no file `.*{name}`. Evaluate it first: python .*{command}"):
+            read_run(run)
+
+
+def _cut(name: str, keep: float) -> Callable[[Path], None]:
+    def cut(run: Path) -> None:
+        text = (run / name).read_bytes()
+        (run / name).write_bytes(text[: int(keep * len(text))])
+
+    return cut
+
+
+def _append(line: str) -> Callable[[Path], None]:
+    def append(run: Path) -> None:
+        with (run / "evaluation" / "images.csv").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    return append
+
+
+def _cut_at_a_line(run: Path) -> None:
+    path = run / "evaluation" / "images.csv"
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-4]), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_cut("settings.json", 0.5), r"`.*settings.json` must be whole JSON; got: .*Train again"),
+        (
+            lambda run: (run / "settings.json").write_text("[]", encoding="utf-8"),
+            r"settings of this version; got none of afma, encoder",
+        ),
+        (lambda run: copy_settings(run, training=None), r"settings of this version; got none of training.seed"),
+        (
+            _cut("evaluation/scores.json", 0.5),
+            r"`.*scores.json` must be whole JSON; got: .*Evaluate the run again: pyth",
+        ),
+        (lambda run: edit_scores(run, classes=None), r"`.*scores.json` must be scores of this version; got no classes"),
+        (lambda run: edit_scores(run, scores={"mIoU": "high"}), r"this version; got mIoU of another kind"),
+        (lambda run: edit_scores(run, size_groups=[1]), r"this version; got size_groups of another kind"),
+        (_cut("evaluation/images.csv", 0), r"`.*images.csv` must begin with image,class,.*; got nothing"),
+        (_cut("evaluation/images.csv", 0.5), r"`.*images.csv` must hold"),
+        (_cut_at_a_line, r"must hold the counts behind `.*scores.json`; got IoU/\w+ 0.* from the one and 0"),
+        (
+            _append("test/000.png,car,all\n"),
+            r"must hold whole rows image,class.*; got \['test/000.png', 'car', 'all'\]",
+        ),
+        (_append("test/000.png,car,all,1,1,1,x\n"), r"must hold whole rows .* in line 266"),
+        (_append("test/000.png,train,all,1,1,1,1\n"), r"must hold whole rows"),
+        (_append("test/000.png,car,huge,1,1,1,1\n"), r"must hold whole rows"),
+        (_append("test/000.png,car,all,1,1,1,1\n"), r"must hold whole rows .*, each once"),
+        (_append('"test'), r"`.*images.csv` must be a whole CSV file; got: unexpected end of data"),
+        (lambda run: edit_scores(run, images=3), r"must hold rows of 3 images; got 6"),
+    ],
+)
+def test_read_run_refuses_broken_files(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+    run = write_run(tmp_path / "run", random_rows(0, quality=0.7))
+    spoil(run)
+    with pytest.raises(ValueError, match=message):
+        read_run(run)
+
+
+def copy_settings(run: Path, **values: Any) -> None:
+    path = run / "settings.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+def test_curve_of_a_resumed_run_takes_the_last_value(tmp_path: Path) -> None:
+    write_curve(tmp_path, {1: 0.125, 2: 0.25, 3: 0.375}, time=100)
+    write_curve(tmp_path, {3: 0.5, 4: 0.625}, time=200)
+    write_curve(tmp_path, {3: 0.0}, time=300, tag="train/loss")
+    write_curve(tmp_path / "deeper", {3: 0.0}, time=300)
+    assert read_curve(tmp_path) == {1: 0.125, 2: 0.25, 3: 0.5, 4: 0.625}
+    assert list(read_curve(tmp_path)) == [1, 2, 3, 4]
+    assert read_curve(tmp_path, "train/loss") == {3: 0.0}
+
+
+def test_curve_leaves_nan_out(tmp_path: Path) -> None:
+    write_curve(tmp_path, {1: math.nan, 2: 0.25})
+    assert read_curve(tmp_path) == {2: 0.25}
+    assert read_curve(tmp_path, "val/mIoU_small") == {}
+
+
+# Variants.
+
+
+def variants_of(tmp_path: Path, source: Path, *changes: dict[str, Any]) -> list[str]:
+    runs = [read_run(copy_run(source, tmp_path / str(i), **change)) for i, change in enumerate(changes)]
+    check_comparable(runs)
+    return [variant.label for variant in group_runs(runs)]
+
+
+def test_labels_hold_what_differs(folders: list[Path], tmp_path: Path) -> None:
+    base = {"afma": False}
+    assert variants_of(tmp_path / "a", folders[0], {"afma": True}, base) == ["baseline", "AFMA"]
+    assert variants_of(tmp_path / "b", folders[0], base, {"afma": True}, {"afma": True, "feature": 3}) == [
+        "baseline",
+        "AFMA, feature 2",
+        "AFMA, feature 3",
+    ]
+    several = [{"network_name": network, "afma": afma} for network in ("Unet", "MAnet") for afma in (True, False)]
+    assert variants_of(tmp_path / "c", folders[0], *several) == [
+        "MAnet baseline",
+        "MAnet AFMA",
+        "Unet baseline",
+        "Unet AFMA",
+    ]
+    trained = [{"afma": False, "encoder": f"resnet{n}", "training": {"milestones": [1, n]}} for n in (18, 34)]
+    assert variants_of(tmp_path / "d", folders[0], *trained) == [
+        "resnet18 baseline, milestones 1, 18",
+        "resnet34 baseline, milestones 1, 34",
+    ]
+
+
+def test_seeds_folders_and_afma_of_a_baseline_make_no_variant(folders: list[Path], tmp_path: Path) -> None:
+    changes = [{"training": {"seed": 2}}, {"training": {"seed": 1}, "dataset_dir": "/elsewhere", "feature": 4}]
+    runs = [read_run(copy_run(folders[0], tmp_path / str(i), **change)) for i, change in enumerate(changes)]
+    (variant,) = group_runs(runs)
+    assert variant.is_baseline
+    assert variant.seeds == (1, 2)
+
+
+def test_loss_weight_of_a_baseline_keeps_nothing_from_being_compared(folders: list[Path], tmp_path: Path) -> None:
+    changes = [{"afma": False, "training": {"segmentation_weight": weight}} for weight in (5.0, 2.0)]
+    changes += [{"afma": True, "training": {"segmentation_weight": weight}} for weight in (5.0, 1.0)]
+    runs = [
+        read_run(copy_run(folders[0], tmp_path / str(i), **change))
+        for i, change in enumerate(changes[:1] + changes[2:])
+    ]
+    pairings, alone = pair_with_baselines(group_runs(runs))
+    assert [pairing.label for pairing in pairings] == ["AFMA − baseline", "AFMA, segmentation_weight 1.0 − baseline"]
+    assert not alone
+    runs.append(read_run(copy_run(folders[0], tmp_path / "other", **changes[1])))
+    of_five = pair_with_baselines(group_runs(runs))[0][0]
+    assert of_five.baseline.settings["training.segmentation_weight"] == 5.0, "its own where there is one"
+
+
+def test_what_most_variants_share_is_told_once(folders: list[Path], tmp_path: Path) -> None:
+    changes = [
+        {"afma": False},
+        *({"afma": True, "feature": feature} for feature in (2, 3)),
+        {"afma": True, "patch_size": 5},
+    ]
+    changes += [{"afma": True, "study": study} for study in ("gain", "soft", "added", "row_sum")]
+    runs = [copy_run(folders[0], tmp_path / str(i), **change) for i, change in enumerate(changes)]
+    labels = [variant.label for variant in group_runs([read_run(run) for run in runs])]
+    assert labels[:4] == ["baseline", "AFMA", "AFMA, feature 3", "AFMA, patch_size 5"]
+    assert labels[4:] == [f"AFMA, study {study}" for study in ("gain", "soft", "added", "row_sum")]
+    text = (compare_runs(runs, tmp_path / "found", resamples=10, images=0) / "comparison.md").read_text(
+        encoding="utf-8"
+    )
+    assert "\n- Where a row does not say otherwise: feature 2; patch_size 10.\n" in text
+
+
+def test_variants_meet_the_baseline_of_their_own_training(folders: list[Path], tmp_path: Path) -> None:
+    changes = [{"afma": afma, "training": {"learning_rate": rate}} for rate in (0.1, 0.2) for afma in (False, True)]
+    changes += [{"afma": True, "encoder": "resnet50"}, {"afma": True, "feature": 3, "training": {"learning_rate": 0.1}}]
+    runs = [read_run(copy_run(folders[0], tmp_path / str(i), **change)) for i, change in enumerate(changes)]
+    pairings, alone = pair_with_baselines(group_runs(runs))
+    assert sorted(pairing.label for pairing in pairings) == [
+        "resnet18 AFMA, learning_rate 0.1 − resnet18 baseline, learning_rate 0.1",
+        "resnet18 AFMA, learning_rate 0.1, feature 3 − resnet18 baseline, learning_rate 0.1",
+        "resnet18 AFMA, learning_rate 0.2 − resnet18 baseline, learning_rate 0.2",
+    ]
+    assert alone == ["resnet50 AFMA, learning_rate 0.01"]
+
+
+def _other_image(run: Path) -> None:
+    rows = {(image.replace("000", "999"), *rest): v for (image, *rest), v in random_rows(0, quality=0.7).items()}
+    write_again(run, rows)
+
+
+def _other_label(run: Path) -> None:
+    rows = random_rows(0, quality=0.7)
+    label, prediction, both, covered = rows["test/002.png", "car", "all"]
+    write_again(run, rows | {("test/002.png", "car", "all"): (label + 1, prediction, both, covered)})
+
+
+def _fewer_images(run: Path) -> None:
+    write_again(run, random_rows(0, quality=0.7, images=5))
+
+
+def write_again(run: Path, rows: dict[tuple[str, str, str], tuple[int, ...]]) -> None:
+    """Another evaluation of the same run."""
+    other = write_run(run.parent / "again", rows)
+    for name in ("scores.json", "images.csv"):
+        (run / "evaluation" / name).write_bytes((other / "evaluation" / name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: copy_settings(run, name="isic_afma"), r"bundle: camvid_afma and isic_afma"),
+        (lambda run: edit_scores(run, section="val"), r"section: test and val"),
+        (lambda run: edit_scores(run, classes=[*NAMES, "tram"]), r"classes: \['sky', .*'unlabelled', 'tram'\]"),
+        (
+            lambda run: edit_scores(run, classes=[*NAMES[:-1], "void", "unlabelled"], unscored=["unlabelled", "void"]),
+            "classes: ",
+        ),
+        (
+            lambda run: edit_scores(run, count_unscored_pixels=True),
+            "counting of unscored pixels: False and True",
+        ),
+        (
+            lambda run: edit_scores(run, size_groups={"names": SIZES, "bounds": [100, 200], "unit": "pixels"}),
+            r"sizes of objects: .*1024.* and .*100",
+        ),
+        (_other_image, r"images: only one was evaluated on test/000.png"),
+        (_fewer_images, r"number of images: 6 and 5"),
+        (_other_label, r"labels: those of test/002.png have other pixels"),
+    ],
+)
+def test_runs_that_differ_are_refused(
+    folders: list[Path], tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
+    other = copy_run(folders[3], tmp_path / "other")
+    change(other)
+    runs = [read_run(folder) for folder in (folders[0], other)]
+    with pytest.raises(ValueError, match=f"can be compared; .*baseline0 and .*other differ in {message}"):
+        check_comparable(runs)
+
+
+def test_unscored_classes_must_be_the_same(folders: list[Path], tmp_path: Path) -> None:
+    runs = [read_run(folder) for folder in (folders[0], copy_run(folders[3], tmp_path / "other"))]
+    runs[1].evaluation["unscored"] = []
+    with pytest.raises(ValueError, match=r"differ in unscored classes: \['unlabelled'\] and \[\]"):
+        check_comparable(runs)
+
+
+def test_runs_that_are_there_twice_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folders[0])
+    for again in (folders[0], tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"must name each run once; got .*baseline0 and .*, which are one run"):
+            check_comparable([read_run(folders[0]), read_run(again)])
+    copy = copy_run(folders[0], tmp_path / "copy", feature=3)
+    with pytest.raises(ValueError, match=r"one run of each seed; .*baseline0 and .*copy have .* same seed, 0"):
+        check_comparable([read_run(folders[0]), read_run(copy)])
+    with pytest.raises(ValueError, match="must name at least one run; got none"):
+        check_comparable([])
+
+
+# The paper.
+
+
+def test_paper_tables_are_whole() -> None:
+    shapes = [
+        (table.number, table.dataset, len(table.rows), len(table.rows[0].scores)) for table in read_paper_tables()
+    ]
+    assert shapes == [(1, "camvid", 16, 14), (2, "cityscapes", 16, 22), (4, "camvid", 16, 3)]
+    networks = ["DeepLabV3", "Unet", "UnetPlusPlus", "MAnet", "FPN", "PAN", "Linknet", "PSPNet"]
+    for table in read_paper_tables():
+        assert [(row.network, row.afma) for row in table.rows] == list(itertools.product(networks, (False, True)))
+        assert "TPAMI 2023" in table.source
+
+
+@pytest.mark.parametrize(
+    ("number", "network", "afma", "score", "value"),
+    [
+        (1, "DeepLabV3", False, "IoU/pole", 0.37),
+        (1, "Unet", True, "mIoU_small", 0.55),
+        (1, "PSPNet", True, "mIoU", 0.702),
+        (1, "PAN", False, "IoU/fence", 0.42),
+        (2, "UnetPlusPlus", True, "IoU/bicycle", 0.782),
+        (2, "Linknet", False, "IoU/vegetation", 0.905),
+        (2, "PSPNet", True, "IoU/road", 0.991),
+        (4, "DeepLabV3", True, "IoU_by_size/small", 0.184),
+        (4, "MAnet", False, "IoU_by_size/large", 0.839),
+    ],
+)
+def test_paper_values(number: int, network: str, afma: bool, score: str, value: float) -> None:
+    (table,) = (table for table in read_paper_tables() if table.number == number)
+    (row,) = (row for row in table.rows if (row.network, row.afma) == (network, afma))
+    assert row.scores[score] == value
+
+
+def test_paper_rows_have_the_means_that_they_print() -> None:
+    from afma_med.data import READERS
+
+    for table in read_paper_tables()[:2]:
+        reader = READERS[table.dataset]
+        groups = {info.name: info.group for info in reader.classes}
+        for row in table.rows:
+            classes = {name.removeprefix("IoU/"): x for name, x in row.scores.items() if name.startswith("IoU/")}
+            assert set(classes) == {name for name, group in groups.items() if group}
+            for mean, chosen in (("mIoU_small", "small"), ("mIoU_large", "large"), ("mIoU", None)):
+                members = [x for name, x in classes.items() if chosen in (None, groups[name])]
+                # Both are rounded to a tenth of a percent.
+                assert statistics.mean(members) == pytest.approx(row.scores[mean], abs=0.001), (row.network, mean)
+
+
+def test_paper_stands_beside_its_own_images_only(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "233", random_rows(0, quality=0.6, images=233)))
+    tables, reason = find_paper_tables(run, {"unet"})
+    assert [table.number for table in tables] == [1, 4]
+    assert [(row.network, row.afma) for row in tables[0].rows] == [("Unet", False), ("Unet", True)]
+    assert reason == ""
+    assert find_paper_tables(run, {"Segformer"})[0][0].rows == ()
+    few = read_run(write_run(tmp_path / "6", random_rows(0, quality=0.6)))
+    tables, reason = find_paper_tables(few, {"Unet"})
+    assert tables == []
+    assert "233 images of test, these runs were evaluated on 6 of test" in reason
+    few.settings["name"] = "cityscapes_afma"
+    few.evaluation.update(section="val", images=500)
+    tables, reason = find_paper_tables(few, {"Linknet"})
+    assert [(table.number, table.section, len(table.rows)) for table in tables] == [(2, "test", 2)]
+    few.settings["name"] = "isic_afma"
+    assert find_paper_tables(few, {"Unet"}) == ([], "")
+
+
+def test_paper_rows_follow_with_their_difference(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", random_rows(0, quality=0.6, images=233)))
+    tables, _ = find_paper_tables(run, {"Unet"})
+    layouts = lay_out_tables(run, run.scores)
+    written = write_table(layouts[0], [summarise_variant(group_runs([run])[0])], [], tables)
+    assert [row.cells for row in written.rows[1:]] == [
+        ("paper (ResNet-101): Unet baseline", "", "50.3", "78.1", "68.0", "15.7", "35.7", "84.6"),
+        ("paper (ResNet-101): Unet AFMA", "", "55.0", "79.7", "70.7", "19.7", "38.2", "85.5"),
+        ("paper (ResNet-101): Unet AFMA − baseline", "", "+4.7", "+1.6", "+2.7", "+4.0", "+2.5", "+0.9"),
+    ]
+    detail = next(layout for layout in layouts if layout.detail)
+    assert len(write_table(detail, [], [], tables).rows) == 0
+
+
+# Tables and files.
+
+
+def test_tables_are_those_of_the_paper(pairing: Pairing) -> None:
+    run = pairing.variant.runs[0]
+    layouts = lay_out_tables(run, run.scores)
+    assert [layout.title for layout in layouts[:3]] == [
+        "In short",
+        "IoU by class",
+        "By size of object: small < 1024 pixels, medium 1024 to 9216 pixels, large > 9216 pixels",
+    ]
+    assert [column.heading for column in layouts[1].columns] == [
+        *("signsymbol", "pedestrian", "pole", "bicyclist", "mIoU small"),
+        *("building", "tree", "sky", "car", "road", "pavement", "fence", "mIoU large", "mIoU"),
+    ]
+    assert [column.score for column in layouts[2].columns] == [
+        f"{kind}_by_size/{size}" for kind in ("IoU", "recall") for size in SIZES
+    ]
+    shown = [column.score for layout in layouts[1:] for column in layout.columns]
+    assert sorted(shown) == sorted(run.scores)
+    assert all(layout.detail for layout in layouts[3:])
+
+
+def test_classes_of_unknown_datasets_have_no_groups(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", random_rows(0, quality=0.6), settings={"name": "polyps_afma"}))
+    assert group_classes(run) == {"other": list(SCORED)}
+    run.evaluation["size_groups"] = {"names": ["tiny", "huge"]}
+    assert size_headings(run) == {"tiny": "tiny", "huge": "huge"}
+
+
+def test_figures_are_spelled_in_percent(gain: Gain) -> None:
+    layout = lay_out_tables(gain.pairing.variant.runs[0], ["mIoU"])[0]
+    one = Difference(-0.01234, 3, Interval(-0.02, 0.00004), Interval(-0.03, 0.04))
+    table = write_table(layout, [], [gain._replace(scores={"mIoU": one})], [])
+    assert [row.cells for row in table.rows] == [
+        ("AFMA − baseline", "3", "−1.2"),
+        ("95 % over seeds", "", "−2.0 to 0.0"),
+        ("95 % over images", "", "−3.0 to +4.0"),
+    ]
+    assert [row.kind for row in table.rows] == ["difference", "interval", "interval"]
+
+
+def test_markdown_keeps_bars_in_cells() -> None:
+    table = TextTable("T", ("", "seeds"), (Row("variant", ("a|b", "1")),))
+    assert format_markdown(table).splitlines()[-1].split() == ["|", "a\\|b", "|", "1", "|"]
+
+
+def test_folder_holds_what_it_lists(compared: Path) -> None:
+    content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
+    assert {path.name for path in compared.iterdir()} == set(content["files"])
+    assert {
+        "index.html",
+        "comparison.md",
+        "details.md",
+        "comparison.csv",
+        "gains.png",
+        "sizes.png",
+        "curves.png",
+    } <= set(content["files"])
+    assert [path.name for path in compared.parent.iterdir()] == [compared.name]
+
+
+def test_json_holds_every_figure(compared: Path, gain: Gain) -> None:
+    content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
+    assert [one["label"] for one in content["variants"]] == ["baseline", "AFMA"]
+    assert [run["seed"] for run in content["variants"][1]["runs"]] == [0, 1, 2]
+    (difference,) = content["differences"]
+    assert difference["common_seeds"] == [0, 1, 2]
+    one = difference["scores"]["mIoU_small"]
+    assert one["value"] == pytest.approx(gain.scores["mIoU_small"].value)
+    assert one["over_seeds"] == pytest.approx(gain.scores["mIoU_small"].over_seeds)
+    assert content["resamples"] == 200
+    assert any("paper's rows are left out" in note for note in content["notes"])
+    assert any("Example images of AFMA − baseline are left out: there is no dataset" in n for n in content["notes"])
+
+
+def test_csv_holds_every_figure(compared: Path) -> None:
+    content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
+    with (compared / "comparison.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["kind"], row["variant"], row["score"]): row for row in csv.DictReader(file)}
+    scores = content["variants"][0]["scores"]
+    assert len(rows) == 3 * len(scores)
+    for name, one in scores.items():
+        assert float(rows["variant", "baseline", name]["value"]) == one["mean"]
+        assert float(rows["variant", "baseline", name]["deviation"]) == one["deviation"]
+    row, one = rows["difference", "AFMA", "mIoU"], content["differences"][0]["scores"]["mIoU"]
+    assert row["baseline"] == "baseline"
+    assert [float(row["over_images_low"]), float(row["over_images_high"])] == one["over_images"]
+
+
+class Page(HTMLParser):
+    """What a page consists of; refuses tags that do not close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_parses_and_needs_nothing_else(compared: Path) -> None:
+    source = (compared / "index.html").read_text(encoding="utf-8")
+    page = Page(source)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    sources = [str(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
+    assert len(sources) == 3
+    assert all(text.startswith("data:image/png;base64,") for text in sources)
+    assert "http" not in source
+    assert "url(" not in source
+    for text in ("AFMA − baseline", "95 % over seeds", "signsymbol", "How the numbers are defined", "200 times"):
+        assert text in page.text
+    assert "baseline (seeds 0, 1, 2); AFMA (seeds 0, 1, 2)" in page.text
+    assert "/data/camvid" in page.text
+
+
+def test_page_escapes_what_it_quotes(folders: list[Path], tmp_path: Path) -> None:
+    odd = copy_run(folders[0], tmp_path / "a<b>&", encoder="<script>")
+    page = Page((compare_runs([odd], tmp_path / "out") / "index.html").read_text(encoding="utf-8"))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "<script>" in page.text
+
+
+def test_one_run_alone_makes_a_table(folders: list[Path], tmp_path: Path) -> None:
+    folder = compare_runs(folders[3:4], tmp_path / "out")
+    text = (folder / "comparison.md").read_text(encoding="utf-8")
+    assert "| AFMA | 1 " in text
+    assert "AFMA: no baseline of the same network, encoder and training" in text
+    assert not (folder / "gains.png").exists()
+    baselines = compare_runs(folders[:3], tmp_path / "out")
+    assert "no baseline" not in (baselines / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_runs_without_events_have_no_curves(folders: list[Path], tmp_path: Path) -> None:
+    run = copy_run(folders[0], tmp_path / "run")
+    for path in run.glob("events*"):
+        path.unlink()
+    folder = compare_runs([run], tmp_path / "out")
+    assert not (folder / "curves.png").exists()
+    text = "Training curves of baseline are left out: no event files with val/mIoU"
+    assert text in (folder / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_the_same_runs_give_the_same_files(compared: Path, folders: list[Path], tmp_path: Path) -> None:
+    again = compare_runs(folders, tmp_path / "again", resamples=200)
+    contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (compared, again)]
+    assert contents[0] == contents[1]
+
+
+def test_earlier_comparison_is_replaced_whole(folders: list[Path], tmp_path: Path) -> None:
+    target = compare_runs([folders[0], folders[3]], tmp_path / "out", resamples=5)
+    assert (target / "gains.png").exists()
+    assert compare_runs(folders[:1], target) == target
+    content = json.loads((target / "comparison.json").read_text(encoding="utf-8"))
+    assert {path.name for path in target.iterdir()} == set(content["files"])
+    assert "gains.png" not in content["files"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_other_folders_are_not_replaced(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    compare_runs(folders[:1], tmp_path / "mine")  # empty
+    (tmp_path / "mine" / "notes.txt").write_text("of a person", encoding="utf-8")
+    with pytest.raises(FileExistsError, match=r"nothing but an earlier comparison; `.*mine` holds notes.txt too"):
+        compare_runs(folders[:1], tmp_path / "mine")
+    (tmp_path / "mine" / "comparison.json").unlink()
+    for path in (tmp_path / "mine", folders[0]):
+        with pytest.raises(
+            FileExistsError, match=r"must be a new folder or an earlier comparison; .* holds no comparison"
+        ):
+            compare_runs(folders[:1], path)
+    (tmp_path / "file").write_text("of a person", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="must be a new folder or an earlier comparison"):
+        compare_runs(folders[:1], tmp_path / "file")
+    assert (tmp_path / "mine" / "notes.txt").exists()
+
+
+def test_comparison_whose_list_is_gone_is_not_replaced(folders: list[Path], tmp_path: Path) -> None:
+    target = compare_runs(folders[:1], tmp_path / "out")
+    (target / "comparison.json").write_text("{", encoding="utf-8")
+    with pytest.raises(FileExistsError, match=r"holds comparison\.csv, comparison\.json"):
+        compare_runs(folders[:1], target)
+
+
+def test_numbers_out_of_range_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    for options, message in (({"resamples": 0}, "`resamples` must be at least 1; got 0"), ({"images": -1}, "`images`")):
+        with pytest.raises(ValueError, match=message):
+            compare_runs(folders, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The script.
+
+
+def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_script_prints_tables_and_says_where_the_files_are(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_script(monkeypatch, folders[0], folders[3], "--resamples", 5, "--images", 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "# CamVid: 6 images of the section test"
+    assert any(line.startswith("| AFMA − baseline") for line in lines)
+    assert lines[-1].startswith("The comparison is in comparisons/camvid_afma/index.html")
+    assert (tmp_path / "comparisons" / "camvid_afma" / "index.html").is_file()
+
+
+def test_script_ends_with_the_error(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_script(monkeypatch, folders[0], tmp_path / "none", "--output_dir", tmp_path / "out")
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith("error: `folder` must be the folder of a run; there is no")
+    assert list(tmp_path.iterdir()) == []

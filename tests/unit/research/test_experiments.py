@@ -1,0 +1,277 @@
+"""Lists of trainings are run in order, once, on after a stop, and leave one small file each."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from _helpers.paths import ROOT
+from _helpers.synthetic_runs import random_rows, write_curve, write_run, write_six_runs, write_untrained
+from afma_med.data import camvid_datalist
+from afma_med.data.camvid import read_label
+from afma_med.research import trainings
+from afma_med.research.comparison import compare_runs
+from afma_med.research.trainings import list_trainings, run_trainings
+from afma_med.runs.evaluated_run import read_run
+from afma_med.runs.finished_run import load_run
+from afma_med.runs.result_file import read_result, write_result
+from afma_med.samples import write_street_scenes
+
+LIST = {
+    "bundle": "camvid_afma",
+    "overlays": ["small"],
+    "options": {"max_epochs": 3, "encoder": "resnet18"},
+    "seeds": [0, 1],
+    "variants": {
+        "afma": {},
+        "baseline": {"overlays": ["baseline"], "options": {"encoder": "resnet34"}},
+        "once": {"seeds": [1], "options": {"feature": 3}},
+    },
+}
+
+
+def write_list(folder: Path, **changes: object) -> Path:
+    path = folder / "list.json"
+    path.write_text(json.dumps({**LIST, **changes}), encoding="utf-8")
+    return path
+
+
+def test_list_goes_seed_by_seed_with_the_options_of_each(tmp_path: Path) -> None:
+    listed = list_trainings(write_list(tmp_path))
+    assert [training.name for training in listed] == ["afma_0", "baseline_0", "afma_1", "baseline_1", "once_1"]
+    assert listed[0].options == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
+    assert listed[3].overlays == ("small", "baseline")
+    assert listed[3].options == {"max_epochs": 3, "encoder": "resnet34", "seed": 1}
+    assert listed[4].options["feature"] == 3
+    some = list_trainings(write_list(tmp_path), only=["once", "baseline"], seeds=[1])
+    assert [training.name for training in some] == ["baseline_1", "once_1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": {}}, "must have `bundle` and `variants`"),
+        ({"varants": {}}, "nothing but .*got .*varants"),
+        ({"overlays": ["smal"]}, r"`overlays` must be files of .*there is no smal\.json"),
+        ({"evaluations": {"other": ["othr"]}}, r"`overlays` must be files of .*there is no othr\.json"),
+    ],
+)
+def test_malformed_lists_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list_trainings(write_list(tmp_path, **changes))
+
+
+def test_broken_and_missing_lists_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"list\.json` must be JSON; got"):
+        list_trainings(path)
+    path.write_text("[]", encoding="utf-8")
+    with pytest.raises(ValueError, match="got list"):
+        list_trainings(path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        list_trainings(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"`only` must name variants of .*got \['afmo'\]"):
+        list_trainings(write_list(tmp_path), only=["afmo"])
+
+
+class FakeBundle:
+    """Stands for ``monai.bundle run``: a training epoch by epoch, that can be cut off, and its evaluations."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict]] = []
+        self.overlays: list[tuple[str, ...]] = []
+        self.cut_after: int | None = None
+
+    def __call__(self, bundle: str, overlays: tuple[str, ...], options: dict, log: Path) -> None:
+        kind = "evaluate" if "evaluate" in overlays else "train"
+        self.calls.append((kind, options))
+        self.overlays.append(overlays)
+        folder = Path(options["output_dir"])
+        if kind == "train":
+            folder.mkdir(parents=True, exist_ok=True)
+            epochs = options["max_epochs"] if self.cut_after is None else self.cut_after
+            write_curve(folder, {epoch: 0.1 * epoch for epoch in range(1, epochs + 1)})
+            (folder / "last.pt").touch()
+            if self.cut_after is not None:
+                self.cut_after = None
+                raise RuntimeError("cut off")
+            return
+        written = write_run(folder.with_name("written"), random_rows(0, quality=0.5), seed=0)
+        shutil.copy(written / "settings.json", folder)
+        shutil.copytree(written / "evaluation", options["prediction_dir"])
+        shutil.rmtree(written)
+
+
+@pytest.fixture
+def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
+    fake = FakeBundle()
+    monkeypatch.setattr(trainings, "_run", fake)
+    monkeypatch.setattr(trainings, "_measure", lambda folder, weights: {})  # there are no weights
+    return fake
+
+
+def run_list(folder: Path) -> list[str]:
+    listed = list_trainings(write_list(folder), only=["afma"], seeds=[0])
+    options = {"dataset_dir": "/data/camvid", "num_workers": 1}
+    return run_trainings(listed, runs_dir=folder / "runs", results_dir=folder / "results", options=options)
+
+
+def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle: FakeBundle) -> None:
+    assert run_list(tmp_path) == []
+    assert [kind for kind, _ in bundle.calls] == ["train", "evaluate", "evaluate"]
+    assert [Path(options["checkpoint"]).name for _, options in bundle.calls[1:]] == ["model.pt", "last.pt"]
+    assert bundle.calls[1][1]["num_workers"] == 1
+    path = tmp_path / "results" / "afma_0.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["training"]["options"] == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
+    assert {"commits", "machine", "scores_of_last_epoch", "curves", "scores"} <= content.keys()
+    assert "/" not in content["evaluation"]["checkpoint"]
+    assert str(tmp_path) not in path.read_text(encoding="utf-8"), "no path of this machine"
+    assert read_result(path).curve == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
+
+
+def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: FakeBundle) -> None:
+    protocol = "experiments/camvid_released_protocol"
+    [training] = list_trainings(write_list(tmp_path, evaluations={"released": [protocol]}), only=["afma"], seeds=[0])
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    overlays = [given for given in bundle.overlays if "evaluate" in given]
+    assert overlays == [("evaluate",), ("evaluate",), ("evaluate", protocol)]
+    assert Path(bundle.calls[-1][1]["checkpoint"]).name == "model.pt"
+    assert read_result(tmp_path / "results" / "released" / "afma_0.json").scores["mIoU"] > 0
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    assert len(bundle.calls) == 4, "what is done is not done again"
+    shutil.rmtree(tmp_path / "results" / "released")
+    shutil.rmtree(tmp_path / "runs" / "afma_0" / "evaluation_released")
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    assert [kind for kind, _ in bundle.calls[4:]] == ["evaluate"], "a protocol that is new is added"
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> None:
+    run_list(tmp_path)
+    assert run_list(tmp_path) == []
+    assert len(bundle.calls) == 3
+
+
+def test_cut_training_fails_and_is_resumed_next_time(tmp_path: Path, bundle: FakeBundle) -> None:
+    bundle.cut_after = 2
+    assert run_list(tmp_path) == ["afma_0"]
+    assert not (tmp_path / "results" / "afma_0.json").exists()
+    assert run_list(tmp_path) == []
+    assert len(json.loads((tmp_path / "results" / "afma_0.json").read_text(encoding="utf-8"))["commits"]) == 2
+    assert [options.get("resume") for kind, options in bundle.calls if kind == "train"] == [None, True]
+
+
+def test_cut_evaluation_does_not_train_again(tmp_path: Path, bundle: FakeBundle) -> None:
+    run_list(tmp_path)
+    (tmp_path / "results" / "afma_0.json").unlink()
+    shutil.rmtree(tmp_path / "runs" / "afma_0" / "evaluation_last")
+    run_list(tmp_path)
+    assert [kind for kind, _ in bundle.calls[3:]] == ["evaluate"]
+
+
+def test_two_runners_in_one_folder_are_refused(tmp_path: Path, bundle: FakeBundle) -> None:
+    (tmp_path / "runs").mkdir()
+    with (tmp_path / "runs" / ".lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"`runs_dir` .* is in use by another process"):
+            run_list(tmp_path)
+
+
+def test_result_file_is_the_run_and_compares_as_one(tmp_path: Path) -> None:
+    folders = write_six_runs(tmp_path / "runs")
+    files = []
+    for folder in folders:
+        files.append(tmp_path / f"{folder.name}.json")
+        write_result(files[-1], read_run(folder))
+        found, run = read_result(files[-1]), read_run(folder)
+        assert np.array_equal(found.counts.pixels, run.counts.pixels)
+        assert found.counts[:3] == run.counts[:3]
+        assert found.scores == pytest.approx(run.scores, nan_ok=True)
+        assert found.curve == pytest.approx(dict(run.curve))
+        assert found.seed == run.seed
+    tables = [
+        (compare_runs(given, tmp_path / name, resamples=50, images=0) / "comparison.md").read_text(encoding="utf-8")
+        for name, given in (("a", folders), ("b", files))
+    ]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"counts"', '"count"'),
+        lambda text: text.replace('"zlib": "', '"zlib": "AAAA'),
+        lambda text: "[]",
+    ],
+)
+def test_broken_results_are_named(tmp_path: Path, spoil: Callable[[str], str]) -> None:
+    path = tmp_path / "a.json"
+    write_result(path, read_run(write_run(tmp_path / "run", random_rows(0, quality=0.5))))
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json` must be the result of a run; got"):
+        read_result(path)
+
+
+@torch.no_grad()
+def test_released_protocol_sees_and_scores_the_centre_alone(tmp_path: Path) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"test": 1}, size=(360, 480))
+    folder = write_untrained(tmp_path / "run", "camvid", scenes)
+    files = ("camvid_afma.json", "evaluate.json", "experiments/camvid_released_protocol.json")
+    evaluation = ConfigWorkflow(
+        config_file=[str(ROOT / "bundles" / file) for file in files],
+        workflow_type="train",
+        meta_file=str(ROOT / "bundles" / "metadata.json"),
+        logging_file=str(ROOT / "bundles" / "logging.conf"),
+        output_dir=str(folder),
+        num_workers=0,
+    )
+    evaluation.initialize()
+    evaluation.run()
+    centre = slice(20, 340)  # eight ninths of the height, as 640 of 720
+    run = load_run(folder)
+    image = run.prepare(run.find_image())
+    network_sees = image[None, :, centre]
+    predicted = torch.as_tensor(np.array(Image.open(next((folder / "evaluation" / "labels").rglob("*.png")))))
+    assert torch.equal(predicted[centre].long(), run.network(network_sees).argmax(dim=1)[0])
+    label = torch.from_numpy(read_label(camvid_datalist(scenes, "test")[0]))[centre]
+    counts = read_run(folder).counts.pixels[0, :, 0, 0]
+    assert counts.tolist() == [int((label == k).sum()) for k in range(11)]
+
+
+@pytest.mark.slow
+def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 4, "val": 2, "test": 2}, size=(64, 96))
+    options = {"max_epochs": 1, "batch_size": 2, "crop_size": [64, 64], "encoder": "resnet18", "milestones": []}
+    options["encoder_weights"] = "$None"
+    path = write_list(tmp_path, overlays=["cache"], options=options, variants={"gain": {"study": "gain"}}, seeds=[0])
+    command = [sys.executable, "scripts/run_experiments.py", str(path), "--dataset_dir", str(scenes)]
+    given = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), "--num_workers", "0"]
+    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"python scripts/compare.py {tmp_path / 'results'}/*.json" in done.stdout.splitlines()[-1]
+    settings = read_result(tmp_path / "results" / "gain_0.json").settings
+    assert (settings["training"]["max_epochs"], settings["study"]) == (1, "gain")
+    weights = torch.load(tmp_path / "runs" / "gain_0" / "model.pt", weights_only=True)
+    assert weights["gain"].any(), "the study's own network was trained"
+    measure = [sys.executable, "scripts/measure_attention.py", "--by_class"]
+    sources = [str(tmp_path / "results" / "gain_0.json"), str(tmp_path / "runs" / "gain_0")]
+    told = [
+        subprocess.run([*measure, source], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+        for source in sources
+    ]
+    assert told[0].stdout.splitlines()[1].startswith("results/gain_0 ")
+    figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in told]
+    assert figures[0] == figures[1], "the result has what is measured from the run"

@@ -1,0 +1,302 @@
+"""Finished runs as Python objects, and the command that draws what they attend to."""
+
+from __future__ import annotations
+
+from _helpers.paths import ROOT
+from _helpers.synthetic_runs import write_untrained as write_run
+import dataclasses
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from afma_med import AFMANet
+from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.run import write_settings
+from afma_med.data import class_names
+from afma_med.networks import PaddedNetwork
+from afma_med.research.run_attention import find_corrected_object, show_attention
+from afma_med.runs.finished_run import load_run
+from afma_med.samples import write_street_scenes
+from afma_med.samples.ct_phantom import write_ct_phantom
+from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
+
+SCRIPT = ROOT / "scripts" / "show_attention.py"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    return write_street_scenes(root, counts={"train": 1, "val": 1, "test": 2}, size=(64, 96))
+
+
+@pytest.fixture(scope="module")
+def camvid(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "camvid", "camvid", scenes)
+
+
+@pytest.fixture(scope="module")
+def deeper(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "deeper", "camvid", scenes, feature=3, longest_side=64)
+
+
+@pytest.fixture(scope="module")
+def baseline(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "baseline", "camvid", scenes, afma=False)
+
+
+@pytest.fixture(scope="module")
+def lits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "phantoms"
+    write_ct_phantom(root, count=3)
+    return write_run(tmp_path_factory.mktemp("runs") / "lits", "lits", root)
+
+
+# --- load_run
+
+
+def test_run_has_the_trained_weights_and_sees_images_as_the_bundle_does(camvid: Path, scenes: Path) -> None:
+    run = load_run(camvid)
+    weights = torch.load(camvid / "model.pt", weights_only=True)
+    state = run.network.state_dict()
+    assert state.keys() == weights.keys()
+    assert all(torch.equal(state[name], value) for name, value in weights.items())
+    assert isinstance(run.network, AFMANet)
+    assert not run.network.training
+    assert run.title == "camvid: Unet resnet18, AFMA depth 2"
+    assert run.reader.name == "camvid"
+    path = run.find_image()
+    assert path == str(sorted((scenes / "test").iterdir())[0])
+    pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64).transpose(2, 0, 1) / 255
+    expected = (pixels - np.reshape([0.485, 0.456, 0.406], (3, 1, 1))) / np.reshape([0.229, 0.224, 0.225], (3, 1, 1))
+    np.testing.assert_allclose(run.prepare(path), expected, atol=1e-5)
+    assert type(run.prepare(path)) is torch.Tensor
+
+
+def test_image_is_a_file_or_the_first_of_a_folder_or_section(camvid: Path, scenes: Path) -> None:
+    run, paths = load_run(camvid), sorted((scenes / "test").iterdir())
+    assert run.find_image(paths[1]) == str(paths[1])
+    assert run.find_image(scenes / "test") == str(paths[0])
+    assert run.find_image(section="val") == str(next((scenes / "val").iterdir()))
+    with pytest.raises(FileNotFoundError, match=r"`input` must be a file or folder; there is no `nowhere`"):
+        run.find_image("nowhere")
+
+
+def test_longest_side_and_depth_are_those_of_the_run(deeper: Path) -> None:
+    run = load_run(deeper)
+    assert run.prepare(run.find_image()).shape == (3, 43, 64)
+    assert run.network.feature_tap.feature == 3
+
+
+def test_settings_of_this_version_may_tell_of_the_training(camvid: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes((camvid / "model.pt").read_bytes())
+    settings = json.loads((camvid / "settings.json").read_text(encoding="utf-8"))
+    (tmp_path / "settings.json").write_text(
+        json.dumps({**settings, "training": {"seed": 3}, "feature": 2}), encoding="utf-8"
+    )
+    assert load_run(tmp_path).settings["training"] == {"seed": 3}
+    del settings["name"], settings["feature"]
+    (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"`run_dir` must be a run of one of the bundles camvid_afma, .*'None'"):
+        load_run(tmp_path)
+
+
+def test_checkpoint_may_lie_elsewhere(camvid: Path, deeper: Path) -> None:
+    run = load_run(camvid, checkpoint=deeper / "model.pt")
+    assert run.settings["feature"] == 3
+    assert run.folder == camvid
+
+
+def test_volumes_are_prepared_whole(lits: Path) -> None:
+    run = load_run(lits)
+    volume = run.prepare(run.find_image())
+    assert volume.ndim == 4
+    assert volume.shape[0] == 1
+    assert 0 <= volume.min() < volume.max() <= 1
+
+
+def test_baseline_loads_without_attention(baseline: Path) -> None:
+    run = load_run(baseline)
+    assert isinstance(run.network, PaddedNetwork)
+    assert run.title == "baseline: Unet resnet18, no AFMA"
+    with pytest.raises(ValueError, match=r"`runs` must have been trained with AFMA; `.*baseline` is a baseline"):
+        show_attention([run])
+    with pytest.raises(TypeError, match="Only AFMA has attention"):
+        attend_image(run.network, run.prepare(run.find_image()))
+
+
+def test_incomplete_runs_are_refused(camvid: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"`run_dir` must be the folder of a run; there is no folder `.*none`"):
+        load_run(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"no file `.*model\.pt`. Train first"):
+        load_run(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"`checkpoint` must be a run's model\.pt; there is no file"):
+        load_run(camvid, checkpoint=tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_text("no weights", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"settings\.json of its run"):
+        load_run(tmp_path)
+    settings = (camvid / "settings.json").read_text(encoding="utf-8")
+    (tmp_path / "settings.json").write_text(settings.replace("camvid_afma", "polyps_afma"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"its settings say 'polyps_afma'"):
+        load_run(tmp_path)
+    (tmp_path / "settings.json").write_text(settings, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"`checkpoint` must hold the weights of the network"):
+        load_run(tmp_path)
+    with pytest.raises(ValueError, match=r"`device` must be one that torch has here; got 'quantum'"):
+        load_run(camvid, device="quantum")
+
+
+def test_settings_are_not_executed(camvid: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes((camvid / "model.pt").read_bytes())
+    settings = json.loads((camvid / "settings.json").read_text(encoding="utf-8"))
+    harm = f"$open({str(tmp_path / 'harm')!r}, 'w').close()"
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "encoder": harm}), encoding="utf-8")
+    with pytest.raises(Exception, match=r"."):
+        load_run(tmp_path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_unreadable_image_is_refused_by_name(camvid: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"`path` must be an image that the run's bundle can read; got `.*a\.png`"):
+        load_run(camvid).prepare(tmp_path / "a.png")
+
+
+# --- show_attention
+
+
+def test_pictures_are_named_after_image_and_point(camvid: Path, tmp_path: Path) -> None:
+    run = load_run(camvid)
+    [path] = show_attention([run], where=(30, 40), output_dir=tmp_path)
+    assert path == tmp_path / "scene_0002_row30_column40.png"
+    before = path.read_bytes()
+    assert show_attention([run], where=(30, 40), output_dir=tmp_path) == [path]
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_point_is_the_smallest_object_or_in_each_of_a_class(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("afma_med.research.run_attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
+    run = load_run(camvid)
+    after = attend_image(run.network, run.prepare(run.find_image())).after
+    row, column = smallest_object(after, classes=range(11), min_pixels=10)
+    [path] = show_attention([run], output_dir=tmp_path, suffix=".svg")
+    assert path.name == f"scene_0002_row{row}_column{column}.svg"
+    name = class_names(run.reader.classes)[after[row, column]]
+    points = object_points(after, after[row, column], min_pixels=10)
+    names = {file.name for file in show_attention([run], where=name, output_dir=tmp_path)}
+    assert names == {f"scene_0002_row{row}_column{column}.png" for row, column in points}
+
+
+def test_several_runs_are_drawn_side_by_side(
+    camvid: Path, deeper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from afma_med.research import run_attention
+
+    drawn = []
+    draw = run_attention.compare_attention
+    monkeypatch.setattr(
+        run_attention,
+        "compare_attention",
+        lambda rows, *given, **named: drawn.append(rows) or draw(rows, *given, **named),
+    )
+    runs = [load_run(camvid), load_run(deeper)]
+    [path] = show_attention(runs, where=(30, 45), output_dir=tmp_path)
+    assert path.name == "scene_0002_row30_column45_compared.png"
+    [(first, one), (second, other)] = drawn[0]
+    assert (first, second) == ("camvid: Unet resnet18, AFMA depth 2", "deeper: Unet resnet18, AFMA depth 3")
+    assert (one.point, other.point) == ((30, 45), (20, 30)), "64×96 pixels are 43×64 to the other"
+    assert one.class_index == other.class_index
+
+
+def test_volume_is_shown_by_slices(lits: Path, tmp_path: Path) -> None:
+    run = load_run(lits)
+    volume = run.prepare(run.find_image())[:, 40:104, 40:104, ::5]
+    run = dataclasses.replace(run, preprocessing=lambda item: {"image": volume})
+    fullest = int((predict_slices(run.network, volume) > 0).sum(axis=(0, 1)).argmax())
+    name = Path(run.find_image()).name.split(".nii")[0]
+    files = show_attention([run], where=(60, 60), montage=True, output_dir=tmp_path)
+    assert [file.name for file in files] == [f"{name}_slices.png", f"{name}_slice{fullest}_row60_column60.png"]
+    [chosen] = show_attention([run], where=(60, 60), slice_number=3, output_dir=tmp_path)
+    assert chosen.name == f"{name}_slice3_row60_column60.png"
+    with pytest.raises(ValueError, match=r"`number` must be a slice of the volume"):
+        show_attention([run], where=(60, 60), slice_number=999)
+
+
+def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load_run(camvid)
+    with pytest.raises(ValueError, match=r"`runs` must hold at least one run"):
+        show_attention([])
+    with pytest.raises(ValueError, match=r"`runs` must be of one dataset; got camvid and lits"):
+        show_attention([run, load_run(lits)])
+    with pytest.raises(ValueError, match=r"`where` must be a class of CamVid, sky, .*; got 'cars'"):
+        show_attention([run], where="cars")
+    with pytest.raises(ValueError, match=r"`point` must lie in the image"):
+        show_attention([run], where=(64, 0))
+    for options in ({"slice_number": 1}, {"montage": True}):
+        with pytest.raises(ValueError, match=r"`image` must be a volume for slices and montages"):
+            show_attention([run], **options)
+    monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *_, **__: None)
+    with pytest.raises(ValueError, match=r"`image` must have a predicted object of 10 pixels or more; got none"):
+        show_attention([run])
+
+
+# --- the command
+
+
+def test_command_says_where_the_pictures_are(
+    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = sorted((scenes / "test").iterdir())[1]
+    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--image", str(image), "--point", "5,6"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{image.stem}_row5_column6.png", f"The pictures are in {camvid / 'attention'}"]
+    assert (camvid / "attention" / lines[0]).is_file()
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_command_finds_the_object_that_the_correction_helps(
+    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], helps: bool
+) -> None:
+    """Of all test images; the smallest object of the first one if none gains."""
+    paths = [item["image"] for item in load_run(camvid).reader.datalist(scenes, "test")]
+    gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
+    monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
+    monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
+    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--corrected"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    asked = f"{Path(paths[1]).stem}_row6_column7.png" if helps else f"{Path(paths[0]).stem}_row1_column2.png"
+    assert len(paths) == 2 and asked in lines
+    assert helps or "makes no small object of the test section better" in lines[0]
+
+
+def test_corrected_objects_are_those_of_images(lits: Path) -> None:
+    with pytest.raises(ValueError, match=r"`run` must be one of images; got .* of LiTS. Name a slice"):
+        find_corrected_object(load_run(lits))
+
+
+def test_command_ends_with_the_error_alone(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, message in [
+        ([str(tmp_path / "none")], "`run_dir` must be the folder of a run"),
+        ([str(camvid), "--slice", "1"], "`image` must be a volume"),
+        ([str(camvid), str(camvid), "--checkpoint", "model.pt"], "`--checkpoint` must go with one run"),
+    ]:
+        monkeypatch.setattr(sys, "argv", ["show_attention.py", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert stopped.value.code == 1
+        assert capsys.readouterr().err.startswith(f"error: {message}")

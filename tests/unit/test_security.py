@@ -1,0 +1,156 @@
+"""What is loaded runs no code and writes nowhere else; nothing is asked of the network."""
+
+from __future__ import annotations
+
+import ast
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+import torch
+from monai.apps.utils import extractall
+from monai.bundle import ConfigWorkflow
+from torch import nn
+
+from _helpers.paths import ROOT
+from afma_med.bundle.run import write_settings
+from afma_med.data import camvid_datalist
+from afma_med.handlers import next_epoch
+from afma_med.handlers.checkpoints import load_weights
+from afma_med.runs.finished_run import load_run
+from afma_med.samples import write_street_scenes
+
+
+class Code:
+    """Pickled, it is a call that leaves a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def workflow(*files: str, **options: object) -> ConfigWorkflow:
+    return ConfigWorkflow(
+        config_file=[str(ROOT / "bundles" / file) for file in files],
+        workflow_type="train",
+        meta_file=str(ROOT / "bundles" / "metadata.json"),
+        logging_file=str(ROOT / "bundles" / "logging.conf"),
+        **options,
+    )
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[Path]:
+    """Where code would leave its mark; that it can is asked too."""
+    path = tmp_path / "mark"
+    yield path
+    assert not path.exists(), "code of the file was run"
+    torch.save({"model": Code(path)}, tmp_path / "proof.pt")
+    torch.load(tmp_path / "proof.pt", weights_only=False)
+    assert path.exists()
+
+
+def spoil(path: Path, mark: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": {"weight": Code(mark)}, "trainer": Code(mark)}, path)
+    return path
+
+
+def test_weights_run_no_code(tmp_path: Path, mark: Path) -> None:
+    with pytest.raises(ValueError, match="`checkpoint` must hold the weights of the network"):
+        load_weights(nn.Linear(1, 1), spoil(tmp_path / "model.pt", mark))
+
+
+def test_checkpoints_run_no_code(tmp_path: Path, mark: Path) -> None:
+    with pytest.raises(ValueError, match=r"`checkpoint` must be the last\.pt of a run"):
+        next_epoch(spoil(tmp_path / "last.pt", mark))
+
+
+def test_resuming_and_evaluating_runs_no_code(tmp_path: Path, mark: Path) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1, "test": 1}, size=(64, 64))
+    options = {"output_dir": str(tmp_path / "run"), "encoder": "resnet18", "num_workers": 0}
+    spoil(tmp_path / "run" / "last.pt", mark)
+    with pytest.raises((SystemExit, RuntimeError)):
+        bundle = workflow("camvid_afma.json", dataset_dir=str(scenes), resume=True, **options)
+        bundle.initialize()
+        bundle.run()
+    settings = {"name": "camvid_afma", "dataset_dir": str(scenes), "network_name": "Unet", "encoder": "resnet18"}
+    more = {"afma": True, "feature": 2, "patch_size": 10, "variant": "released", "longest_side": None}
+    write_settings(tmp_path / "run", {**settings, **more})
+    spoil(tmp_path / "run" / "model.pt", mark)
+    with pytest.raises((SystemExit, RuntimeError)):
+        bundle = workflow("camvid_afma.json", "evaluate.json", output_dir=str(tmp_path / "run"), num_workers=0)
+        bundle.initialize()
+        bundle.run()
+    with pytest.raises(ValueError, match="`checkpoint` must hold the weights"):
+        load_run(tmp_path / "run")
+
+
+def test_kept_counts_run_no_code(tmp_path: Path, mark: Path) -> None:
+    np.save(tmp_path / "kept.npy", np.array([Code(mark)], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        np.load(tmp_path / "kept.npy")  # as the package calls it, see below
+
+
+def test_nothing_in_the_package_loads_or_runs_code() -> None:
+    banned = {"eval", "exec", "compile", "__import__"}
+    modules = {"pickle", "dill", "shelve", "marshal", "zipfile", "tarfile"}
+    for path in [*(ROOT / "afma_med").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", None) or ""}
+                assert not names & modules, path
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert name not in banned, f"{path}: {name}"
+            assert name != "torch.load" or keywords.get("weights_only") == "True", path
+            assert keywords.get("allow_pickle", "False") == "False", path
+            assert not name.endswith(("extractall", "unpack_archive")), path
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
+def test_lists_of_a_dataset_do_not_lead_out_of_it(tmp_path: Path, name: str) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1}, size=(32, 32))
+    (scenes / "train.txt").write_text(f"{name}.png {name}.png\n", encoding="utf-8")
+    try:
+        items = camvid_datalist(scenes, "train")
+    except (OSError, ValueError):
+        return
+    assert all(Path(item["image"]).resolve().is_relative_to(scenes.resolve()) for item in items)
+
+
+def test_packed_bundle_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    """`monai.bundle.load` and `download` unpack with this; nothing of ours unpacks at all."""
+    with ZipFile(tmp_path / "camvid_afma.zip", "w") as packed:
+        packed.writestr("camvid_afma/../../outside", "written")
+    with pytest.raises(ValueError, match=r"\.\./outside"):
+        extractall(tmp_path / "camvid_afma.zip", tmp_path / "bundles" / "here")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
+
+
+def test_import_needs_no_network() -> None:
+    code = "import afma_med, afma_med.data, afma_med.handlers, afma_med.research.comparison, afma_med.visualize"
+    # PYTHONPATH of the tests refuses connections, see tests/_helpers/no_network.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("start", ["here", "in a process of its own"])
+def test_network_is_refused(start: str) -> None:
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)"
+    if start == "here":
+        with pytest.raises(PermissionError, match="Tests use no network"):
+            socket.create_connection(("192.0.2.1", 80), timeout=1)
+        return
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert "Tests use no network" in done.stderr
