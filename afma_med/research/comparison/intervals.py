@@ -103,8 +103,8 @@ def student_interval(values: Sequence[float], *, confidence: float = CONFIDENCE)
     mean, deviation, n = summarise_seeds(values)
     if deviation is None:
         return None
-    low, high = stats.t.interval(confidence, n - 1, loc=mean, scale=deviation / math.sqrt(n))
-    return Interval(float(low), float(high))
+    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    return Interval(mean - reach, mean + reach)
 
 
 def bootstrap_weights(images: int, *, resamples: int, seed: int) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _helpers.paths import SHARED
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from _helpers.paths import SHARED
 from afma_med.cli import main
 from afma_med.data import (
     CITYSCAPES,
@@ -238,13 +238,13 @@ def test_all_problems_are_in_one_report(tmp_path: Path) -> None:
 def test_check_as_a_command_prints_the_figures(tmp_path: Path) -> None:
     isic_tree(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "afma_med.data", "check", "isic", str(tmp_path)],
+        [sys.executable, "-m", "afma_med", "check", "isic", str(tmp_path)],
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "train         2  16×24 (2)" in done.stdout
+    assert re.search(r"train +2 +16×24 \(2\)", done.stdout)
     assert "lesion" in done.stdout
     assert done.stdout.endswith("Nothing is wrong with the files.\n")
 
