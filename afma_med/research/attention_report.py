@@ -25,6 +25,7 @@ from afma_med.visualize.text_table import format_table
 
 __all__ = [
     "AttentionReport",
+    "AttentionTally",
     "ClassAttention",
     "attention_as_json",
     "attention_from_json",
