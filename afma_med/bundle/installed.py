@@ -11,7 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bundle_files", "bundle_names", "bundles_folder", "copy_bundle", "find_bundle_file", "run_command"]
+__all__ = [
+    "bundle_files",
+    "bundle_names",
+    "bundles_folder",
+    "copy_bundle",
+    "find_bundle_file",
+    "has_sample",
+    "run_command",
+]
 
 _SUFFIX = "_afma.json"
 _LOGGING = "logging.conf"
@@ -56,6 +64,20 @@ def bundle_files(name: str) -> list[str]:
         raise ValueError(f"`name` must be one of {', '.join(names)}; got {name!r}. Name one of these bundles.")
     shared = sorted(path.name for path in bundles_folder().glob("*.json") if not path.name.endswith(_SUFFIX))
     return [f"{name}{_SUFFIX}", *shared, _LOGGING]
+
+
+def has_sample(name: str) -> bool:
+    """Tell whether a bundle draws a synthetic sample where there is no dataset.
+
+    Args:
+        name: of the bundle.
+
+    Example:
+        >>> has_sample("camvid"), has_sample("nuclei")
+        (True, False)
+    """
+    # A bundle whose dataset has no sample has nothing to say about its training.
+    return bool(_read_bundle(name)["sample_recipe"])
 
 
 def find_bundle_file(name: str, *, folder: str | os.PathLike[str] | None = None) -> str:
@@ -139,13 +161,18 @@ def copy_bundle(name: str, folder: str | os.PathLike[str], *, overwrite: bool = 
     return list(contents)
 
 
+def _read_bundle(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((bundles_folder() / f"{name}{_SUFFIX}").read_bytes())
+    return content
+
+
 def _content(name: str, file: str) -> bytes:
     """What a copy of a file holds: in the arguments of the export, the paths are those of the copy."""
     content = (bundles_folder() / file).read_bytes()
     if file != _ONNX:
         return content
     arguments: dict[str, Any] = json.loads(content)
-    channels = json.loads((bundles_folder() / f"{name}{_SUFFIX}").read_bytes())["in_channels"]
+    channels = _read_bundle(name)["in_channels"]
     batch, _, *size = arguments["input_shape"]
     arguments["config_file"] = [f"{name}{_SUFFIX}", "evaluate.json"]
     arguments["meta_file"] = "metadata.json"

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from afma_med.bundle.installed import run_command
 from afma_med.bundle.run import SETTINGS, read_settings
-from afma_med.runs.curves import read_curve
 from afma_med.handlers.checkpoints import BEST
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.metrics.pixel_scores import scores_from_pixels
+from afma_med.runs.curves import read_curve
 
 __all__ = ["EVALUATION", "PixelCounts", "Run", "read_run"]
 
