@@ -109,7 +109,7 @@ def survey_dataset(
     if labelled and bare:
         raise ValueError(
             f"`section` must have labels; got {bare[0]!r} of {reader.title} at {root}, whose labels are withheld. "
-            "Choose another section, or predict with bundles/inference.json."
+            "Choose another section, or predict with the command that `afma bundle NAME` prints."
         )
     return surveys
 

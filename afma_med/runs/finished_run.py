@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from afma_med._ops.tensors import without_metadata
-from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import find_weights, list_inputs, read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
