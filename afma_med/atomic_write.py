@@ -37,7 +37,7 @@ class WriteError(RunError, OSError):
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target``, with the same suffix, and move it there if all went well.
+    """Give a temporary path next to ``target``, with the same suffix, and move it there if all went well.
 
     It is on the disk before it is moved, so that a machine that loses power has the old file or the new one.
 

@@ -47,7 +47,7 @@ def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def is_positive_int(value: object) -> bool:
-    """Tell whether a value is a whole number above 0 of any integer type; True is none.
+    """Tell whether a value is an integer above 0, of any integer type but bool.
 
     Example:
         >>> is_positive_int(3), is_positive_int(0), is_positive_int(2.0), is_positive_int(True)
@@ -57,7 +57,7 @@ def is_positive_int(value: object) -> bool:
 
 
 def check_tensor(name: str, x: object, axes: str, *, floating: bool = False) -> None:
-    """Refuse what is no tensor, or, if asked for, one of whole numbers.
+    """Check that a value is a tensor and, if asked for, of floating point.
 
     Raises:
         TypeError: naming the argument and what it is.
@@ -71,10 +71,10 @@ def check_tensor(name: str, x: object, axes: str, *, floating: bool = False) -> 
 
 
 def check_four_axes(name: str, x: Tensor, axes: str) -> None:
-    """Refuse what is no tensor, or not 4-D.
+    """Check that a value is a 4-D tensor.
 
     Raises:
-        TypeError: if it is no tensor.
+        TypeError: if it is not a tensor.
         ValueError: naming the tensor, its axes and its shape.
     """
     check_tensor(name, x, axes)
@@ -86,11 +86,11 @@ def check_four_axes(name: str, x: Tensor, axes: str) -> None:
 
 
 def check_values(values: Tensor, key: Tensor) -> None:
-    """Refuse values that cannot be spread with a key.
+    """Check that values can be spread with a key.
 
     Raises:
-        TypeError: if they are no tensor.
-        ValueError: if they have not the key's shape.
+        TypeError: if they are not a tensor.
+        ValueError: if they do not have the key's shape.
     """
     check_tensor("values", values, "(B,K,M,D)")
     if values.shape != key.shape:
@@ -101,10 +101,10 @@ def check_values(values: Tensor, key: Tensor) -> None:
 
 
 def check_image(image: Tensor) -> None:
-    """Refuse what no network can take as a batch of images.
+    """Check that a network can take a tensor as a batch of images.
 
     Raises:
-        TypeError: if it is no tensor of floating point numbers.
+        TypeError: if it is not a tensor of floating point numbers.
         ValueError: if it has not 4 axes, or no pixels.
     """
     check_four_axes("image", image, "(B,C,H,W)")
@@ -114,7 +114,7 @@ def check_image(image: Tensor) -> None:
 
 
 def check_module(name: str, module: object) -> None:
-    """Refuse what is no network, such as a class in place of one.
+    """Check that a value is a network and not, for example, its class.
 
     Raises:
         TypeError: naming the argument and what it is.
@@ -147,7 +147,7 @@ def explain_mismatch(image: Tensor, network: nn.Module, error: RuntimeError) -> 
 
 
 def check_channels(**channels: int) -> None:
-    """Refuse a number of channels that is not positive.
+    """Check that numbers of channels are positive.
 
     Raises:
         ValueError: naming the argument.
@@ -161,7 +161,7 @@ def check_int(name: str, value: int, *, least: int = 0) -> int:
     """Return an integer argument as int, or refuse it.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is too small.
 
     Example:

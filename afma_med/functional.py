@@ -260,7 +260,7 @@ def gold_attention_from_index(
         The gold attention, with a bool query.
 
     Raises:
-        TypeError: if ``index`` is no tensor.
+        TypeError: if ``index`` is not a tensor.
         ValueError: if it is not 3-D or not of whole numbers, holds a value from K on, or is larger than the grid's
             image.
 

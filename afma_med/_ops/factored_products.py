@@ -115,7 +115,7 @@ class _FromGrams(torch.autograd.Function):
         own, cross, other = twice / ours**2, twice / (ours * theirs), twice / theirs**2
         factors = own, own, cross, cross, other, other
         qq, kk, qg, kp, gg, pp = (factor * gram for factor, gram in zip(factors, grams, strict=True))
-        # Written to through a view, for autograd adds in place to what is no view itself.
+        # Written to through a view, for autograd adds in place to a tensor that is not a view.
         grad_query = q.new_empty(ctx.shapes[0])
         grad_q = grad_query.flatten(0, 1)
         for chunk, rows, some_g in ctx.parts:

@@ -46,7 +46,7 @@ def unfold_slices(slices: Tensor, batch: int, dim: int = -1) -> Tensor:
     Args:
         slices: (B · D, K, H, W).
         batch: B.
-        dim: the axis that the slices shall lie along.
+        dim: the axis of the slices in the result.
 
     Returns:
         (B,K,H,W,D), or with the slices along another axis.

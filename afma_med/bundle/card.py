@@ -104,7 +104,7 @@ def trained_on_sample(facts: PackageFacts) -> bool:
 
 
 def read_scores(checkpoint: Path) -> dict[str, Any] | None:
-    """Return what evaluation wrote beside a checkpoint and of that checkpoint; None if it did not.
+    """Return what evaluation wrote next to a checkpoint and of that checkpoint; None if it did not.
 
     Example:
         >>> read_scores(Path("runs/none/model.pt")) is None

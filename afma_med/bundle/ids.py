@@ -78,7 +78,7 @@ class _Rule(NamedTuple):
 def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
     try:
         return bool(rule(value))
-    except (TypeError, ValueError, RuntimeError):  # what is no number cannot be compared with one
+    except (TypeError, ValueError, RuntimeError):  # a value of another type cannot be compared with a number
         return False
 
 

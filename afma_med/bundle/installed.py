@@ -47,7 +47,7 @@ def bundle_names() -> list[str]:
 
 
 def bundle_files(name: str) -> list[str]:
-    """Return the file names of a bundle: its own, then its overlays and what MONAI reads beside them.
+    """Return the file names of a bundle: its own, then its overlays and what MONAI reads next to them.
 
     Args:
         name: of the bundle, such as ``"camvid"``.
@@ -120,7 +120,7 @@ def run_command(*files: str, options: Mapping[str, object] | None = None, folder
 
 
 def copy_bundle(name: str, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
-    """Copy a bundle, its overlays and what MONAI reads beside them into a folder, all of them or none.
+    """Copy a bundle, its overlays and what MONAI reads next to them into a folder, all of them or none.
 
     Args:
         name: of the bundle, such as ``"camvid"``.

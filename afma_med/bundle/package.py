@@ -48,7 +48,7 @@ def package_bundle(
 ) -> Path:
     """Write a training's weights and its bundle as a directory that MONAI's model zoo, Label and Deploy take.
 
-    What the network was built from is read from the ``settings.json`` beside the weights and becomes part of the
+    What the network was built from is read from the ``settings.json`` next to the weights and becomes part of the
     configurations, which then need nothing but the package afma_med. The directory appears when it is complete.
 
     Args:
@@ -58,14 +58,14 @@ def package_bundle(
         bundles_dir: folder of the bundles; default: those of the package.
         version: of the packaged model, three numbers.
         overwrite: replace an earlier package.
-        archive: write ``NAME_afma_vVERSION.zip`` beside the directory too, as the model zoo's releases are.
+        archive: write ``NAME_afma_vVERSION.zip`` next to the directory too, as the model zoo's releases are.
 
     Returns:
         The directory.
 
     Raises:
         ValueError: if the dataset is unknown, the version is none, or the weights do not fit their settings.
-        FileNotFoundError: if there is no such checkpoint, or no settings beside it.
+        FileNotFoundError: if there is no such checkpoint, or no settings next to it.
         FileExistsError: if the directory exists and is not to be replaced.
 
     Example:

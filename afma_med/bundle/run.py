@@ -35,7 +35,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: File with what the network was built from, beside its checkpoints.
+#: File with what the network was built from, next to its checkpoints.
 SETTINGS = "settings.json"
 
 
@@ -44,7 +44,7 @@ def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -
 
     Args:
         reader: the dataset.
-        data_dir: folder of datasets; the dataset's own would be ``data_dir/NAME``, the sample goes beside it.
+        data_dir: folder of datasets; the dataset's own would be ``data_dir/NAME``, the sample goes next to it.
 
     Returns:
         The folder to use.
@@ -243,7 +243,7 @@ def write_settings(
 
 
 def read_settings(checkpoint: str | os.PathLike[str], *, name: str | None = None) -> dict[str, Any]:
-    """Read what the network of a checkpoint was built from, out of the file beside it.
+    """Read what the network of a checkpoint was built from, out of the file next to it.
 
     Args:
         checkpoint: weights of a run.

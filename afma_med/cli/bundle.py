@@ -18,7 +18,7 @@ afma bundle camvid                          paths, overlays and commands
 afma bundle camvid --copy .                 copy the bundle into this folder
 afma bundle lits --copy bundles --overwrite replace an earlier copy that differs
 """
-#: What each file beside a bundle is for.
+#: What each file next to a bundle is for.
 _ABOUT = {
     "evaluate.json": "scores the weights of a run on the test section",
     "inference.json": "predicts images or volumes",

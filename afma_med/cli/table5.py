@@ -1,4 +1,4 @@
-"""``afma table5``: parameters and multiply-adds of the paper's hosts beside its Table 5."""
+"""``afma table5``: parameters and multiply-adds of the paper's hosts next to its Table 5."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def class_groups(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Return the colours of the train classes, (256, 3); black for values that are no class.
+    """Return the colours of the train classes, (256, 3); black for other values.
 
     Example:
         >>> from afma_med.data import camvid

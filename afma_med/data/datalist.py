@@ -1,4 +1,4 @@
-"""Pairing of image and label files. Whatever does not fit is refused at once, with all that is needed to mend it."""
+"""Pairing of image and label files. Files that do not fit raise an error that names each of them and the remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 
 #: EXIF tag of how a picture must be turned to be upright.
 EXIF_ORIENTATION = 0x0112
-#: What Pillow raises for files that are no whole pictures, or far too large.
+#: What Pillow raises for damaged or far too large pictures.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 # More files of one kind than this do not help the reader of an error.
 _SHOWN = 8

@@ -55,7 +55,7 @@ def fold_names(names: Iterable[str], section: str, *, fold: int) -> set[str]:
 
 
 def check_fold(fold: object) -> None:
-    """Refuse what is not the number of a fold.
+    """Check the number of a fold.
 
     Raises:
         ValueError: if it is not a whole number from 0 to 4.

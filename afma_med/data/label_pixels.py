@@ -42,7 +42,7 @@ def map_raw_labels(
         (H,W) train ids.
 
     Raises:
-        ValueError: if the array is no label, or holds a value or colour that the table does not list.
+        ValueError: if the array is not a label, or holds a value or colour that the table does not list.
 
     Example:
         >>> from afma_med.data import camvid
@@ -165,7 +165,7 @@ def find_pictures(source: Path) -> list[dict[str, str]]:
         for name, paths in files_by_name([path], PICTURES).items():
             names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
     items = unlabelled_items(names, source)
-    # To the last byte: a prediction of many images shall not stop in their midst.
+    # To the last byte: a prediction of many images must not stop halfway.
     outcomes = thread_map(_what_is_wrong, items, desc="Looking into the images", unit="image", disable=None)
     if problems := list(filter(None, outcomes)):
         raise DatasetError([list_files("files that cannot be used", problems)])

@@ -36,7 +36,7 @@ __all__ = [
     "read_label_volume",
 ]
 
-#: Blue and orange are told apart by every kind of colour vision.
+#: Blue and orange are distinct in every kind of colour vision.
 CLASSES = (
     ClassInfo("background", 0, 0, (0, 0, 0)),
     ClassInfo("liver", 1, 1, (0, 114, 178), "large"),
@@ -193,7 +193,7 @@ def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | 
         >>> map_raw_volume(np.array([0.0, 2.0]), "segmentation-0.nii").tolist()
         [0, 2]
     """
-    with np.errstate(invalid="ignore"):  # NaN is no integer, and is found below
+    with np.errstate(invalid="ignore"):  # NaN is not an integer; the check below finds it
         ids = raw.astype(np.uint8)
     train_ids = raw_id_lookup(CLASSES)[ids]
     strange = (ids != raw) | (train_ids == VOID)

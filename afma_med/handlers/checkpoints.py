@@ -104,7 +104,7 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
     """Load a run's weights into a network, on the CPU and without running code of the file.
 
     Args:
-        network: as the settings beside the checkpoint describe it.
+        network: as the settings next to the checkpoint describe it.
         checkpoint: a run's ``model.pt``, which is one state_dict, or its ``last.pt``, which holds several by name.
         weights: which ones of ``last.pt``: ``"model"``, or ``"ema"`` for their moving average; None refuses such files.
 

@@ -32,7 +32,7 @@ class EpochSeed:
         rank: of this process; each draws its own numbers.
 
     Raises:
-        ValueError: if ``seed`` is no whole number from 0 on.
+        ValueError: if ``seed`` is not a whole number from 0 on.
 
     Example:
         >>> handler = EpochSeed(0, dataset=[])  # handler.attach(trainer)

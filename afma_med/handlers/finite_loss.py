@@ -1,4 +1,4 @@
-"""Stop a training, or leave a step out, where the loss is no number any more."""
+"""Stop a training, or leave a step out, where the loss is not finite."""
 
 from __future__ import annotations
 

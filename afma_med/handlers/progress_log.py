@@ -90,5 +90,5 @@ class ProgressLog:
 
 
 def _figures(values: Mapping[str, Any]) -> str:
-    # A mean over classes that do not occur is NaN, which is no news.
+    # A mean over classes that do not occur is NaN, which the log leaves out.
     return "  ".join(f"{name} {float(value):.4f}" for name, value in values.items() if float(value) == float(value))

@@ -1,4 +1,4 @@
-"""What TensorBoard shall know of a run beside its scores: configuration, hyperparameters, speed, memory."""
+"""What TensorBoard shows of a run next to its scores: configuration, hyperparameters, speed, memory."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class RunRecord:
 
     def _count(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
-        # MONAI's trainers decollate a batch into its items, unless told not to.
+        # MONAI's trainers decollate a batch into its items by default.
         self._images += len(batch) if isinstance(batch, list) else len(batch[CommonKeys.IMAGE])
         self._seconds = time.monotonic() - self._started
 

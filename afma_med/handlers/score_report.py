@@ -50,7 +50,7 @@ class ScoreReport:
         metric: that counted the pixels.
         dataset_dir: folder that the names of images are relative to.
         metrics: the evaluator's other metrics by name; those of single images are written for each one.
-        details: what else the JSON shall hold, such as checkpoint and section.
+        details: further entries of the JSON, such as checkpoint and section.
         rank: of this process.
 
     Example:
@@ -144,7 +144,7 @@ class ScoreReport:
             csv.writer(file).writerows([head, *rows])
 
     def _image_rows(self, images: Sequence[str], counts: Tensor) -> Iterable[list[Any]]:
-        """A row for each image, scored class and size of objects that occurs; sizes only if they were told."""
+        """A row for each image, scored class and size of objects that occurs; sizes only if they were given."""
         sizes = ("all", *SIZES) if self.metric.size_groups else ("all",)
         for image, of_image in zip(images, counts.tolist(), strict=True):
             for k in self.metric.scored:

@@ -45,8 +45,8 @@ class AFMALoss(nn.Module):
         latest_terms: the :class:`AFMALossTerms` of the last call, detached, for logging.
 
     Raises:
-        ValueError: if ``class_weight`` is given beside ``segmentation``, which would not use it, or a weight is no
-            finite number ≥ 0.
+        ValueError: if ``class_weight`` is given together with ``segmentation``, which would not use it, or a weight is
+            not a finite number ≥ 0.
 
     Example:
         >>> import segmentation_models_pytorch as smp

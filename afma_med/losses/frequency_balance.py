@@ -26,7 +26,7 @@ def median_frequency_weights(counts_per_image: Any, *, power: float = 1.0) -> Te
         (K,) float32 weights.
 
     Raises:
-        ValueError: if the counts are not 2-D, empty, negative or all zero, or the power is no finite number.
+        ValueError: if the counts are not 2-D, empty, negative or all zero, or the power is not a finite number.
 
     Example:
         >>> median_frequency_weights([[90, 10, 0], [50, 0, 50]])

@@ -48,7 +48,7 @@ class _ClassWeightedLoss(nn.Module):
             label: (B,1,H,W) class indices or (B,K,H,W) one-hot; volumes likewise.
 
         Raises:
-            TypeError: if one is no tensor, or the logits are not of floating point numbers.
+            TypeError: if one is not a tensor, or the logits are not of floating point numbers.
             ValueError: if the label's shape, values or device, or the number of class weights, do not belong to the
                 logits.
         """

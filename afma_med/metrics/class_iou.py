@@ -24,7 +24,7 @@ class ClassIoU(Metric):
 
     IoU_k = TP / (TP + FP + FN), pixels counted over all images; mIoU is the mean over the classes that occur in
     labels or predictions. Void pixels (values outside 0..K-1) are left out. So are, by default, the pixels of the
-    ``unscored`` classes: they are no class of the benchmark, and what is predicted there is neither right nor wrong.
+    ``unscored`` classes: they do not belong to the benchmark, and what is predicted there is neither right nor wrong.
 
     With ``size_groups``, the connected components of labels and of predictions are small, medium or large by their
     area, among the pixels that are not left out; pixels that touch at a corner are connected. Of a class and a size,

@@ -31,7 +31,7 @@ class SmallObjects(NamedTuple):
 
 
 def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> SmallObjects:
-    """Score small objects beside a large object of their class in the label, and those without one.
+    """Score small objects next to a large object of their class in the label, and those without one.
 
     Pixels are summed over the images of each kind, class by class. Images without any object of a class are of the
     second kind: small objects that are predicted there lower the IoU, as in the scores of an evaluation.

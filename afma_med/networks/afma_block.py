@@ -100,7 +100,7 @@ class AFMABlock(nn.Module):
             The attention, in float32 also under autocast.
 
         Raises:
-            TypeError: if one is no tensor, or ``image`` not of floating point numbers.
+            TypeError: if one is not a tensor, or ``image`` not of floating point numbers.
             ValueError: if shapes, channels, batch or devices disagree, or no whole stride fits both axes.
         """
         self._check_channels(image, feature)

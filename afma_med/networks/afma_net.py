@@ -36,13 +36,13 @@ class AFMANet(nn.Module):
         feature: encoder depth (the map of stride 2^depth in an undilated encoder: 1, 2, ...) or dotted module name.
         in_channels: C, channels of the image.
         patch_size: p, or (ph, pw), in pixels.
-        attention_supervision: in train mode, return the attention beside the logits, for :class:`~afma_med.AFMALoss`.
+        attention_supervision: in train mode, return the attention next to the logits, for :class:`~afma_med.AFMALoss`.
         variant: ``"released"`` or ``"paper"``, see :class:`~afma_med.AFMABlock`; the paper variant also spreads
             class probabilities instead of the one-hot arg max.
 
     Raises:
-        TypeError: if the backbone is no network, or the feature neither a depth nor a name.
-        ValueError: if the backbone does not run on blank images, the feature does not exist or is no map, or the
+        TypeError: if the backbone is not a network, or the feature neither a depth nor a name.
+        ValueError: if the backbone does not run on blank images, the feature does not exist or is not a map, or the
             backbone's output has not K channels.
 
     Example:
@@ -98,7 +98,7 @@ class AFMANet(nn.Module):
             Logits (B,K,H,W); in train mode with ``attention_supervision``, (logits, attention).
 
         Raises:
-            TypeError: if ``image`` is no tensor of floating point numbers of the network's kind.
+            TypeError: if ``image`` is not a tensor of floating point numbers of the network's kind.
             ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
                 another device.
         """
@@ -118,7 +118,7 @@ class AFMANet(nn.Module):
             The backbone's own logits (B,K,H,W), and the attention that :meth:`forward` corrects them with.
 
         Raises:
-            TypeError: if ``image`` is no tensor of floating point numbers of the network's kind.
+            TypeError: if ``image`` is not a tensor of floating point numbers of the network's kind.
             ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
                 another device.
         """

@@ -16,7 +16,7 @@ __all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "encoder_strides", "list
 
 
 class FeatureError(ValueError):
-    """A feature that a backbone does not have, or that is no feature map."""
+    """Raised for a feature that a backbone does not have or that is not a feature map."""
 
 
 class FeatureInfo(NamedTuple):
@@ -160,7 +160,7 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
         Name or depth, channels, (h, w) and stride of every map that is smaller than the image by a whole stride.
 
     Raises:
-        TypeError: if the backbone is no network.
+        TypeError: if the backbone is not a network.
         ValueError: if it runs on no blank image.
 
     Example:
@@ -225,7 +225,7 @@ def _list_depths(maps: Any, image: Tensor) -> list[tuple[int, Any]]:
 
 
 def _maps_alone(maps: Sequence[Any]) -> Sequence[Any]:
-    """Maps without what comes beside them: the encoders of smp.DPT return (maps, prefix tokens)."""
+    """Maps without what comes next to them: the encoders of smp.DPT return (maps, prefix tokens)."""
     first = maps[0] if maps else None
     return first if isinstance(first, (list, tuple)) else maps  # torch 2.6 compiles no union of types
 

@@ -23,7 +23,7 @@ class PaddedNetwork(nn.Module):
         in_channels: C, channels of the image.
 
     Raises:
-        TypeError: if the backbone is no network.
+        TypeError: if the backbone is not a network.
         ValueError: if it does not run on blank images.
 
     Example:

@@ -95,7 +95,7 @@ def find_input_sizes(run: Callable[[int], Tensor], *, known: int, stride: int, s
     Args:
         run: side of a blank image -> logits.
         known: a side that works.
-        stride: of the tapped feature map, which shall divide the sides.
+        stride: of the tapped feature map, which must divide the sides.
         strides: all that the network's encoder has; empty where they are unknown.
     """
 

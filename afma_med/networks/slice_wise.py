@@ -28,8 +28,8 @@ class SliceWise(nn.Module):
             in all, slice-major; the outermost slices are repeated at the ends.
 
     Raises:
-        TypeError: if ``network2d`` is no network.
-        ValueError: if ``dim`` is no spatial axis, or a number is out of range.
+        TypeError: if ``network2d`` is not a network.
+        ValueError: if ``dim`` is not a spatial axis, or a number is out of range.
 
     Example:
         >>> net = SliceWise(nn.Conv2d(1, 2, 3, padding=1), slices_per_batch=4)

@@ -156,7 +156,7 @@ def peak_memory(case: Case, mode: str, given: BenchmarkOptions, name: str) -> in
         given: for all cases.
         name: of the variant.
     """
-    for other in VARIANTS:  # a tiny size loads what libraries need but once, which is no variant's own
+    for other in VARIANTS:  # a tiny size loads what libraries need but once, which belongs to no variant
         _prepare(case._replace(size=(64, 64)), mode, given)(other)
     _prepare(case, mode, given)(name)
     return peak_bytes(given.device)

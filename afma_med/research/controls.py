@@ -124,7 +124,7 @@ class ContextNet(AFMANet):
             self.head_gain = nn.Parameter(torch.full((out_channels, 1, 1), _FIRST_GAIN))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Segment a batch of images: logits, and in train mode with supervision the host's own beside them."""
+        """Segment a batch of images: logits, and in train mode with supervision the host's own next to them."""
         logits, attention = self.attend(image)
         corrected = self.correct(logits, attention)
         return (corrected, logits) if self.training and self.attention_supervision else corrected

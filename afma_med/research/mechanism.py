@@ -1,7 +1,7 @@
 """Tests of the mechanism on trained weights: whether it matters what the attention is, and whom the gain reaches.
 
 The correction claims that small objects gain from large ones of their class in the same image. If it is so, small
-objects beside a large one gain more than others, and lose when attention and values are those of another image.
+objects next to a large one gain more than others, and lose when attention and values are those of another image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the paper's hosts, with and without AFMA, beside its Table 5."""
+"""Parameters and multiply-adds of the paper's hosts, with and without AFMA, next to its Table 5."""
 
 from __future__ import annotations
 

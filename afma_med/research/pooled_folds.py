@@ -134,7 +134,7 @@ def _first_difference(one: Run, other: Run) -> str:
 
 
 def _details(training: Training, parts: Sequence[Path]) -> dict[str, Any]:
-    """What is written beside the pooled scores: the training without its fold, and all that the folds' results say."""
+    """What is written next to the pooled scores: the training without its fold, and all that the folds' results say."""
     whole = training._replace(name=str(training.pooled), options=_without(training.options, {"fold"}), pooled=None)
     contents = [json.loads(part.read_text(encoding="utf-8")) for part in parts]
     return {"training": whole._asdict(), "folds": [_without(content, _NOT_REPEATED) for content in contents]}

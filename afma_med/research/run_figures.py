@@ -106,7 +106,7 @@ def read_figures(path: str | os.PathLike[str]) -> RunFigures:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no result of a run.
+        ValueError: if it is not a result of a run.
 
     Example:
         >>> read_figures("none.json")

@@ -115,7 +115,7 @@ class NonlinearBlock(AFMABlock):
 
 
 class FeatureQueryBlock(AFMABlock):
-    """Let the query see the feature map beside the image, enlarged to the image's size."""
+    """Let the query see the feature map next to the image, enlarged to the image's size."""
 
     def __init__(self, feature_channels: int, out_channels: int, **options: Any) -> None:
         super().__init__(feature_channels, out_channels, **options)

@@ -102,7 +102,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     Args:
         training: what to run.
         folder: of the run.
-        result: the JSON file; those of evaluations by another protocol go to a folder of its name beside it.
+        result: the JSON file; those of evaluations by another protocol go to a folder of its name next to it.
         options: further ids and their values.
 
     Raises:

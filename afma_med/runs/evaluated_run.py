@@ -84,7 +84,7 @@ def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) ->
         The run.
 
     Raises:
-        FileNotFoundError: if there is no such folder, it is no run, or the run is not evaluated yet.
+        FileNotFoundError: if there is no such folder, it is not a run, or the run is not evaluated yet.
         ValueError: naming the file, if one is cut short, malformed, or does not belong to the others.
 
     Example:
@@ -146,7 +146,7 @@ def _read_scores(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get(name), kind):
             raise ValueError(f"`{path}` must be scores of this version; got no {name} in it.")
     bad = [name for name, value in content["scores"].items() if not isinstance(value, (int, float, type(None)))]
-    sizes = content.get("size_groups")  # None, if none were told
+    sizes = content.get("size_groups")  # None if the evaluation had no size groups
     if bad or (sizes is not None and not isinstance(sizes, dict)):
         raise ValueError(
             f"`{path}` must be scores of this version; got {', '.join(bad) or 'size_groups'} of another kind."

@@ -106,8 +106,8 @@ def load_run(
 
     Args:
         run_dir: folder of the run.
-        checkpoint: file beside the settings of its run; default: ``model.pt``, the best epoch's weights, or, for others
-            than ``"model"``, ``last.pt``.
+        checkpoint: file next to the settings of its run; default: ``model.pt``, the best epoch's weights,
+            or ``last.pt`` for weights other than ``"model"``.
         weights: which ones of the checkpoint: ``"model"``, or ``"ema"`` for their moving average.
         device: for the network.
 

@@ -29,7 +29,7 @@ def write_result(path: str | os.PathLike[str], run: Run, *, details: Mapping[str
     Args:
         path: of the file.
         run: evaluated.
-        details: what else the file shall hold, such as commit and machine.
+        details: further entries of the file, such as commit and machine.
 
     Example:
         >>> import tempfile
@@ -47,7 +47,7 @@ def write_result(path: str | os.PathLike[str], run: Run, *, details: Mapping[str
         **(details or {}),
         "settings": settings,
         "evaluation": {**run.evaluation, **shortened},
-        # NaN is no JSON.
+        # JSON has no NaN.
         "scores": {name: None if math.isnan(value) else value for name, value in run.scores.items()},
         "curve": {str(epoch): value for epoch, value in run.curve.items()},
         "counts": {

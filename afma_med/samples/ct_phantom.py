@@ -27,7 +27,7 @@ _ORIENTATIONS = ("RAS", "LPS", "LAS")
 _AIR, _FAT, _MUSCLE, _LIVER, _TUMOUR = -1000.0, -100.0, 55.0, 112.0, 60.0
 # What scanners write outside their circular field of view.
 _PADDING = -3024
-# Organs beside the liver: centre and half axes (right, anterior, superior) as shares of the body's half axes, and
+# Organs next to the liver: centre and half axes (right, anterior, superior) as shares of the body's half axes, and
 # Hounsfield units, beginning and end of a random range. Later ones lie on top of earlier ones.
 _ORGANS = (
     ((-0.34, 0.30, 0.30), (0.30, 0.30, 0.60), (20, 60)),  # stomach
@@ -83,7 +83,7 @@ def draw_ct_phantom(seed: int, index: int) -> tuple[NDArray[np.int16], NDArray[n
 def write_ct_phantom(root: str | os.PathLike[str], *, seed: int = 0, count: int = 16) -> Path:
     """Write the sample as ``volume-N.nii`` or ``.nii.gz`` with ``segmentation-N`` below ``root``, unless it is there.
 
-    A marker file holds the settings. The sample is drawn beside ``root`` and moved there when complete; a sample with
+    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete; a sample with
     other settings, or with files missing, is drawn anew. Volume N does not depend on ``count``.
 
     Args:
@@ -205,7 +205,7 @@ class _Phantom:
             self.hounsfield[self.ellipsoid(center, axes) < 1] = units
 
     def draw_organs(self) -> None:
-        """Draw the organs beside the liver, bent a little, and the gas in the stomach."""
+        """Draw the organs next to the liver, bent a little, and the gas in the stomach."""
         bend = 0.12 * self.waves(120)
         for center, axes, (low, high) in _ORGANS:
             inside = self.ellipsoid(center + self.rng.uniform(-0.03, 0.03, 3), axes) + bend < 1

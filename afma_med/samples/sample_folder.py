@@ -63,11 +63,11 @@ def is_sample(root: str | os.PathLike[str]) -> bool:
 def write_sample(
     root: str | os.PathLike[str], sample: SampleFolder, *, draw: Callable[[int, Sequence[Path]], None], title: str
 ) -> Path:
-    """Draw a sample beside ``root`` and move it there when complete, unless it is there already.
+    """Draw a sample next to ``root`` and move it there when complete, unless it is there already.
 
     Args:
         root: folder of the sample; absent, empty, or written by this function.
-        sample: what the folder shall hold.
+        sample: content of the folder.
         draw: (number, paths) -> None, writes the files of one number.
         title: of the progress bar.
 
@@ -103,7 +103,7 @@ def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
     """Return a pair (height, width), or refuse it.
 
     Raises:
-        TypeError: if it is no pair of integers.
+        TypeError: if it is not a pair of integers.
         ValueError: if a side is too small.
 
     Example:
@@ -116,10 +116,10 @@ def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
 
 
 def check_counts(counts: Mapping[str, int] | None, *, default: Mapping[str, int]) -> dict[str, int]:
-    """Return how many images each section shall have, 0 where ``counts`` is silent; None for the default.
+    """Return the number of images of each section; 0 for sections that ``counts`` leaves out.
 
     Raises:
-        TypeError: if a count is no integer.
+        TypeError: if a count is not an integer.
         ValueError: if a count is negative or a section unknown.
 
     Example:

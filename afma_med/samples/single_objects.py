@@ -32,7 +32,7 @@ _BIRD_COUNTS = {"train": 60, "test": 16}
 def write_lesions(root: str | os.PathLike[str], *, seed: int = 0, counts: Mapping[str, int] | None = None) -> Path:
     """Write lesions in the folders of ISIC 2018, task 1, below ``root``, unless they are there.
 
-    A marker file holds the settings. The sample is drawn beside ``root`` and moved there when complete; a sample with
+    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete; a sample with
     other settings, or with files missing, is drawn anew. Image i of a section does not depend on ``counts``.
 
     Args:

@@ -76,7 +76,7 @@ def write_street_scenes(
 ) -> Path:
     """Write the sample as ``train/ trainannot/ val/ valannot/ test/ testannot/`` below ``root``, unless it is there.
 
-    A marker file holds the settings. The sample is drawn beside ``root`` and moved there when complete; a sample with
+    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete; a sample with
     other settings, or with files missing, is drawn anew. Scene i of a section does not depend on ``counts``.
 
     Args:

@@ -149,7 +149,7 @@ class SaveImageVolumed(SaveImaged):
 
     Raises:
         TypeError: if a prediction has no metadata.
-        ValueError: if its shape or affine is not the volume's, a value is no train id, or the folder is that of the
+        ValueError: if its shape or affine is not the volume's, a value is not a train id, or the folder is that of the
             volumes.
 
     Example:

@@ -34,7 +34,7 @@ __all__ = [
     "show_regions",
 ]
 
-# Okabe and Ito's colours, told apart by every kind of colour vision, over a black line on any background.
+# Okabe and Ito's colours, distinct in every kind of colour vision, over a black line on any background.
 _POINT, _REGION, _CHANGED = "#F0E442", "#56B4E9", "#D55E00"
 _MAP = "viridis"
 # So many times the patch's sides are shown around it, and at least so many pixels.
@@ -189,7 +189,7 @@ def _mark(axes: Axes, point: PointAttention) -> None:
 
 
 def _number(axes: Axes, rectangle: Rectangle, number: int, *, beside: bool) -> None:
-    """Write a number into a box or, on one side or the other, beside it."""
+    """Write a number into a box or, on one side or the other, next to it."""
     top, left, bottom, right = rectangle
     angle = 2 * math.pi * number / 5
     axes.annotate(

@@ -43,7 +43,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise ValueError(f"`path` must end in {' or '.join(SUFFIXES)}; got `{target}`. Choose one of them.")
-    # SVG files hold the date and random names, unless they are told not to.
+    # SVG files hold the date and random names by default.
     with replacing(target) as temporary, matplotlib.rc_context({"svg.hashsalt": "afma_med"}):
         metadata = {"Date": None} if target.suffix.lower() == ".svg" else None
         figure.savefig(temporary, metadata=metadata)

@@ -160,7 +160,7 @@ def _class_points(gain: Gain, sizes: Iterable[str], classes: Sequence[str]) -> l
 
 
 def _draw_points(axes: Axes, x: float, values: Mapping[str, float], *, gap: float) -> None:
-    """Points above each other, their names beside them, so far apart that they can be read."""
+    """Points above each other, their names next to them, so far apart that they can be read."""
     ordered = sorted(values.items(), key=lambda pair: pair[1])
     heights = [value for _, value in ordered]
     for _ in range(200):

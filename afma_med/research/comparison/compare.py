@@ -57,7 +57,7 @@ def compare_runs(
         ``comparison.json``, and the pictures.
 
     Raises:
-        FileNotFoundError: if a folder is no evaluated run.
+        FileNotFoundError: if a folder is not an evaluated run.
         ValueError: if a run's files are malformed, the runs cannot be compared, or a number is out of range.
         FileExistsError: if ``output_dir`` holds something else.
 

@@ -149,7 +149,7 @@ def _gain_json(gain: Gain) -> dict[str, Any]:
 
 
 def _scores_json(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Figures by name; NaN is no JSON."""
+    """Figures by name; JSON has no NaN."""
     return {
         name: {key: _number(value) if isinstance(value, float) else value for key, value in figures._asdict().items()}
         for name, figures in scores.items()

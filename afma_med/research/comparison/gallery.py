@@ -17,7 +17,7 @@ from afma_med.visualize import color_legend, colorize
 
 __all__ = ["BETTER", "WORSE", "draw_changes", "draw_gallery", "draw_sheet"]
 
-#: Colours of pixels that are right with AFMA only, and without it only: told apart by every kind of colour vision.
+#: Colours of pixels that are right with AFMA only, and without it only: distinct in every kind of colour vision.
 BETTER, WORSE = (86, 180, 233), (213, 94, 0)
 
 _PANEL_WIDTH, _GAP, _LINE = 300, 6, 22

@@ -47,7 +47,7 @@ def check_replaceable(folder: str | os.PathLike[str]) -> None:
 
 
 def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Sequence[Picture]) -> None:
-    """Write a comparison beside its folder and move it there when complete; an earlier one goes.
+    """Write a comparison next to its folder and move it there when complete; an earlier one goes.
 
     Args:
         folder: that :func:`check_replaceable` lets pass.

@@ -19,7 +19,7 @@ __all__ = [
     "read_paper_tables",
 ]
 
-#: How the paper's networks were trained, which is not how those beside them were.
+#: How the paper's networks were trained, not how the other networks of a comparison were.
 PAPER_TRAINING = "ResNet-101 from scratch, the paper's own training"
 
 

@@ -219,7 +219,7 @@ def spell_setting(value: object) -> str:
 
 
 def _shared_settings(run: Run) -> dict[str, Any]:
-    """The settings that tell a variant from another, those of the training beside the others."""
+    """The settings that tell a variant from another, including those of its training."""
     flat = {name: value for name, value in run.settings.items() if name != "training"}
     flat |= {f"training.{name}": value for name, value in run.settings["training"].items()}
     left_out = {*_NO_MATTER, *(() if run.settings["afma"] else _OF_AFMA)}
