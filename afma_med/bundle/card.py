@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from afma_med import __version__
 from afma_med.bundle.run import read_settings
 from afma_med.data import DatasetReader, class_names
-from afma_med.handlers.score_report import SCORES
+from afma_med.handlers.run_files import EVALUATION, SCORES
 from afma_med.samples import SAMPLES, is_sample
 from afma_med.visualize.text_table import format_table
 
@@ -110,7 +110,7 @@ def read_scores(checkpoint: Path) -> dict[str, Any] | None:
         >>> read_scores(Path("runs/none/model.pt")) is None
         True
     """
-    path = checkpoint.with_name("evaluation") / SCORES
+    path = checkpoint.with_name(EVALUATION) / SCORES
     if not path.is_file():
         return None
     scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import read_settings
 from afma_med.data import READERS
 from afma_med.handlers.checkpoints import load_weights
+from afma_med.handlers.run_files import BEST
 
 __all__ = ["license_text", "package_bundle", "prune_config", "reachable_ids"]
 
@@ -215,7 +216,7 @@ def _write_package(folder: Path, bundles: Path, facts: PackageFacts) -> None:
         (folder / name).mkdir(parents=True)
     configs = _make_configs(bundles, facts)
     _check_weights(configs["inference"], facts.checkpoint)
-    shutil.copyfile(facts.checkpoint, folder / "models" / "model.pt")
+    shutil.copyfile(facts.checkpoint, folder / "models" / BEST)
     base = _read_json(bundles / "metadata.json")
     configs["metadata"] = describe_package(base, facts)
     configs["onnx_export"] = _onnx_arguments(_read_json(bundles / "onnx_export.json"), facts)

@@ -15,7 +15,7 @@ from afma_med.atomic_write import move_aside, remove_leftovers
 from afma_med.bundle.command_line import exit_on_error
 from afma_med.checks import RunError
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.handlers.run_files import BEST, LAST, SETTINGS
 from afma_med.networks import AFMANet, PaddedNetwork
 from afma_med.samples import SAMPLES
 
@@ -34,9 +34,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-#: File with what the network was built from, next to its checkpoints.
-SETTINGS = "settings.json"
 
 
 def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:

@@ -55,9 +55,9 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError("`--checkpoint` must go with one run; got several. Name the runs of the weights.")
 
     from afma_med.research.run_attention import find_corrected_object, show_attention
-    from afma_med.runs.finished_run import load_run
+    from afma_med.runs.trained_network import load_network
 
-    runs = [load_run(run, checkpoint=given.checkpoint, device=given.device) for run in given.runs]
+    runs = [load_network(run, checkpoint=given.checkpoint, device=given.device) for run in given.runs]
     image, point = given.image, given.point
     if given.corrected:
         image, point = find_corrected_object(runs[0]) or (None, None)

@@ -14,11 +14,9 @@ from torch import nn
 
 from afma_med.atomic_write import replacing
 from afma_med.checks import RunError
+from afma_med.handlers.run_files import BEST, LAST
 
-__all__ = ["BEST", "LAST", "BestCheckpoint", "LastCheckpoint", "is_better", "load_weights", "next_epoch"]
-
-#: File names of the checkpoints in a run's folder.
-LAST, BEST = "last.pt", "model.pt"
+__all__ = ["BestCheckpoint", "LastCheckpoint", "is_better", "load_weights", "next_epoch"]
 
 
 class LastCheckpoint:

@@ -21,16 +21,14 @@ from torch import Tensor
 
 from afma_med.atomic_write import move_aside, replacing
 from afma_med.data.object_sizes import SIZES
+from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
 from afma_med.metrics import ClassIoU, PerClassMetric
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.visualize.text_table import format_table
 
-__all__ = ["SCORES", "ScoreReport"]
+__all__ = ["ScoreReport"]
 
 logger = logging.getLogger(__name__)
-
-#: File with the scores of an evaluation, for programs.
-SCORES = "scores.json"
 
 
 class ScoreReport:
@@ -92,12 +90,12 @@ class ScoreReport:
         scores = _plain_names(engine.state.metrics, self.metric.prefix)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._write_scores(scores, len(images))
-        self._write_csv("images.csv", ("image", "class", "objects", *COUNTS), self._image_rows(images, counts))
-        self._write_csv("confusion.csv", ("label", *self.metric.names), self._confusion_rows())
+        self._write_csv(IMAGES, ("image", "class", "objects", *COUNTS), self._image_rows(images, counts))
+        self._write_csv(CONFUSION, ("label", *self.metric.names), self._confusion_rows())
         if values:
             self._write_csv("per_image.csv", ("image", *_columns(values, self.metric)), _value_rows(images, values))
         logger.info("Scores over %d images or volumes\n%s", len(images), _score_table(scores, self.metric))
-        logger.info("Results are in %s (scores.csv, %s, images.csv, confusion.csv)", self.output_dir, SCORES)
+        logger.info("Results are in %s (%s)", self.output_dir, ", ".join((SCORE_TABLE, SCORES, IMAGES, CONFUSION)))
 
     def _start(self, engine: Engine) -> None:
         self._images = []
@@ -136,7 +134,7 @@ class ScoreReport:
         }
         with replacing(self.output_dir / SCORES) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        self._write_csv("scores.csv", ("name", "value"), scores.items())
+        self._write_csv(SCORE_TABLE, ("name", "value"), scores.items())
 
     def _write_csv(self, name: str, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
         path = self.output_dir / name

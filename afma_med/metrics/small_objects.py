@@ -37,7 +37,7 @@ def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> 
     second kind: small objects that are predicted there lower the IoU, as in the scores of an evaluation.
 
     Args:
-        pixels: (I,K,S,4) as in :class:`afma_med.runs.evaluated_run.PixelCounts`, image by image.
+        pixels: (I,K,S,4) as in :class:`afma_med.runs.run.PixelCounts`, image by image.
         objects: S names of object sizes; all scores are NaN without ``"small"`` and ``"large"``.
 
     Raises:

@@ -12,7 +12,7 @@ from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import Item
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
-from afma_med.runs.finished_run import FinishedRun
+from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import find_afma
 
 __all__ = ["Attended", "attend", "check_measurable", "labelled_items", "with_next"]
@@ -32,7 +32,7 @@ class Attended(NamedTuple):
     label: Tensor
 
 
-def check_measurable(run: FinishedRun) -> AFMANet:
+def check_measurable(run: TrainedNetwork) -> AFMANet:
     """Return the AFMA network of a run whose attention can be measured.
 
     Raises:
@@ -46,7 +46,7 @@ def check_measurable(run: FinishedRun) -> AFMANet:
     return afma
 
 
-def labelled_items(run: FinishedRun, section: str, limit: int | None = None) -> list[Item]:
+def labelled_items(run: TrainedNetwork, section: str, limit: int | None = None) -> list[Item]:
     """List the images of a section that have labels, at most ``limit`` of them.
 
     Raises:
@@ -58,7 +58,7 @@ def labelled_items(run: FinishedRun, section: str, limit: int | None = None) -> 
     return items[:limit]
 
 
-def attend(run: FinishedRun, afma: AFMANet, item: Item) -> Attended:
+def attend(run: TrainedNetwork, afma: AFMANet, item: Item) -> Attended:
     """Send an image through the network, with its label at the size at which the network sees it."""
     image = run.prepare(item["image"])
     index = run.read_label(item, image.shape[1:])
@@ -67,7 +67,7 @@ def attend(run: FinishedRun, afma: AFMANet, item: Item) -> Attended:
         return Attended(*afma.attend(image[None].to(run.device)), label[None].to(run.device))
 
 
-def with_next(run: FinishedRun, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[Attended, Attended]]:
+def with_next(run: TrainedNetwork, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[Attended, Attended]]:
     """Yield each image with the next one, the last with the first; each goes through the network once."""
     first = own = attend(run, afma, items[0])
     for item in items[1:]:

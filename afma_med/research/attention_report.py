@@ -19,7 +19,7 @@ from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
 from afma_med.research.attended_images import Attended, attend, check_measurable, labelled_items
-from afma_med.runs.finished_run import FinishedRun
+from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import decide
 from afma_med.visualize.text_table import format_table
 
@@ -81,7 +81,7 @@ class AttentionReport(NamedTuple):
     classes: tuple[ClassAttention, ...] = ()
 
 
-def measure_attention(run: FinishedRun, *, section: str = "val", limit: int | None = None) -> AttentionReport:
+def measure_attention(run: TrainedNetwork, *, section: str = "val", limit: int | None = None) -> AttentionReport:
     """Measure a run's attention on a section of its dataset.
 
     Args:
@@ -107,7 +107,7 @@ class AttentionTally:
         afma: whose attention is between patches.
     """
 
-    def __init__(self, run: FinishedRun, afma: AFMANet) -> None:
+    def __init__(self, run: TrainedNetwork, afma: AFMANet) -> None:
         self.run, self.afma = run, afma
         self._found: list[tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]] = []
 
@@ -215,7 +215,7 @@ def report_classes(report: AttentionReport) -> str:
 
 
 def _measure(
-    run: FinishedRun, afma: AFMANet, image: Attended
+    run: TrainedNetwork, afma: AFMANet, image: Attended
 ) -> tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]:
     """What one image adds to the report.
 
@@ -289,7 +289,7 @@ def _as_floats(attention: PatchAttention) -> PatchAttention:
     return attention._replace(query=attention.query.to(attention.key.dtype))
 
 
-def _mean_iou(run: FinishedRun, confusions: Tensor) -> tuple[float, float, float]:
+def _mean_iou(run: TrainedNetwork, confusions: Tensor) -> tuple[float, float, float]:
     names = class_names(run.reader.classes)
     scored = [k for k, name in enumerate(names) if name not in run.reader.unscored]
     counts = [object_counts(confusion)[scored, :1].numpy() for confusion in confusions]

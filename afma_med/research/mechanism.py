@@ -28,7 +28,7 @@ from afma_med.networks.probing import probing
 from afma_med.research.attended_images import Attended, check_measurable, labelled_items, with_next
 from afma_med.research.attention_report import AttentionReport, AttentionTally
 from afma_med.research.mechanism_report import FORMS, FormScores, MechanismReport
-from afma_med.runs.finished_run import FinishedRun
+from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import decide, find_afma
 
 __all__ = ["correct_in_all_forms", "measure_mechanism", "measure_run"]
@@ -76,7 +76,7 @@ def correct_in_all_forms(
     }
 
 
-def measure_mechanism(run: FinishedRun, *, section: str = "val", limit: int | None = None) -> MechanismReport:
+def measure_mechanism(run: TrainedNetwork, *, section: str = "val", limit: int | None = None) -> MechanismReport:
     """Score a run's predictions with its attention, without it, and with others in its place.
 
     Labels are compared at the size at which the network sees the images; the sizes of objects are pixels of it.
@@ -98,7 +98,7 @@ def measure_mechanism(run: FinishedRun, *, section: str = "val", limit: int | No
 
 
 def measure_run(
-    run: FinishedRun, *, section: str = "val", limit: int | None = None
+    run: TrainedNetwork, *, section: str = "val", limit: int | None = None
 ) -> tuple[AttentionReport | None, MechanismReport | None]:
     """Measure a run's attention and test its mechanism.
 
@@ -132,7 +132,7 @@ def measure_run(
 class _MechanismTally:
     """Count pixels in all forms, image by image."""
 
-    def __init__(self, run: FinishedRun, afma: AFMANet) -> None:
+    def __init__(self, run: TrainedNetwork, afma: AFMANet) -> None:
         self.run, self.afma = run, afma
         self._pixels: dict[str, list[Tensor]] = {form: [] for form in FORMS}
 
@@ -151,7 +151,7 @@ class _MechanismTally:
         return MechanismReport(images, *scores)
 
 
-def _in_pairs(run: FinishedRun, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[Attended, Attended]]:
+def _in_pairs(run: TrainedNetwork, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[Attended, Attended]]:
     yield from tqdm(with_next(run, afma, items), total=len(items), desc=run.title, unit="image", disable=None)
 
 
@@ -168,11 +168,11 @@ def _correct_by_methods(afma: Any, logits: Tensor, attention: Any, *, other: Any
     return {"before": logits, **{form: afma.correct(logits, one) for form, one in zip(FORMS[1:], used, strict=True)}}
 
 
-def _scored(run: FinishedRun) -> list[int]:
+def _scored(run: TrainedNetwork) -> list[int]:
     return [k for k, name in enumerate(class_names(run.reader.classes)) if name not in run.reader.unscored]
 
 
-def _count(run: FinishedRun, forms: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+def _count(run: TrainedNetwork, forms: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
     """(K,4,4) pixels of the scored classes for each form; equal predictions are counted once."""
     scored, classes = _scored(run), len(class_names(run.reader.classes))
     label = torch.where(torch.isin(index, torch.tensor(scored)), index, -1)
@@ -188,7 +188,7 @@ def _count(run: FinishedRun, forms: Mapping[str, Tensor], index: Tensor) -> dict
     return found
 
 
-def _score(run: FinishedRun, pixels: NDArray[np.int64]) -> FormScores:
+def _score(run: TrainedNetwork, pixels: NDArray[np.int64]) -> FormScores:
     names, objects = class_names(run.reader.classes), ("all", *SIZES)
     groups = {group: [names[k] for k in members] for group, members in class_groups(run.reader.classes).items()}
     scores = scores_from_pixels(pixels.sum(axis=0), [names[k] for k in _scored(run)], objects, groups=groups)

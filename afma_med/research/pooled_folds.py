@@ -14,8 +14,8 @@ from afma_med.data.folds import FOLDS
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.research.comparison.layout import group_classes
 from afma_med.research.training_list import Training
-from afma_med.runs.evaluated_run import PixelCounts, Run
 from afma_med.runs.result_file import read_result, write_result
+from afma_med.runs.run import PixelCounts, Run
 
 __all__ = ["pool_if_complete", "pool_runs", "result_path"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.runs.finished_run import FinishedRun
+from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import AttendedImage, attend_image, attend_point
 from afma_med.visualize.attention_figure import compare_attention, draw_attention
 from afma_med.visualize.figure_file import save_figure
@@ -27,7 +27,7 @@ _SUFFIX = re.compile(r"\.(png|jpe?g|nii|nii\.gz)$", re.IGNORECASE)
 
 
 def show_attention(
-    runs: Sequence[FinishedRun],
+    runs: Sequence[TrainedNetwork],
     image: str | os.PathLike[str] | None = None,
     *,
     where: tuple[int, int] | str | None = None,
@@ -82,7 +82,7 @@ def show_attention(
     return [save_figure(figure, folder / f"{stem}{suffix}") for stem, figure in figures.items()]
 
 
-def find_corrected_object(run: FinishedRun, *, section: str = "test") -> tuple[str, tuple[int, int]] | None:
+def find_corrected_object(run: TrainedNetwork, *, section: str = "test") -> tuple[str, tuple[int, int]] | None:
     """Find the small object of a section in which the correction makes most pixels right.
 
     Args:
@@ -109,9 +109,9 @@ def find_corrected_object(run: FinishedRun, *, section: str = "test") -> tuple[s
     return max(found)[1:] if found else None
 
 
-def _check_runs(runs: Sequence[FinishedRun]) -> None:
+def _check_runs(runs: Sequence[TrainedNetwork]) -> None:
     if not runs:
-        raise ValueError("`runs` must hold at least one run; got none. Load one with load_run.")
+        raise ValueError("`runs` must hold at least one run; got none. Load one with load_network.")
     for run in runs:
         if not run.settings["afma"]:
             raise ValueError(
@@ -125,7 +125,7 @@ def _check_runs(runs: Sequence[FinishedRun]) -> None:
 
 
 def _choose_slice(
-    run: FinishedRun, volume: Tensor, slice_number: int | None, *, montage: bool
+    run: TrainedNetwork, volume: Tensor, slice_number: int | None, *, montage: bool
 ) -> tuple[int, list[Figure]]:
     """The slice to look at, and the montage if it is wanted; all slices are segmented only if need be."""
     if slice_number is not None and not montage:
@@ -164,7 +164,7 @@ def _class_index(name: str, reader: DatasetReader) -> int:
 
 
 def _draw(
-    runs: Sequence[FinishedRun],
+    runs: Sequence[TrainedNetwork],
     seen: Sequence[AttendedImage],
     point: tuple[int, int],
     *,

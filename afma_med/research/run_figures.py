@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afma_med.data import READERS
+from afma_med.handlers.run_files import EVALUATION
 from afma_med.metrics.small_objects import score_small_objects
 from afma_med.research.attention_report import AttentionReport, attention_from_json, report_attention, report_classes
 from afma_med.research.mechanism import measure_run
@@ -19,9 +20,9 @@ from afma_med.research.mechanism_report import (
     report_mechanism,
     report_small_objects,
 )
-from afma_med.runs.evaluated_run import EVALUATION, Run, read_run
-from afma_med.runs.finished_run import load_run
 from afma_med.runs.result_file import read_result
+from afma_med.runs.run import Run, read_run
+from afma_med.runs.trained_network import load_network
 
 __all__ = ["RunFigures", "measure_folder", "read_figures", "report_figures"]
 
@@ -91,7 +92,7 @@ def measure_folder(
         FileNotFoundError: ...
     """
     path = Path(path)
-    run = load_run(path, weights=weights, device=device)
+    run = load_network(path, weights=weights, device=device)
     attention, mechanism = measure_run(run, section=section, limit=limit)
     # Of a baseline there is nothing else.
     evaluated = read_run(path) if mechanism is None or (path / EVALUATION).is_dir() else None

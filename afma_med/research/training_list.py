@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from afma_med.bundle.installed import bundles_folder
 from afma_med.data.folds import FOLDS
-from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.handlers.run_files import BEST, LAST
 from afma_med.research.studies import study_options
 
 __all__ = ["WEIGHTS", "Training", "list_trainings"]

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from afma_med.bundle.installed import bundles_folder
-from afma_med.handlers.checkpoints import LAST
-from afma_med.handlers.score_report import SCORES
+from afma_med.handlers.run_files import EVALUATION, LAST, SCORES
 from afma_med.research.attention_report import attention_as_json
 from afma_med.research.benchmark import describe_machine
 from afma_med.research.mechanism import measure_run
@@ -25,9 +24,9 @@ from afma_med.research.mechanism_report import mechanism_as_json
 from afma_med.research.pooled_folds import pool_if_complete, result_path
 from afma_med.research.training_list import WEIGHTS, Training, list_trainings
 from afma_med.runs.curves import read_curve
-from afma_med.runs.evaluated_run import EVALUATION, read_run
-from afma_med.runs.finished_run import load_run
 from afma_med.runs.result_file import write_result
+from afma_med.runs.run import read_run
+from afma_med.runs.trained_network import load_network
 
 __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
 
@@ -181,7 +180,7 @@ def _other_results(training: Training, result: Path) -> dict[str, Path]:
 def _measure(folder: Path, weights: str) -> dict[str, Any]:
     """What the attention is like on the validation section, and whether it matters; None for runs that have none."""
     checkpoint, chosen = WEIGHTS[weights]
-    attention, mechanism = measure_run(load_run(folder, checkpoint=folder / checkpoint, weights=chosen))
+    attention, mechanism = measure_run(load_network(folder, checkpoint=folder / checkpoint, weights=chosen))
     return {
         "attention": None if attention is None else attention_as_json(attention),
         "mechanism": None if mechanism is None else mechanism_as_json(mechanism),

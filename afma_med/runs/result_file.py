@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from afma_med.atomic_write import replacing
-from afma_med.runs.evaluated_run import PixelCounts, Run
+from afma_med.runs.run import PixelCounts, Run
 
 __all__ = ["read_result", "write_result"]
 

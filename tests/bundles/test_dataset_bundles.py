@@ -22,7 +22,7 @@ from _helpers.bundle_runs import DRAW, NAMES, options, run, run_two_processes, w
 from _helpers.paths import BUNDLES, ROOT
 from _helpers.synthetic_runs import write_untrained
 from afma_med.data import READERS, build_lesion_slices
-from afma_med.runs.finished_run import load_run
+from afma_med.runs.trained_network import load_network
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,7 +137,7 @@ def test_fold_of_a_run_is_that_of_its_evaluation(samples: Callable[[str], Path],
 
 def test_loaded_run_has_its_fold(samples: Callable[[str], Path], tmp_path: Path) -> None:
     root = samples("lesion_slices")
-    run_of_fold = load_run(write_untrained(tmp_path / "run", "lesion_slices", root, fold=4))
+    run_of_fold = load_network(write_untrained(tmp_path / "run", "lesion_slices", root, fold=4))
     assert run_of_fold.settings["fold"] == 4
     assert run_of_fold.find_image() == build_lesion_slices(4).datalist(root, "test")[0]["image"]
 

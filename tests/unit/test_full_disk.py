@@ -19,8 +19,8 @@ from _helpers.synthetic_runs import random_rows, write_run, write_untrained
 from afma_med.atomic_write import WriteError, replacing
 from afma_med.checks import RunError
 from afma_med.data.lits import CLASSES
-from afma_med.runs.evaluated_run import read_run
 from afma_med.runs.result_file import write_result
+from afma_med.runs.run import read_run
 from afma_med.samples import write_street_scenes
 from afma_med.transforms import LoadImageVolumed, SaveImagePictured, SaveImageVolumed
 

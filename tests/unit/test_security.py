@@ -23,7 +23,7 @@ from afma_med.bundle.run import write_settings
 from afma_med.data import camvid_datalist
 from afma_med.handlers import next_epoch
 from afma_med.handlers.checkpoints import load_weights
-from afma_med.runs.finished_run import load_run
+from afma_med.runs.trained_network import load_network
 from afma_med.samples import write_street_scenes
 
 
@@ -91,7 +91,7 @@ def test_resuming_and_evaluating_runs_no_code(tmp_path: Path, mark: Path) -> Non
         bundle.initialize()
         bundle.run()
     with pytest.raises(ValueError, match="`checkpoint` must hold the weights"):
-        load_run(tmp_path / "run")
+        load_network(tmp_path / "run")
 
 
 def test_kept_counts_run_no_code(tmp_path: Path, mark: Path) -> None:

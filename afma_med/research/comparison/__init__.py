@@ -2,7 +2,7 @@
 
 from afma_med.research.comparison.compare import compare_runs
 from afma_med.research.comparison.variants import Pairing, Variant, check_comparable, group_runs, pair_with_baselines
-from afma_med.runs.evaluated_run import PixelCounts, Run, read_run
+from afma_med.runs.run import PixelCounts, Run, read_run
 
 __all__ = [
     "Pairing",

@@ -22,8 +22,8 @@ from afma_med.research.comparison.variants import (
     spell_setting,
     usual_settings,
 )
-from afma_med.runs.evaluated_run import Run, read_run
 from afma_med.runs.result_file import read_result
+from afma_med.runs.run import Run, read_run
 from afma_med.samples import is_sample
 
 __all__ = ["compare_runs"]

@@ -17,7 +17,8 @@ from afma_med.data import VOID, DatasetReader, class_names
 from afma_med.data.dataset_reader import Item
 from afma_med.data.nifti_slices import NiftiSlices
 from afma_med.data.voxel_grid import orient_grid
-from afma_med.runs.evaluated_run import EVALUATION, Run
+from afma_med.handlers.run_files import EVALUATION, LABELS
+from afma_med.runs.run import Run
 from afma_med.transforms.pictures import to_rgb
 from afma_med.visualize.shown_image import stretch_image
 
@@ -91,7 +92,7 @@ def find_prediction(run: Run, image: str) -> Path:
         renamed = re.sub(r"^(test-)?volume-", r"\1segmentation-", stem)
         names = [f"{renamed if renamed != stem else f'{stem}_segmentation'}.nii.gz"]
     else:
-        names, folder = [f"{PurePath(name).stem}{ending}.png" for ending in ("", "_segmentation")], folder / "labels"
+        names, folder = [f"{PurePath(name).stem}{ending}.png" for ending in ("", "_segmentation")], folder / LABELS
     above = PurePath(image).parent.parts
     for start in range(len(above) + 1):
         for one in names:

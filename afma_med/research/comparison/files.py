@@ -13,7 +13,7 @@ from afma_med.research.comparison.intervals import Interval
 from afma_med.research.comparison.paper import PAPER_TRAINING, PaperTable
 from afma_med.research.comparison.results import Gain, VariantScores
 from afma_med.research.comparison.tables import TextTable, format_markdown
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 
 __all__ = ["Comparison", "format_csv", "format_json", "format_text"]
 

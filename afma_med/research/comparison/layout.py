@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from afma_med.data import READERS, DatasetReader, class_groups, class_names
 from afma_med.research.comparison.paper import read_paper_tables
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 
 __all__ = ["Column", "TableLayout", "find_reader", "group_classes", "lay_out_tables", "size_headings"]
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 
 __all__ = [
     "PAPER_TRAINING",

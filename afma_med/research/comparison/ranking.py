@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from afma_med.metrics.pixel_scores import image_iou, mean_of_known
 from afma_med.research.comparison.variants import Pairing
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 
 __all__ = ["ImageScore", "most_changed", "rank_images"]
 

@@ -20,7 +20,7 @@ from afma_med.research.comparison.intervals import (
     summarise_seeds,
 )
 from afma_med.research.comparison.variants import Pairing, Variant
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 
 __all__ = ["Difference", "Gain", "VariantScores", "compare_with_baselines", "resample_scores", "summarise_variant"]
 

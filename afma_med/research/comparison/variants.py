@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 
 __all__ = [
     "Pairing",

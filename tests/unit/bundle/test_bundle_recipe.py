@@ -24,7 +24,7 @@ from afma_med.bundle.recipe import (
     pretrained_if_installed,
 )
 from afma_med.networks import PaddedNetwork
-from afma_med.runs.finished_run import load_run
+from afma_med.runs.trained_network import load_network
 from afma_med.samples import write_street_scenes
 
 
@@ -182,5 +182,5 @@ def test_what_is_validated_and_kept_is_the_average(averaged: tuple[Path, list[di
     assert any(not torch.equal(x, best[name]) for name, x in saved["model"].items())
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     assert settings["training"]["ema_momentum"] == 0.3 and settings["training"]["optimizer"] == "AdamW"
-    loaded = load_run(folder, weights="ema").network.state_dict()
+    loaded = load_network(folder, weights="ema").network.state_dict()
     assert all(torch.equal(x, loaded[name]) for name, x in saved["ema"].items())

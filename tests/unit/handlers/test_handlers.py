@@ -39,7 +39,7 @@ from afma_med.handlers import (
     SegmentationPictures,
     SplitAFMAOutput,
 )
-from afma_med.handlers.checkpoints import BEST, LAST
+from afma_med.handlers.run_files import BEST, LAST
 from afma_med.metrics import ClassIoU, PerClassMetric, SizeGroups
 
 

@@ -19,7 +19,7 @@ from afma_med.data.camvid import CLASSES, read_label
 from afma_med.functional import gold_attention, modulate_logits
 from afma_med.metrics import ClassIoU
 from afma_med.research.attention_report import measure_attention
-from afma_med.runs.finished_run import FinishedRun, load_run
+from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 
@@ -30,16 +30,16 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
     """Untrained, with an attention large enough to change predictions, and images at half their size."""
-    loaded = load_run(write_run(tmp_path_factory.mktemp("runs") / "afma", "camvid", scenes, longest_side=48))
+    loaded = load_network(write_run(tmp_path_factory.mktemp("runs") / "afma", "camvid", scenes, longest_side=48))
     with torch.no_grad():
         loaded.network.afma_block.patch_linear1.weight *= 60
         loaded.network.afma_block.feature_conv.weight *= 60
     return loaded
 
 
-def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> None:
+def test_figures_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) -> None:
     found = measure_attention(run)
     squares, golds, products, owns, peaks = 0.0, 0.0, 0.0, 0.0, []
     total = changed = labelled = mended = harmed = 0
@@ -82,7 +82,7 @@ def test_figures_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> No
 
 
 @torch.no_grad()
-def test_classes_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> None:
+def test_classes_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) -> None:
     squares, strongest, filled = torch.zeros(3, 12, dtype=torch.float64), [], []
     for item in camvid_datalist(scenes, "val"):
         image = run.prepare(item["image"])[None]
@@ -110,21 +110,21 @@ def test_classes_equal_those_of_the_matrix(run: FinishedRun, scenes: Path) -> No
         assert one.auc == pytest.approx(expected, abs=1e-3, nan_ok=True)
 
 
-def test_limit_and_section(run: FinishedRun) -> None:
+def test_limit_and_section(run: TrainedNetwork) -> None:
     assert measure_attention(run, limit=2).images == 2
     assert measure_attention(run, section="test").images == 1
 
 
 def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path: Path) -> None:
-    baseline = load_run(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
+    baseline = load_network(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
     with pytest.raises(ValueError, match=r"`run` must be one with AFMA, of images; got baseline: .*no AFMA of CamVid"):
         measure_attention(baseline)
-    volumes = load_run(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
+    volumes = load_network(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
     with pytest.raises(ValueError, match="of LiTS"):
         measure_attention(volumes)
 
 
-def test_command_prints_a_line_for_each_run(run: FinishedRun, tmp_path: Path) -> None:
+def test_command_prints_a_line_for_each_run(run: TrainedNetwork, tmp_path: Path) -> None:
     command = [sys.executable, "scripts/measure_attention.py", str(run.folder), "--limit", "1", "--by_class"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

@@ -23,9 +23,9 @@ from afma_med.data.camvid import read_label
 from afma_med.research import trainings
 from afma_med.research.comparison import compare_runs
 from afma_med.research.trainings import list_trainings, run_trainings
-from afma_med.runs.evaluated_run import read_run
-from afma_med.runs.finished_run import load_run
 from afma_med.runs.result_file import read_result, write_result
+from afma_med.runs.run import read_run
+from afma_med.runs.trained_network import load_network
 from afma_med.samples import write_street_scenes
 
 LIST = {
@@ -241,7 +241,7 @@ def test_released_protocol_sees_and_scores_the_centre_alone(tmp_path: Path) -> N
     evaluation.initialize()
     evaluation.run()
     centre = slice(20, 340)  # eight ninths of the height, as 640 of 720
-    run = load_run(folder)
+    run = load_network(folder)
     image = run.prepare(run.find_image())
     network_sees = image[None, :, centre]
     predicted = torch.as_tensor(np.array(Image.open(next((folder / "evaluation" / "labels").rglob("*.png")))))

@@ -16,8 +16,8 @@ from afma_med.research import trainings
 from afma_med.research.comparison import compare_runs
 from afma_med.research.pooled_folds import pool_runs
 from afma_med.research.trainings import list_trainings, run_trainings
-from afma_med.runs.evaluated_run import Run
 from afma_med.runs.result_file import read_result
+from afma_med.runs.run import Run
 
 LIST: dict[str, Any] = {
     "bundle": "lesion_slices_afma",

@@ -39,9 +39,9 @@ from afma_med.research.mechanism_report import (
     report_mechanism,
 )
 from afma_med.research.studies import STUDIES, SupervisionOnly, build_studied_network
-from afma_med.runs.evaluated_run import read_run
-from afma_med.runs.finished_run import FinishedRun, load_run
 from afma_med.runs.result_file import write_result
+from afma_med.runs.run import read_run
+from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 
@@ -237,8 +237,8 @@ def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> FinishedRun:
-    loaded = load_run(folder, weights="ema")
+def run(folder: Path) -> TrainedNetwork:
+    loaded = load_network(folder, weights="ema")
     return dataclasses.replace(loaded, reader=loaded.reader._replace(size_groups=SizeGroups((8, 20))))
 
 
@@ -255,7 +255,7 @@ def naive(logits: Tensor, query: Tensor, key: Tensor, values_of: Tensor, size: t
 
 
 @torch.no_grad()
-def test_scores_of_a_run_equal_those_of_the_matrices(run: FinishedRun, scenes: Path) -> None:
+def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes: Path) -> None:
     items = run.reader.datalist(scenes, "val")
     images = [run.prepare(item["image"]) for item in items]
     seen = [run.network.attend(image[None]) for image in images]
@@ -293,13 +293,13 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: FinishedRun, scenes: P
     assert found.before.small_objects.classes == 4
 
 
-def test_one_image_has_none_to_swap_with(run: FinishedRun) -> None:
+def test_one_image_has_none_to_swap_with(run: TrainedNetwork) -> None:
     found = measure_mechanism(run, limit=1)
     assert math.isnan(found.swap.miou)
     assert not math.isnan(found.after.miou)
 
 
-def test_attention_of_another_kind_has_no_figures_but_its_mechanism(run: FinishedRun) -> None:
+def test_attention_of_another_kind_has_no_figures_but_its_mechanism(run: TrainedNetwork) -> None:
     wide = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 12, 2, stride=2))
     other = dataclasses.replace(run, network=OffsetNetwork(wide, 12, feature="0", patch_size=2).eval())
     attention, mechanism = measure_run(other)
@@ -308,12 +308,12 @@ def test_attention_of_another_kind_has_no_figures_but_its_mechanism(run: Finishe
     assert mechanism.zero == mechanism.before
 
 
-def test_ema_is_loaded_and_measured(folder: Path, run: FinishedRun, tmp_path: Path) -> None:
+def test_ema_is_loaded_and_measured(folder: Path, run: TrainedNetwork, tmp_path: Path) -> None:
     states = torch.load(folder / "last.pt", weights_only=True)
     for given, name in (({}, "model"), ({"weights": "ema"}, "ema"), ({"checkpoint": folder / "last.pt"}, "model")):
-        loaded = load_run(folder, **given).network.state_dict()
+        loaded = load_network(folder, **given).network.state_dict()
         assert all(torch.equal(loaded[key], value) for key, value in states[name].items())
-    plain = dataclasses.replace(run, reader=load_run(folder).reader)
+    plain = dataclasses.replace(run, reader=load_network(folder).reader)
     measured = {name: trainings._measure(folder, name) for name in ("best", "ema")}
     attention, mechanism = measure_run(plain)
     assert attention is not None and mechanism is not None
@@ -321,18 +321,18 @@ def test_ema_is_loaded_and_measured(folder: Path, run: FinishedRun, tmp_path: Pa
     assert measured["ema"]["attention"]["error"] == attention.error
     assert measured["best"]["attention"]["error"] < attention.error
     with pytest.raises(ValueError, match=r"it has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
-        load_run(folder, weights="emma")
+        load_network(folder, weights="emma")
     with pytest.raises(ValueError, match=r"it has no weights named 'ema'"):
-        load_run(folder, checkpoint=folder / "model.pt", weights="ema")
+        load_network(folder, checkpoint=folder / "model.pt", weights="ema")
     with pytest.raises(FileNotFoundError, match=r"must be a run's last\.pt; there is no file"):
-        load_run(tmp_path, weights="ema")
+        load_network(tmp_path, weights="ema")
     with pytest.raises(ValueError, match=r"not its last\.pt"):
         load_weights(run.network, folder / "last.pt", weights=None)
 
 
 def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path: Path) -> None:
-    baseline = load_run(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
-    volumes = load_run(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
+    baseline = load_network(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
+    volumes = load_network(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
     for one, message in ((baseline, r"got baseline: .*no AFMA of CamVid"), (volumes, "of LiTS")):
         with pytest.raises(ValueError, match=rf"`run` must be one with AFMA, of images; {message}|{message}"):
             measure_mechanism(one)

@@ -20,7 +20,7 @@ from afma_med.research.comparison.examples import Example, find_items, find_pred
 from afma_med.research.comparison.gallery import BETTER, WORSE, draw_changes, draw_gallery, draw_sheet
 from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
 from afma_med.research.comparison.variants import Pairing
-from afma_med.runs.evaluated_run import Run
+from afma_med.runs.run import Run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 

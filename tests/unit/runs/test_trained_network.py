@@ -20,7 +20,7 @@ from afma_med import AFMANet
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
 from afma_med.research.run_attention import find_corrected_object, show_attention
-from afma_med.runs.finished_run import load_run
+from afma_med.runs.trained_network import load_network
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
@@ -56,11 +56,11 @@ def lits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "lits", "lits", root)
 
 
-# --- load_run
+# --- load_network
 
 
 def test_run_has_the_trained_weights_and_sees_images_as_the_bundle_does(camvid: Path, scenes: Path) -> None:
-    run = load_run(camvid)
+    run = load_network(camvid)
     weights = torch.load(camvid / "model.pt", weights_only=True)
     state = run.network.state_dict()
     assert state.keys() == weights.keys()
@@ -78,7 +78,7 @@ def test_run_has_the_trained_weights_and_sees_images_as_the_bundle_does(camvid: 
 
 
 def test_image_is_a_file_or_the_first_of_a_folder_or_section(camvid: Path, scenes: Path) -> None:
-    run, paths = load_run(camvid), sorted((scenes / "test").iterdir())
+    run, paths = load_network(camvid), sorted((scenes / "test").iterdir())
     assert run.find_image(paths[1]) == str(paths[1])
     assert run.find_image(scenes / "test") == str(paths[0])
     assert run.find_image(section="val") == str(next((scenes / "val").iterdir()))
@@ -87,7 +87,7 @@ def test_image_is_a_file_or_the_first_of_a_folder_or_section(camvid: Path, scene
 
 
 def test_longest_side_and_depth_are_those_of_the_run(deeper: Path) -> None:
-    run = load_run(deeper)
+    run = load_network(deeper)
     assert run.prepare(run.find_image()).shape == (3, 43, 64)
     assert run.network.feature_tap.feature == 3
 
@@ -98,21 +98,21 @@ def test_settings_of_this_version_may_tell_of_the_training(camvid: Path, tmp_pat
     (tmp_path / "settings.json").write_text(
         json.dumps({**settings, "training": {"seed": 3}, "feature": 2}), encoding="utf-8"
     )
-    assert load_run(tmp_path).settings["training"] == {"seed": 3}
+    assert load_network(tmp_path).settings["training"] == {"seed": 3}
     del settings["name"], settings["feature"]
     (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(ValueError, match=r"`run_dir` must be a run of one of the bundles camvid_afma, .*'None'"):
-        load_run(tmp_path)
+        load_network(tmp_path)
 
 
 def test_checkpoint_may_lie_elsewhere(camvid: Path, deeper: Path) -> None:
-    run = load_run(camvid, checkpoint=deeper / "model.pt")
+    run = load_network(camvid, checkpoint=deeper / "model.pt")
     assert run.settings["feature"] == 3
     assert run.folder == camvid
 
 
 def test_volumes_are_prepared_whole(lits: Path) -> None:
-    run = load_run(lits)
+    run = load_network(lits)
     volume = run.prepare(run.find_image())
     assert volume.ndim == 4
     assert volume.shape[0] == 1
@@ -120,7 +120,7 @@ def test_volumes_are_prepared_whole(lits: Path) -> None:
 
 
 def test_baseline_loads_without_attention(baseline: Path) -> None:
-    run = load_run(baseline)
+    run = load_network(baseline)
     assert isinstance(run.network, PaddedNetwork)
     assert run.title == "baseline: Unet resnet18, no AFMA"
     with pytest.raises(ValueError, match=r"`runs` must have been trained with AFMA; `.*baseline` is a baseline"):
@@ -131,23 +131,23 @@ def test_baseline_loads_without_attention(baseline: Path) -> None:
 
 def test_incomplete_runs_are_refused(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"`run_dir` must be the folder of a run; there is no folder `.*none`"):
-        load_run(tmp_path / "none")
+        load_network(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"no file `.*model\.pt`. Train first"):
-        load_run(tmp_path)
+        load_network(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"`checkpoint` must be a run's model\.pt; there is no file"):
-        load_run(camvid, checkpoint=tmp_path / "model.pt")
+        load_network(camvid, checkpoint=tmp_path / "model.pt")
     (tmp_path / "model.pt").write_text("no weights", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"settings\.json of its run"):
-        load_run(tmp_path)
+        load_network(tmp_path)
     settings = (camvid / "settings.json").read_text(encoding="utf-8")
     (tmp_path / "settings.json").write_text(settings.replace("camvid_afma", "polyps_afma"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"its settings say 'polyps_afma'"):
-        load_run(tmp_path)
+        load_network(tmp_path)
     (tmp_path / "settings.json").write_text(settings, encoding="utf-8")
     with pytest.raises(ValueError, match=r"`checkpoint` must hold the weights of the network"):
-        load_run(tmp_path)
+        load_network(tmp_path)
     with pytest.raises(ValueError, match=r"`device` must be one that torch has here; got 'quantum'"):
-        load_run(camvid, device="quantum")
+        load_network(camvid, device="quantum")
 
 
 def test_settings_are_not_executed(camvid: Path, tmp_path: Path) -> None:
@@ -156,21 +156,21 @@ def test_settings_are_not_executed(camvid: Path, tmp_path: Path) -> None:
     harm = f"$open({str(tmp_path / 'harm')!r}, 'w').close()"
     (tmp_path / "settings.json").write_text(json.dumps({**settings, "encoder": harm}), encoding="utf-8")
     with pytest.raises(Exception, match=r"."):
-        load_run(tmp_path)
+        load_network(tmp_path)
     assert not (tmp_path / "harm").exists()
 
 
 def test_unreadable_image_is_refused_by_name(camvid: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(ValueError, match=r"`path` must be an image that the run's bundle can read; got `.*a\.png`"):
-        load_run(camvid).prepare(tmp_path / "a.png")
+        load_network(camvid).prepare(tmp_path / "a.png")
 
 
 # --- show_attention
 
 
 def test_pictures_are_named_after_image_and_point(camvid: Path, tmp_path: Path) -> None:
-    run = load_run(camvid)
+    run = load_network(camvid)
     [path] = show_attention([run], where=(30, 40), output_dir=tmp_path)
     assert path == tmp_path / "scene_0002_row30_column40.png"
     before = path.read_bytes()
@@ -183,7 +183,7 @@ def test_point_is_the_smallest_object_or_in_each_of_a_class(
     camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("afma_med.research.run_attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
-    run = load_run(camvid)
+    run = load_network(camvid)
     after = attend_image(run.network, run.prepare(run.find_image())).after
     row, column = smallest_object(after, classes=range(11), min_pixels=10)
     [path] = show_attention([run], output_dir=tmp_path, suffix=".svg")
@@ -206,7 +206,7 @@ def test_several_runs_are_drawn_side_by_side(
         "compare_attention",
         lambda rows, *given, **named: drawn.append(rows) or draw(rows, *given, **named),
     )
-    runs = [load_run(camvid), load_run(deeper)]
+    runs = [load_network(camvid), load_network(deeper)]
     [path] = show_attention(runs, where=(30, 45), output_dir=tmp_path)
     assert path.name == "scene_0002_row30_column45_compared.png"
     [(first, one), (second, other)] = drawn[0]
@@ -216,7 +216,7 @@ def test_several_runs_are_drawn_side_by_side(
 
 
 def test_volume_is_shown_by_slices(lits: Path, tmp_path: Path) -> None:
-    run = load_run(lits)
+    run = load_network(lits)
     volume = run.prepare(run.find_image())[:, 40:104, 40:104, ::5]
     run = dataclasses.replace(run, preprocessing=lambda item: {"image": volume})
     fullest = int((predict_slices(run.network, volume) > 0).sum(axis=(0, 1)).argmax())
@@ -230,11 +230,11 @@ def test_volume_is_shown_by_slices(lits: Path, tmp_path: Path) -> None:
 
 
 def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = load_run(camvid)
+    run = load_network(camvid)
     with pytest.raises(ValueError, match=r"`runs` must hold at least one run"):
         show_attention([])
     with pytest.raises(ValueError, match=r"`runs` must be of one dataset; got camvid and lits"):
-        show_attention([run, load_run(lits)])
+        show_attention([run, load_network(lits)])
     with pytest.raises(ValueError, match=r"`where` must be a class of CamVid, sky, .*; got 'cars'"):
         show_attention([run], where="cars")
     with pytest.raises(ValueError, match=r"`point` must lie in the image"):
@@ -266,7 +266,7 @@ def test_command_finds_the_object_that_the_correction_helps(
     camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], helps: bool
 ) -> None:
     """Of all test images; the smallest object of the first one if none gains."""
-    paths = [item["image"] for item in load_run(camvid).reader.datalist(scenes, "test")]
+    paths = [item["image"] for item in load_network(camvid).reader.datalist(scenes, "test")]
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
     monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
     monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
@@ -280,7 +280,7 @@ def test_command_finds_the_object_that_the_correction_helps(
 
 def test_corrected_objects_are_those_of_images(lits: Path) -> None:
     with pytest.raises(ValueError, match=r"`run` must be one of images; got .* of LiTS. Name a slice"):
-        find_corrected_object(load_run(lits))
+        find_corrected_object(load_network(lits))
 
 
 def test_command_ends_with_the_error_alone(

@@ -15,16 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.bundle.installed import run_command
-from afma_med.bundle.run import SETTINGS, read_settings
-from afma_med.handlers.checkpoints import BEST
+from afma_med.bundle.run import read_settings
+from afma_med.handlers.run_files import BEST, EVALUATION, IMAGES, SCORES, SETTINGS
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.runs.curves import read_curve
 
-__all__ = ["EVALUATION", "PixelCounts", "Run", "read_run"]
-
-#: Folder of a run's evaluation.
-EVALUATION = "evaluation"
+__all__ = ["PixelCounts", "Run", "read_run"]
 
 _HEADER = ["image", "class", "objects", *COUNTS]
 _EXPECTED = {"section": str, "images": int, "classes": list, "unscored": list, "scores": dict}
@@ -97,7 +94,7 @@ def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) ->
         raise FileNotFoundError(f"`folder` must be the folder of a run; there is no `{folder}`. Check the path.")
     settings = _read_settings(folder)
     command = run_command(f"{settings['name']}.json", "evaluate.json", options={"output_dir": folder})
-    paths = [folder / evaluation / name for name in ("scores.json", "images.csv")]
+    paths = [folder / evaluation / name for name in (SCORES, IMAGES)]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(

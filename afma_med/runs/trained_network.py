@@ -20,13 +20,14 @@ from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import find_weights, list_inputs, read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
-from afma_med.handlers.checkpoints import BEST, LAST, load_weights
+from afma_med.handlers.checkpoints import load_weights
+from afma_med.handlers.run_files import BEST, LAST
 
-__all__ = ["FinishedRun", "load_run"]
+__all__ = ["TrainedNetwork", "load_network"]
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class TrainedNetwork:
     """Hold what a training left, ready to segment.
 
     Args:
@@ -95,13 +96,13 @@ class FinishedRun:
         return interpolate(label[None, None], size=tuple(size), mode="nearest")[0, 0].long()
 
 
-def load_run(
+def load_network(
     run_dir: str | os.PathLike[str],
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     weights: str = "model",
     device: str | torch.device = "cpu",
-) -> FinishedRun:
+) -> TrainedNetwork:
     """Load the network of a finished run as its bundle builds it for inference.
 
     Args:
@@ -116,7 +117,7 @@ def load_run(
         ValueError: if its bundle is unknown, the weights do not fit their settings, or there is no such device.
 
     Example:
-        >>> load_run("runs/none")
+        >>> load_network("runs/none")
         Traceback (most recent call last):
         FileNotFoundError: `run_dir` must be the folder of a run; there is no folder `runs/none`. ...
     """
@@ -135,7 +136,7 @@ def load_run(
     parser.update({"checkpoint": str(path), "output_dir": str(folder), "device": device})
     network = parser.get_parsed_content("network_def")
     load_weights(network, path, weights=weights)
-    return FinishedRun(
+    return TrainedNetwork(
         folder=folder,
         settings=settings,
         reader=parser.get_parsed_content("reader"),
