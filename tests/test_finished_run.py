@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from afma_med import AFMANet
-from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import write_settings
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
