@@ -125,11 +125,11 @@ def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path
 
 
 def test_command_prints_a_line_for_each_run(run: TrainedNetwork, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/measure_attention.py", str(run.folder), "--limit", "1", "--by_class"]
+    command = [sys.executable, "-m", "afma_med", "measure", str(run.folder), "--limit", "1", "--by_class"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("afma ")
     assert [line.split()[0] for line in done.stdout.split("AUC\n")[1].splitlines()[:2]] == ["sky", "building"]
-    done = subprocess.run([*command[:2], str(tmp_path)], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 1
+    done = subprocess.run([*command[:4], str(tmp_path)], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: `output_dir` must hold trained weights")

@@ -371,7 +371,7 @@ def test_table_has_a_line_for_each_form() -> None:
 
 
 def measure(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/measure_attention.py", *map(str, arguments)]
+    command = [sys.executable, "-m", "afma_med", "measure", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
 
 
@@ -399,7 +399,7 @@ def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> No
         f"No figures of the attention, since their attention is not one between patches: {place}/control." in together
     )
     done = measure(paths[0], "--limit", 1)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "has figures of all validation images only" in done.stderr
 
 
@@ -415,5 +415,5 @@ def test_command_measures_the_weights_that_it_is_asked_for(folder: Path) -> None
 
 def test_command_needs_the_evaluation_of_a_baseline(scenes: Path, tmp_path: Path) -> None:
     done = measure(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "must hold an evaluated run" in done.stderr

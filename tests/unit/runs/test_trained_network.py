@@ -14,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from _helpers.paths import ROOT
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import AFMANet
 from afma_med.data import class_names
@@ -24,8 +23,6 @@ from afma_med.runs.trained_network import load_network
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
-
-SCRIPT = ROOT / "scripts" / "show_attention.py"
 
 
 @pytest.fixture(scope="module")
