@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from _helpers.bundle_runs import NAMES, SMALL, command, run, run_two_processes, workflow
+from _helpers.commands import run_script
 from _helpers.paths import BUNDLES, ROOT
 from afma_med.data.camvid import CLASSES
 from afma_med.data.class_table import class_colors
@@ -34,12 +35,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_bundles_are_built_from_their_sources() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "build_bundles.py"), "--check"],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    done = run_script("build_bundles", "--check")
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\nRun scripts/build_bundles.py."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ def saved(tensors: dict[str, Tensor], path: Path) -> str:
     return str(path)
 
 
+@cache
 def trained(name: str = "resnet18") -> dict[str, Tensor]:
     """Weights with statistics of their own, as a training leaves them."""
     torch.manual_seed(0)
@@ -49,8 +50,10 @@ def as_efficientnet_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**renamed, "_fc.weight": torch.rand(10, 4), "_fc.bias": torch.rand(10)}
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.encoder."])
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".safetensors"])
+@pytest.mark.parametrize(
+    ("prefix", "suffix"),
+    [("", ".pth"), ("module.", ".pt"), ("backbone.encoder.", ".bin"), ("backbone.encoder.", ".safetensors")],
+)
 def test_weights_are_found_by_name(tmp_path: Path, prefix: str, suffix: str) -> None:
     given = trained()
     file = {f"{prefix}{name}": x.clone() for name, x in given.items()} | {f"{prefix}fc.weight": torch.rand(5, 512)}

@@ -1,0 +1,30 @@
+"""Commands in this process: a new one spends seconds on its imports alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import runpy
+import subprocess
+import sys
+from unittest import mock
+
+from _helpers.paths import ROOT, SCRIPTS
+
+
+def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """What ``python scripts/NAME.py ARGUMENTS`` does in the root of the checkout."""
+    typed = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    out, err, code, before = io.StringIO(), io.StringIO(), 0, os.getcwd()
+    os.chdir(ROOT)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", typed):
+            runpy.run_path(typed[0], run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            err.write(f"{ended.code}\n")
+    finally:
+        os.chdir(before)
+    return subprocess.CompletedProcess(typed, code, out.getvalue(), err.getvalue())
