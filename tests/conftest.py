@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # One thread a process: processes share the cores, and small networks gain nothing from more. Torch reads it once.
@@ -30,3 +31,18 @@ def _fixed_seed():
     import torch  # here, since the process that hands out the tests needs none of it
 
     torch.manual_seed(20230101)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the package caches out of the user's folder."""
+    os.environ["AFMA_MED_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Draw a dataset's small sample when it is first asked for, once; tests must not change its files."""
+    from _helpers.bundle_runs import DRAW
+
+    folder = tmp_path_factory.mktemp("samples")
+    return lambda name: DRAW[name](folder / name)  # writers do nothing the second time

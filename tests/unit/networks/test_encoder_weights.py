@@ -28,9 +28,13 @@ def saved(tensors: dict[str, Tensor], path: Path) -> str:
     return str(path)
 
 
-@cache
 def trained(name: str = "resnet18") -> dict[str, Tensor]:
     """Weights with statistics of their own, as a training leaves them."""
+    return dict(_trained(name))
+
+
+@cache
+def _trained(name: str) -> dict[str, Tensor]:
     torch.manual_seed(0)
     return {
         key: torch.rand_like(x) + 0.1 if x.is_floating_point() else x for key, x in encoder(name).state_dict().items()
