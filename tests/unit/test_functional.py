@@ -611,7 +611,9 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("stride", [1, 2, 8])
-@pytest.mark.parametrize("size", [(240, 320), (640, 480), (640, 960)])
+@pytest.mark.parametrize(
+    "size", [(240, 320), *(pytest.param(size, marks=pytest.mark.slow) for size in ((640, 480), (640, 960)))]
+)
 def test_training_adds_a_few_times_the_size_of_the_logits(size, stride):
     """The bound that AFMABlock's docstring states; at several sizes, for what is built of N × M would outgrow it."""
     batch, classes = 2, 5

@@ -87,7 +87,6 @@ def assert_near(ours: Tensor, naive: Tensor, dtype: torch.dtype) -> None:
     torch.testing.assert_close(ours.double(), naive, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
-@settings(max_examples=60)
 @given(setting=SETTINGS, soft=st.booleans())
 def test_modulation_is_that_of_the_reference(setting: Setting, soft: bool) -> None:
     logits, attention = setting.logits(), setting.attention()
@@ -100,7 +99,6 @@ def test_modulation_is_that_of_the_reference(setting: Setting, soft: bool) -> No
     assert_near(ours, naive, setting.dtype)
 
 
-@settings(max_examples=60)
 @given(setting=SETTINGS)
 def test_gold_attention_and_its_distance_are_those_of_the_reference(setting: Setting) -> None:
     grid, index = setting.grid, setting.index()
@@ -128,7 +126,6 @@ class Host(nn.Module):
         return self.up(self.down(image).relu())
 
 
-@settings(max_examples=40)
 @given(
     setting=SETTINGS.filter(lambda one: one.dtype in (torch.float32, torch.float64) and one.stride in (2, 4)),
     channels=st.integers(1, 4),
@@ -186,7 +183,7 @@ NAMES = st.text(string.ascii_letters + string.digits + " _-.()äß漢é", min_si
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, min_size=1, max_size=4, unique_by=str.lower), folder=NAMES)
 def test_any_file_names_are_paired(tmp_path: Path, names: list[str], folder: str) -> None:
     root = tmp_path / f"{abs(hash((tuple(names), folder)))}" / folder
@@ -199,7 +196,7 @@ def test_any_file_names_are_paired(tmp_path: Path, names: list[str], folder: str
     assert all(Path(item["image"]).name == Path(item["label"]).name for item in items)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.integers(0, 255), min_size=1, max_size=12), width=st.integers(1, 4))
 def test_any_label_values_are_read_or_refused(tmp_path: Path, values: list[int], width: int) -> None:
     pixels = np.resize(np.array(values, dtype=np.uint8), (3, width))
@@ -222,7 +219,7 @@ def test_any_label_values_are_read_or_refused(tmp_path: Path, values: list[int],
             assert set(np.unique(mask)) <= {0, 1, 255}
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
 def test_any_bytes_in_place_of_a_picture_are_reported(tmp_path: Path, content: bytes) -> None:
     for part in ("images", "masks"):

@@ -138,6 +138,7 @@ def test_packed_bundle_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".zip"]
 
 
+@pytest.mark.slow  # all other tests import the package without a network too
 def test_import_needs_no_network() -> None:
     code = "import afma_med, afma_med.data, afma_med.handlers, afma_med.research.comparison, afma_med.visualize"
     # PYTHONPATH of the tests refuses connections, see tests/_helpers/no_network.

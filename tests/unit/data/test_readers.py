@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -235,18 +233,13 @@ def test_all_problems_are_in_one_report(tmp_path: Path) -> None:
         assert needle in text
 
 
-def test_check_as_a_command_prints_the_figures(tmp_path: Path) -> None:
+def test_check_as_a_command_prints_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     isic_tree(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "afma_med", "check", "isic", str(tmp_path)],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"train +2 +16×24 \(2\)", done.stdout)
-    assert "lesion" in done.stdout
-    assert done.stdout.endswith("Nothing is wrong with the files.\n")
+    assert main(["check", "isic", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"train +2 +16×24 \(2\)", printed)
+    assert "lesion" in printed
+    assert printed.endswith("Nothing is wrong with the files.\n")
 
 
 def test_check_of_a_missing_folder_shows_the_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,8 +51,17 @@ class Training:
         return self
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("steps", [1, BATCHES - 1, BATCHES, BATCHES + 2, 3 * BATCHES - 1])
+STEPS = (1, BATCHES - 1, BATCHES, BATCHES + 2, 3 * BATCHES - 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "num_workers"),
+    [
+        *((steps, 0) for steps in STEPS),
+        # Starting workers takes long: once for every change of the code, at all steps in the night.
+        *(pytest.param(n, 2, marks=() if n == BATCHES + 2 else pytest.mark.slow) for n in STEPS),
+    ],
+)
 def test_stopped_at_any_step_it_goes_on_as_if_it_never_had(tmp_path: Path, steps: int, num_workers: int) -> None:
     whole = Training(num_workers=num_workers).run().seen
     assert len(whole) == len(set(whole)) == 3 * BATCHES

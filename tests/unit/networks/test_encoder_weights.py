@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,11 @@ def saved(tensors: dict[str, Tensor], path: Path) -> str:
 
 def trained(name: str = "resnet18") -> dict[str, Tensor]:
     """Weights with statistics of their own, as a training leaves them."""
+    return dict(_trained(name))
+
+
+@cache
+def _trained(name: str) -> dict[str, Tensor]:
     torch.manual_seed(0)
     return {
         key: torch.rand_like(x) + 0.1 if x.is_floating_point() else x for key, x in encoder(name).state_dict().items()
@@ -49,8 +54,10 @@ def as_efficientnet_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**renamed, "_fc.weight": torch.rand(10, 4), "_fc.bias": torch.rand(10)}
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.encoder."])
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".safetensors"])
+@pytest.mark.parametrize(
+    ("prefix", "suffix"),
+    [("", ".pth"), ("module.", ".pt"), ("backbone.encoder.", ".bin"), ("backbone.encoder.", ".safetensors")],
+)
 def test_weights_are_found_by_name(tmp_path: Path, prefix: str, suffix: str) -> None:
     given = trained()
     file = {f"{prefix}{name}": x.clone() for name, x in given.items()} | {f"{prefix}fc.weight": torch.rand(5, 512)}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, one_hot
 
-from _helpers.paths import ROOT
+from _helpers.commands import run_afma
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med.data import camvid_datalist
 from afma_med.data.camvid import CLASSES, read_label
@@ -125,11 +123,10 @@ def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path
 
 
 def test_command_prints_a_line_for_each_run(run: TrainedNetwork, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "afma_med", "measure", str(run.folder), "--limit", "1", "--by_class"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    done = run_afma("measure", run.folder, "--limit", 1, "--by_class")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("afma ")
     assert [line.split()[0] for line in done.stdout.split("AUC\n")[1].splitlines()[:2]] == ["sky", "building"]
-    done = subprocess.run([*command[:4], str(tmp_path)], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    done = run_afma("measure", tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: `output_dir` must hold trained weights")

@@ -16,8 +16,9 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from _helpers.fake_bundle import FakeBundle
 from _helpers.paths import ROOT
-from _helpers.synthetic_runs import random_rows, write_curve, write_run, write_six_runs, write_untrained
+from _helpers.synthetic_runs import random_rows, write_run, write_six_runs, write_untrained
 from afma_med.data import camvid_datalist
 from afma_med.data.camvid import read_label
 from afma_med.research import trainings
@@ -86,34 +87,6 @@ def test_broken_and_missing_lists_are_refused(tmp_path: Path) -> None:
         list_trainings(write_list(tmp_path), only=["afmo"])
 
 
-class FakeBundle:
-    """Stands for ``monai.bundle run``: a training epoch by epoch, that can be cut off, and its evaluations."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, dict]] = []
-        self.overlays: list[tuple[str, ...]] = []
-        self.cut_after: int | None = None
-
-    def __call__(self, bundle: str, overlays: tuple[str, ...], options: dict, log: Path) -> None:
-        kind = "evaluate" if "evaluate" in overlays else "train"
-        self.calls.append((kind, options))
-        self.overlays.append(overlays)
-        folder = Path(options["output_dir"])
-        if kind == "train":
-            folder.mkdir(parents=True, exist_ok=True)
-            epochs = options["max_epochs"] if self.cut_after is None else self.cut_after
-            write_curve(folder, {epoch: 0.1 * epoch for epoch in range(1, epochs + 1)})
-            (folder / "last.pt").touch()
-            if self.cut_after is not None:
-                self.cut_after = None
-                raise RuntimeError("cut off")
-            return
-        written = write_run(folder.with_name("written"), random_rows(0, quality=0.5), seed=0)
-        shutil.copy(written / "settings.json", folder)
-        shutil.copytree(written / "evaluation", options["prediction_dir"])
-        shutil.rmtree(written)
-
-
 @pytest.fixture
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     fake = FakeBundle()
@@ -130,9 +103,9 @@ def run_list(folder: Path) -> list[str]:
 
 def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle: FakeBundle) -> None:
     assert run_list(tmp_path) == []
-    assert [kind for kind, _ in bundle.calls] == ["train", "evaluate", "evaluate"]
-    assert [Path(options["checkpoint"]).name for _, options in bundle.calls[1:]] == ["model.pt", "last.pt"]
-    assert bundle.calls[1][1]["num_workers"] == 1
+    assert [kind for kind, *_ in bundle.calls] == ["train", "evaluate", "evaluate"]
+    assert [Path(options["checkpoint"]).name for *_, options in bundle.calls[1:]] == ["model.pt", "last.pt"]
+    assert bundle.calls[1].options["num_workers"] == 1
     path = tmp_path / "results" / "afma_0.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["training"]["options"] == {"max_epochs": 3, "encoder": "resnet18", "seed": 0}
@@ -146,16 +119,16 @@ def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: F
     protocol = "experiments/camvid_released_protocol"
     [training] = list_trainings(write_list(tmp_path, evaluations={"released": [protocol]}), only=["afma"], seeds=[0])
     run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
-    overlays = [given for given in bundle.overlays if "evaluate" in given]
+    overlays = [call.overlays for call in bundle.calls if call.kind == "evaluate"]
     assert overlays == [("evaluate",), ("evaluate",), ("evaluate", protocol)]
-    assert Path(bundle.calls[-1][1]["checkpoint"]).name == "model.pt"
+    assert Path(bundle.calls[-1].options["checkpoint"]).name == "model.pt"
     assert read_result(tmp_path / "results" / "released" / "afma_0.json").scores["mIoU"] > 0
     run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
     assert len(bundle.calls) == 4, "what is done is not done again"
     shutil.rmtree(tmp_path / "results" / "released")
     shutil.rmtree(tmp_path / "runs" / "afma_0" / "evaluation_released")
     run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
-    assert [kind for kind, _ in bundle.calls[4:]] == ["evaluate"], "a protocol that is new is added"
+    assert [kind for kind, *_ in bundle.calls[4:]] == ["evaluate"], "a protocol that is new is added"
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> None:
@@ -170,7 +143,7 @@ def test_cut_training_fails_and_is_resumed_next_time(tmp_path: Path, bundle: Fak
     assert not (tmp_path / "results" / "afma_0.json").exists()
     assert run_list(tmp_path) == []
     assert len(json.loads((tmp_path / "results" / "afma_0.json").read_text(encoding="utf-8"))["commits"]) == 2
-    assert [options.get("resume") for kind, options in bundle.calls if kind == "train"] == [None, True]
+    assert [options.get("resume") for kind, _, options in bundle.calls if kind == "train"] == [None, True]
 
 
 def test_cut_evaluation_does_not_train_again(tmp_path: Path, bundle: FakeBundle) -> None:
@@ -178,7 +151,7 @@ def test_cut_evaluation_does_not_train_again(tmp_path: Path, bundle: FakeBundle)
     (tmp_path / "results" / "afma_0.json").unlink()
     shutil.rmtree(tmp_path / "runs" / "afma_0" / "evaluation_last")
     run_list(tmp_path)
-    assert [kind for kind, _ in bundle.calls[3:]] == ["evaluate"]
+    assert [kind for kind, *_ in bundle.calls[3:]] == ["evaluate"]
 
 
 def test_two_runners_in_one_folder_are_refused(tmp_path: Path, bundle: FakeBundle) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from _helpers.synthetic_runs import write_curve, write_run
+from _helpers.fake_bundle import FakeBundle
+from _helpers.synthetic_runs import write_run
 from afma_med.research import trainings
 from afma_med.research.comparison import compare_runs
 from afma_med.research.pooled_folds import pool_runs
@@ -48,44 +48,21 @@ def rows(fold: int) -> dict[tuple[str, str, str], tuple[int, int, int, int]]:
     }
 
 
-class FakeBundle:
-    """Stands for ``monai.bundle run`` on lesion slices; may fail at the training of one name."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str]] = []
-        self.options: dict[str, dict[str, Any]] = {}
-        self.fails_at = ""
-
-    def __call__(self, bundle: str, overlays: tuple[str, ...], options: dict[str, Any], log: Path) -> None:
-        folder = Path(options["output_dir"])
-        kind = "evaluate" if "evaluate" in overlays else "train"
-        self.calls.append((kind, folder.name))
-        if kind == "train":
-            if folder.name == self.fails_at:
-                raise RuntimeError("cut off")
-            self.options[folder.name] = options
-            folder.mkdir(parents=True)
-            write_curve(folder, {1: 0.1 + 0.01 * options["fold"], 2: 0.2})
-            (folder / "last.pt").touch()
-            return
-        assert "fold" not in options, "the evaluation finds it in the run's settings"
-        fold, seed = (self.options[folder.name][name] for name in ("fold", "seed"))
-        written = write_run(
-            folder.with_name("written"),
-            rows(fold),
-            seed=seed,
-            settings={"name": bundle, "fold": fold, "afma": folder.name.startswith("afma")},
-            evaluation={"classes": ["background", "lesion"], "unscored": []},
-            scores={"lesion_F1/lesion": 0.5},
-        )
-        shutil.copy(written / "settings.json", folder)
-        shutil.copytree(written / "evaluation", options["prediction_dir"])
-        shutil.rmtree(written)
+def evaluate(folder: Path, bundle: str, trained: Mapping[str, Any]) -> Path:
+    """The evaluated run of a fold."""
+    return write_run(
+        folder,
+        rows(trained["fold"]),
+        seed=trained["seed"],
+        settings={"name": bundle, "fold": trained["fold"], "afma": Path(trained["output_dir"]).name.startswith("afma")},
+        evaluation={"classes": ["background", "lesion"], "unscored": []},
+        scores={"lesion_F1/lesion": 0.5},
+    )
 
 
 @pytest.fixture
 def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
-    fake = FakeBundle()
+    fake = FakeBundle(evaluate)
     monkeypatch.setattr(trainings, "_run", fake)
     # There are no weights.
     monkeypatch.setattr(trainings, "_measure", lambda folder, weights: {"attention": {"error": 1.0}, "mechanism": None})
@@ -182,10 +159,10 @@ def test_what_was_cut_goes_on_at_the_next_fold(tmp_path: Path, bundle: FakeBundl
     bundle.fails_at = "afma_0_fold3"
     assert run_trainings(listed, **given) == ["afma_0_fold3"]
     assert not (tmp_path / "results" / "afma_0.json").exists(), "a fold is missing"
-    assert [name for kind, name in bundle.calls if kind == "train"] == [f"afma_0_fold{k}" for k in range(5)]
+    assert bundle.names("train") == [f"afma_0_fold{k}" for k in range(5)]
     bundle.fails_at = ""
     assert run_trainings(listed, **given) == []
-    assert [name for kind, name in bundle.calls if kind == "train"][5:] == ["afma_0_fold3"]
+    assert bundle.names("train")[5:] == ["afma_0_fold3"]
     assert read_result(tmp_path / "results" / "afma_0.json").evaluation["images"] == 5
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from _helpers.paths import ROOT
+from _helpers.commands import run_afma
 from _helpers.synthetic_runs import random_rows
 from _helpers.synthetic_runs import write_run as write_evaluated
 from _helpers.synthetic_runs import write_untrained as write_run
@@ -371,8 +370,7 @@ def test_table_has_a_line_for_each_form() -> None:
 
 
 def measure(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "afma_med", "measure", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    return run_afma("measure", *arguments)
 
 
 def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> None:

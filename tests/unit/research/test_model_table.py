@@ -38,6 +38,7 @@ def differing(rows: list[dict[str, str]], ours: str, theirs: str, tolerance: flo
     return {row["host"] for row in rows if abs(float(row[ours]) - float(row[theirs])) > tolerance}
 
 
+@pytest.mark.slow
 def test_csv_has_a_row_of_every_host_with_the_settings(table) -> None:
     rows, _ = table
     assert [row["host"] for row in rows] == list(model_table.TABLE_5)
@@ -45,12 +46,14 @@ def test_csv_has_a_row_of_every_host_with_the_settings(table) -> None:
     assert set(settings) == {("resnet101", "12", "2", "10", "640x960")}
 
 
+@pytest.mark.slow
 def test_parameters_are_the_papers(table) -> None:
     rows, _ = table
     assert not differing(rows, "params", "table5_params", 0.02)
     assert not differing(rows, "params_afma", "table5_params_afma", 0.02)
 
 
+@pytest.mark.slow
 def test_afma_has_the_released_parameters_and_multiply_adds(table) -> None:
     for row in table[0]:
         assert round(1e6 * float(row["afma_params"])) == 59480
@@ -58,6 +61,7 @@ def test_afma_has_the_released_parameters_and_multiply_adds(table) -> None:
         assert float(row["afma_released"]) == pytest.approx(13.326, abs=0.01)
 
 
+@pytest.mark.slow
 def test_multiply_adds_are_the_papers_but_for_the_named_rows(table) -> None:
     rows, _ = table
     assert differing(rows, "macs", "table5_macs", 1.5) == {"Linknet", "PSPNet"}
@@ -65,6 +69,7 @@ def test_multiply_adds_are_the_papers_but_for_the_named_rows(table) -> None:
     assert differing(rows, "rule_macs_afma", "table5_macs_afma", 0.01) == {"Unet++", "FPN"}
 
 
+@pytest.mark.slow
 def test_count_of_the_attention_is_that_of_its_two_products(table) -> None:
     classes, image_patches, feature_patches, depth = 12, 64 * 96, 16 * 24, 100
     products = (feature_patches + image_patches) * depth**2  # non-zeros are counted without products
@@ -81,6 +86,7 @@ def test_count_of_the_attention_is_that_of_its_two_products(table) -> None:
         )
 
 
+@pytest.mark.slow
 def test_print_names_every_difference_within_120_columns(table) -> None:
     _, printed = table
     lines = printed.splitlines()
@@ -102,6 +108,7 @@ def test_other_networks_are_not_compared(tmp_path, capsys) -> None:
     assert float(row["rule_macs_afma"]) == pytest.approx(float(row["rule_macs"]) + float(row["afma_released"]))
 
 
+@pytest.mark.slow
 def test_other_sizes_are_compared_by_parameters_only(table) -> None:
     rows = [
         {name: float(text) if name.startswith(("params", "table5")) else text for name, text in row.items()}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from _helpers.commands import run_afma
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import AFMANet
 from afma_med.data import class_names
@@ -247,29 +246,23 @@ def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: 
 # --- the command
 
 
-def test_command_says_where_the_pictures_are(
-    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_says_where_the_pictures_are(camvid: Path, scenes: Path) -> None:
     image = sorted((scenes / "test").iterdir())[1]
-    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--image", str(image), "--point", "5,6"])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+    lines = run_afma("show", camvid, "--image", image, "--point", "5,6").stdout.splitlines()
     assert lines == [f"{image.stem}_row5_column6.png", f"The pictures are in {camvid / 'attention'}"]
     assert (camvid / "attention" / lines[0]).is_file()
 
 
 @pytest.mark.parametrize("helps", [True, False])
 def test_command_finds_the_object_that_the_correction_helps(
-    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], helps: bool
+    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, helps: bool
 ) -> None:
     """Of all test images; the smallest object of the first one if none gains."""
     paths = [item["image"] for item in load_network(camvid).reader.datalist(scenes, "test")]
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
     monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
     monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
-    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--corrected"])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+    lines = run_afma("show", camvid, "--corrected").stdout.splitlines()
     asked = f"{Path(paths[1]).stem}_row6_column7.png" if helps else f"{Path(paths[0]).stem}_row1_column2.png"
     assert len(paths) == 2 and asked in lines
     assert helps or "makes no small object of the test section better" in lines[0]
@@ -280,16 +273,12 @@ def test_corrected_objects_are_those_of_images(lits: Path) -> None:
         find_corrected_object(load_network(lits))
 
 
-def test_command_ends_with_the_error_alone(
-    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_ends_with_the_error_alone(camvid: Path, tmp_path: Path) -> None:
     for arguments, message in [
         ([str(tmp_path / "none")], "`run_dir` must be the folder of a run"),
         ([str(camvid), "--slice", "1"], "`image` must be a volume"),
         ([str(camvid), str(camvid), "--checkpoint", "model.pt"], "`--checkpoint` must go with one run"),
     ]:
-        monkeypatch.setattr(sys, "argv", ["show_attention.py", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        assert stopped.value.code == 1
-        assert capsys.readouterr().err.startswith(f"error: {message}")
+        done = run_afma("show", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {message}")

@@ -1,0 +1,68 @@
+"""Stands for ``monai.bundle run`` where lists of trainings are run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _helpers.synthetic_runs import random_rows, write_curve, write_run
+
+
+class Call(NamedTuple):
+    """What a bundle was run with."""
+
+    kind: str
+    overlays: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def _write_any(folder: Path, bundle: str, trained: Mapping[str, Any]) -> Path:
+    return write_run(folder, random_rows(0, quality=0.5), seed=0)
+
+
+class FakeBundle:
+    """A training, epoch by epoch, and its evaluations. A training can be cut off after some of its epochs.
+
+    ``evaluate(folder, bundle, options of the training)`` writes an evaluated run.
+    """
+
+    def __init__(self, evaluate: Callable[[Path, str, Mapping[str, Any]], Path] = _write_any) -> None:
+        self.evaluate = evaluate
+        self.calls: list[Call] = []
+        #: Options by name of the training.
+        self.trained: dict[str, dict[str, Any]] = {}
+        #: The next training is cut off after so many epochs.
+        self.cut_after: int | None = None
+        #: The training of this name fails before its first epoch.
+        self.fails_at = ""
+
+    def names(self, kind: str) -> list[str]:
+        """Name the folders of all calls of a kind."""
+        return [Path(call.options["output_dir"]).name for call in self.calls if call.kind == kind]
+
+    def __call__(self, bundle: str, overlays: tuple[str, ...], options: dict[str, Any], log: Path) -> None:
+        kind, folder = "evaluate" if "evaluate" in overlays else "train", Path(options["output_dir"])
+        self.calls.append(Call(kind, overlays, options))
+        if kind == "train":
+            self._train(folder, options)
+            return
+        assert "fold" not in options, "the evaluation finds it in the run's settings"
+        written = self.evaluate(folder.with_name("written"), bundle, self.trained[folder.name])
+        shutil.copy(written / "settings.json", folder)
+        shutil.copytree(written / "evaluation", options["prediction_dir"])
+        shutil.rmtree(written)
+
+    def _train(self, folder: Path, options: dict[str, Any]) -> None:
+        if folder.name == self.fails_at:
+            raise RuntimeError("cut off")
+        self.trained[folder.name] = options
+        folder.mkdir(parents=True, exist_ok=True)
+        epochs = options["max_epochs"] if self.cut_after is None else self.cut_after
+        offset = 0.01 * options.get("fold", 0)
+        write_curve(folder, {epoch: 0.1 * epoch + (offset if epoch == 1 else 0) for epoch in range(1, epochs + 1)})
+        (folder / "last.pt").touch()
+        if self.cut_after is not None:
+            self.cut_after = None
+            raise RuntimeError("cut off")
