@@ -1,4 +1,4 @@
-"""The networks that AFMA is tested on, and the README's table of them: one list for both."""
+"""The networks that AFMA is tested on, and the table of docs/hosts.md: one list for both."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import segmentation_models_pytorch as smp
 from torch import nn
 
 CLASSES = 3
-#: Ways out of Python, in the README's order.
+#: Export formats, in the table's order.
 WAYS = ("script", "trace", "export", "ONNX")
 
 
 class Host(NamedTuple):
     """A network of CLASSES classes on RGB images, and the features that it is tapped at in the tests.
 
-    ``lacks`` are the ways out of Python that the bare network itself does not have, or not at other image sizes.
+    ``lacks`` are the export formats that fail for the bare network too, or fail for other image sizes.
     """
 
     name: str
@@ -96,7 +96,7 @@ HOSTS = (
         "monai BasicUNet",
         lambda: monai_nets.BasicUNet(2, 3, CLASSES, (8, 8, 16, 16, 32, 8)),
         ("down_1", "down_2"),
-        "pads odd maps itself: beyond a script, only for sides that are multiples of 16",
+        "pads odd maps itself; other exports need sides that are multiples of 16",
         lacks=("trace", "export", "ONNX"),
     ),
     Host("monai FlexibleUNet", lambda: monai_nets.FlexibleUNet(3, CLASSES, "efficientnet-b0", spatial_dims=2), DEPTHS),
@@ -129,10 +129,10 @@ HOSTS = (
 
 
 def table() -> str:
-    """The README's table, in Markdown."""
+    """The table of docs/hosts.md, in Markdown."""
     rows = [
         f"| {host.name} | {', '.join(f'`{feature}`' for feature in host.features)} | {host.note or 'works'} "
-        f"| {', '.join(way for way in WAYS if way not in host.lacks) or 'none of these'} |"
+        f"| {', '.join(way for way in WAYS if way not in host.lacks) or 'none'} |"
         for host in HOSTS
     ]
-    return "\n".join(["| network | tested `feature` | status | leaves Python by |", "|---|---|---|---|", *rows])
+    return "\n".join(["| network | tested `feature` | status | exports to |", "|---|---|---|---|", *rows])

@@ -13,7 +13,7 @@ from afma_med import AFMALoss, AFMANet
 from afma_med.networks import FeatureInfo, list_features
 from afma_med.networks.feature_tap import FeatureError
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "hosts.md"
 SIZE = (45, 70)
 CASES = [
     pytest.param(
@@ -146,5 +146,5 @@ def test_any_number_of_classes_and_channels(classes: int, channels: int) -> None
     assert loss.isfinite()
 
 
-def test_readme_has_the_table_of_these_hosts() -> None:
-    assert hosts.table() in README.read_text(encoding="utf-8")
+def test_page_has_the_table_of_these_hosts() -> None:
+    assert hosts.table() in PAGE.read_text(encoding="utf-8")
