@@ -27,7 +27,11 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("benchmark") / "new folder"
     options = ["--quick", "--repeats", "2", "--threads", "1", "--output_dir", str(folder)]
     done = subprocess.run(
-        [sys.executable, "-m", "afma_med", "benchmark", *options], capture_output=True, encoding="utf-8", timeout=600, check=False
+        [sys.executable, "-m", "afma_med", "benchmark", *options],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
