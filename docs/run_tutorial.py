@@ -12,9 +12,10 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 DOCS = Path(__file__).resolve().parent
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n.*?```\n)?", flags=re.DOTALL)
@@ -42,7 +43,8 @@ def main() -> None:
     os.chdir(folder)
     page.write_text(BLOCK.sub(run, text), encoding="utf-8")
     for picture in folder.glob("tutorial_*.png"):
-        shutil.copy(picture, DOCS / "pictures" / picture.name)
+        small = Image.open(picture).convert("RGB").quantize(128)
+        small.save(DOCS / "pictures" / picture.name, optimize=True)
 
 
 if __name__ == "__main__":
