@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Run the Python blocks of tutorial.md in order and write what each one prints into the `text` block below it.
+"""Run the Python blocks of tutorial.md and write what each one prints into the `text` block below it.
 
-    python docs/run_tutorial.py                 # a few minutes on one CPU core
-    python docs/run_tutorial.py --folder DIR    # work in DIR; pictures are copied to docs/pictures
+python docs/run_tutorial.py                 # a few minutes on one CPU core
+python docs/run_tutorial.py --folder DIR    # work in DIR; pictures are copied to docs/pictures
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ def main() -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, str(page), "exec"), namespace)
-        print(printed.getvalue(), end="", flush=True)
         output = "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
         return f"```python\n{code}```\n" + (f"\n```text\n{output}```\n" if output else "")
 

@@ -1,4 +1,4 @@
-"""README and docs are true: their code runs, their links, files and commands exist, their tables agree with the code."""
+"""README and docs are true: their code runs; links, files and commands exist; tables agree with the code."""
 
 from __future__ import annotations
 

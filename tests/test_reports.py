@@ -1,4 +1,4 @@
-"""The tables of the experiments are what the commands make of the committed results, and the docs have the same rows."""
+"""The tables of the experiments follow from the committed results, and the docs have the same rows."""
 
 from __future__ import annotations
 
