@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run the Python blocks of tutorial.md in order and write what each one prints into the `text` block below it.
+"""Run the Python blocks of tutorial.md and write what each one prints into the `text` block below it.
 
 python docs/run_tutorial.py                 # a few minutes on one CPU core
 python docs/run_tutorial.py --folder DIR    # work in DIR; pictures are copied to docs/pictures
@@ -12,9 +12,10 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 DOCS = Path(__file__).resolve().parent
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n.*?```\n)?", flags=re.DOTALL)
@@ -34,7 +35,6 @@ def main() -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, str(page), "exec"), namespace)
-        print(printed.getvalue(), end="", flush=True)
         output = "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
         return f"```python\n{code}```\n" + (f"\n```text\n{output}```\n" if output else "")
 
@@ -42,7 +42,8 @@ def main() -> None:
     os.chdir(folder)
     page.write_text(BLOCK.sub(run, text), encoding="utf-8")
     for picture in folder.glob("tutorial_*.png"):
-        shutil.copy(picture, DOCS / "pictures" / picture.name)
+        small = Image.open(picture).convert("RGB").quantize(128)
+        small.save(DOCS / "pictures" / picture.name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "it is moved aside, not overwritten.",
         "bundle_root": "Folder in which `data` and `runs` lie.",
         "resume": "`True` continues the run in `output_dir`; a path continues from that `last.pt`.",
-        "input": "none | For `inference.json`: an image, a volume, or a folder to predict. Without it, `val_section` is "
-        "predicted.",
+        "input": "none | For `inference.json`: an image, a volume, or a folder to predict. Without it, "
+        "`val_section` is predicted.",
         "prediction_dir": "`predictions` or `evaluation` in the run | Folder for predictions and scores.",
         "fold": "0 | The fold of `lesion_slices` that is the test section, 0 to 4.",
     },
@@ -86,11 +86,11 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "bfloat16": "`false`; for the sample, where the CPU computes in it | Whether the network trains in bfloat16. "
         "Validation stays in float32.",
         "num_workers": "up to 4 | Processes that load images.",
-        "process_timeout_minutes": "Minutes that the processes of a distributed run wait for one that stopped answering.",
+        "process_timeout_minutes": "Minutes that the processes of a distributed run wait for one that does not answer.",
     },
 }
 
-#: The parts that the ids above are put into. An overlay can replace each one, or a field of it (`loss#attention_weight`).
+#: The parts that use the ids above. An overlay can replace each one, or a field of it (`loss#attention_weight`).
 PARTS: Mapping[str, str] = {
     "name": "Name of the bundle and of its run's folder.",
     "reader": "The `DatasetReader` of the dataset.",
@@ -192,16 +192,13 @@ def read_default(name: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
     if not found:
         return _literal(value)
     own = [source for source in sources.values() if "paper_recipe" in source]
-    paper, sample = (
-        {
-            _literal({**base[f"{kind}_defaults"], **one[f"{kind}_recipe"]}.get(found[1]))
-            for one in own
-            if one[f"{kind}_recipe"]
-        }
-        for kind in ("paper", "sample")
-    )
-    texts = [values.pop() if len(values) == 1 else "the recipe's" for values in (paper, sample)]
-    return texts[0] if texts[0] == texts[1] else f"{texts[0]}; sample: {texts[1]}"
+    values = {"paper": set(), "sample": set()}
+    for kind, of_kind in values.items():
+        for recipe in (source[f"{kind}_recipe"] for source in own):
+            if recipe:
+                of_kind.add(_literal({**base[f"{kind}_defaults"], **recipe}.get(found[1])))
+    paper, sample = (of_kind.pop() if len(of_kind) == 1 else "the recipe's" for of_kind in values.values())
+    return paper if paper == sample else f"{paper}; sample: {sample}"
 
 
 def _literal(value: Any) -> str:

@@ -1,10 +1,11 @@
-"""The README is true: its code runs, its table of steps names what implements them, its files exist."""
+"""README and docs are true: their code runs; links, files and commands exist; tables agree with the code."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,44 @@ import torch
 from monai.bundle import run
 
 from _helpers.paths import ROOT
+from afma_med.cli import main
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import bundle_ids  # noqa: E402
+
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+WITH_COMMANDS = [*PAGES, ROOT / "bundles" / "experiments" / "README.md"]
 TORCH = tuple(int(number) for number in torch.__version__.split(".")[:2])
-STEPS = re.findall(r"^\| (\d+) \((Eq\. [\d-]+)\) \| .* \| `([\w.]+)` \|$", README, flags=re.MULTILINE)
+STEPS = re.findall(
+    r"^\| (\d+) \((Eq\. [\d-]+)\) \| .* \| `([\w.]+)` \|$",
+    (DOCS / "ten_steps.md").read_text(encoding="utf-8"),
+    flags=re.MULTILINE,
+)
+#: Arguments of MONAI's commands that are not ids of a bundle.
+MONAI_ARGUMENTS = {"config_file", "meta_file", "args_file", "ckpt_file", "filepath", "tracking"}
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def python_blocks(page: Path, *, slow: bool) -> Iterator[str]:
+    """The blocks of a page that a test runs; a comment above a block, or at the top of the page, takes it out."""
+    text = page.read_text(encoding="utf-8")
+    slow_page = text.startswith("<!-- slow: ")
+    for mark, block in re.findall(r"(?:<!-- (not run|slow): [^\n]* -->\n)?```python\n(.*?)```", text, flags=re.DOTALL):
+        if mark != "not run" and (slow or not (slow_page or mark == "slow")):
+            yield block
+
+
+def run_blocks(page: Path, blocks: list[str]) -> None:
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in blocks:
+        if "torch.onnx" in block and TORCH < (2, 9):
+            continue  # its exporter fails on the bare network too
+        exec(compile(block, str(page), "exec"), namespace)
 
 
 def resolve(dotted: str) -> object:
@@ -30,6 +65,75 @@ def resolve(dotted: str) -> object:
             found = getattr(found, name)
         return found
     raise AssertionError(dotted)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list(python_blocks(page, slow=False))], ids=page_id)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_blocks(page, list(python_blocks(page, slow=False)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["export", "tutorial"])
+def test_slow_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / f"{name}.md"
+    run_blocks(page, [block.replace("epochs=8", "epochs=1") for block in python_blocks(page, slow=True)])
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [one for one in targets if not re.match(r"https?://", one) and not (page.parent / one).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
+def test_files_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("docs/_build", "").replace("`docs/README.md`", "")
+    names = set(re.findall(r"(?<![\w./~-])(?:bundles|scripts|tests|docs|afma_med)/[\w./*?]*[\w*]", text))
+    missing = [name for name in names if not (list(ROOT.glob(name)) or (ROOT / name).exists())]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
+def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    known = capsys.readouterr().out
+    named = set(re.findall(r"(?:^|`|\$\()afma ([a-z]\w*)", text, flags=re.MULTILINE))
+    assert not [name for name in named if not re.search(rf"^ +{name}\b", known, flags=re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
+def test_ids_in_commands_exist(page: Path) -> None:
+    known = {name for group in bundle_ids.GROUPS.values() for name in group} | set(bundle_ids.PARTS) | MONAI_ARGUMENTS
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    used = {
+        name
+        for command in commands
+        if re.search(r"monai\.bundle (run|\w+_export)|^\s*(for .* do )?run \"", command)
+        for name in re.findall(r" --(\w+)", command.split("#")[0].split("monai.bundle")[-1])
+    }
+    assert not used - known
+
+
+def test_every_id_of_the_bundles_is_described() -> None:
+    bundle_ids.check_descriptions(bundle_ids.read_sources())
+
+
+def test_a_missing_description_is_an_error() -> None:
+    sources = {**bundle_ids.read_sources(), "more.json": {"new_id": 1}}
+    with pytest.raises(bundle_ids.ExtensionError, match=r"without a description: \['new_id'\]"):
+        bundle_ids.check_descriptions(sources)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_names_of_the_package_exist(page: Path) -> None:
+    for name in set(re.findall(r"`(afma_med\.\w[\w.]*)`", page.read_text(encoding="utf-8"))):
+        resolve(name)
 
 
 def test_table_has_the_ten_steps() -> None:
@@ -49,42 +153,14 @@ def test_every_step_has_one_home(number: int) -> None:
     assert len(tags) == 1
 
 
-def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # one of them writes a file
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 6
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        if "torch.onnx" in block and TORCH < (2, 9):
-            continue  # its exporter fails on the bare network too
-        exec(block, namespace)
-
-
-def test_other_names_of_the_package_exist() -> None:
-    for name in set(re.findall(r"`(afma_med\.[\w.]+)`", README)):
-        resolve(name)
-
-
-def test_files_named_exist() -> None:
-    names = set(re.findall(r"(?:bundles|scripts|tests)/[\w./]+\w", README))
-    missing = [name for name in names if not (ROOT / name).exists()]
-    assert not missing
-
-
-def test_table_of_ids_agrees_with_the_bundle() -> None:
-    ids = json.loads((ROOT / "bundles" / "isic_afma.json").read_text(encoding="utf-8"))
-    table = README[README.index("just works as `--name value`") :]
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ", table, flags=re.MULTILINE)
-    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert len(named) > 15
-    assert not [name for name in named if name not in ids]
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
 
 
 def test_own_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from afma_med.cli import main
     from afma_med.samples.single_objects import write_lesions
 
-    section = README.split("## Your own dataset")[1].split("\n## ")[0]
+    section = (DOCS / "datasets.md").read_text(encoding="utf-8").split("## Add your own dataset")[1]
     [reader] = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     [overlay] = re.findall(r"```json\n(.*?)```", section, flags=re.DOTALL)
     assert len(reader.splitlines()) + len(overlay.splitlines()) < 40

@@ -1,4 +1,4 @@
-"""The tables of the experiments are what the commands make of the committed results, and the README's are those."""
+"""The tables of the experiments follow from the committed results, and the docs have the same rows."""
 
 from __future__ import annotations
 
@@ -48,22 +48,25 @@ def test_attention_is_what_the_results_say() -> None:
     assert done.stdout == (REPORTS / "attention.txt").read_text(encoding="utf-8")
 
 
-def sections(readme: Path, *titles: str) -> str:
-    text = readme.read_text(encoding="utf-8")
+def sections(page: Path, *titles: str) -> str:
+    text = page.read_text(encoding="utf-8")
     return "\n".join(text.split(f"## {title}\n")[1].split("\n## ")[0] for title in titles)
 
 
 @pytest.mark.parametrize(
-    ("readme", "titles", "rows"),
-    [(ROOT / "README.md", ["Does it help?"], 35), (EXPERIMENTS / "README.md", ["What else was tried"], 28)],
+    ("page", "titles", "rows"),
+    [
+        (ROOT / "docs" / "does_it_help.md", ["The comparison", "The attention"], 35),
+        (EXPERIMENTS / "README.md", ["What else was tried"], 28),
+    ],
 )
-def test_rows_of_the_readmes_are_those_of_the_reports(readme: Path, titles: list[str], rows: int) -> None:
+def test_rows_of_the_pages_are_those_of_the_reports(page: Path, titles: list[str], rows: int) -> None:
     reported = {
         spaced(line)
         for path in [*REPORTS.rglob("comparison.md"), REPORTS / "attention.txt"]
         for line in path.read_text(encoding="utf-8").splitlines()
     }
-    text = sections(readme, *titles)
+    text = sections(page, *titles)
     shown = [line for line in text.splitlines() if line.startswith("|") and not line.startswith(("| -", "|-"))]
     shown += [line for block in re.findall(r"```\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()]
     assert len(shown) >= rows
