@@ -2,7 +2,7 @@
 
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
 from afma_med.losses import AFMALoss, SigmoidCrossEntropyLoss, SoftmaxCrossEntropyLoss, median_frequency_weights
-from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise
+from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise, list_features
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ __all__ = [
     "SoftmaxCrossEntropyLoss",
     "__version__",
     "gold_attention",
+    "list_features",
     "median_frequency_weights",
     "modulate_logits",
 ]

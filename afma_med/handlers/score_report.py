@@ -24,7 +24,7 @@ from afma_med.data.object_sizes import SIZES
 from afma_med.metrics import ClassIoU, PerClassMetric
 from afma_med.metrics.pixel_counts import COUNTS
 
-__all__ = ["SCORES", "ScoreReport"]
+__all__ = ["SCORES", "ScoreReportHandler"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 SCORES = "scores.json"
 
 
-class ScoreReport:
+class ScoreReportHandler:
     """Write what the metrics of an evaluation found.
 
     A table on screen, and in the folder: ``scores.json`` and ``scores.csv`` (all scores of the set), ``images.csv``
@@ -54,7 +54,7 @@ class ScoreReport:
 
     Example:
         >>> from afma_med.data import isic
-        >>> report = ScoreReport("runs/example/evaluation", ClassIoU(isic.CLASSES), dataset_dir="data/isic")
+        >>> report = ScoreReportHandler("runs/example/evaluation", ClassIoU(isic.CLASSES), dataset_dir="data/isic")
     """
 
     def __init__(
