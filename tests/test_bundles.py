@@ -17,6 +17,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
+from refusals import refused
 
 from afma_med.data.camvid import CLASSES
 from afma_med.data.class_table import class_colors
@@ -157,7 +158,7 @@ def test_metadata_names_the_classes() -> None:
 
 
 def test_missing_dataset_dir_ends_with_the_layout(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"(?s)error: `.*nowhere` must hold CamVid.*trainannot/NAME\.png"):
+    with refused(match=r"(?s)error: `.*nowhere` must hold CamVid.*trainannot/NAME\.png"):
         run("camvid_afma.json", dataset_dir=str(tmp_path / "nowhere"), output_dir=str(tmp_path / "run"), **SMALL)
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
+from refusals import refused
 from synthetic_runs import random_rows, write_run
 from test_finished_run import write_run as write_untrained
 
@@ -97,7 +98,7 @@ def test_inference_ends_with_the_reason_alone(tmp_path: Path) -> None:
     inference.initialize()
     with (
         full_disk(),
-        pytest.raises(SystemExit, match=r"^error: `.*predicted.*` must be a folder that can be written to"),
+        refused(match=r"^error: `.*predicted.*` must be a folder that can be written to"),
     ):
         inference.run()
     assert not [path for path in (tmp_path / "predicted").rglob("*") if path.is_file()]

@@ -363,9 +363,7 @@ def test_many_wrong_values_are_listed_in_part():
 @pytest.mark.parametrize("weights", [[1.0, -0.1], [1.0, math.nan], [math.inf, 1.0], [[1.0, 2.0]], 3.0])
 @pytest.mark.parametrize("make", [*LOSSES.values(), lambda weights: AFMALoss(weight=weights)])
 def test_weights_that_are_no_weights_are_refused(make, weights):
-    with pytest.raises(
-        ValueError, match=r"`weight` must be K finite numbers ≥ 0; got .*median_frequency_weights"
-    ):
+    with pytest.raises(ValueError, match=r"`weight` must be K finite numbers ≥ 0; got .*median_frequency_weights"):
         make(weights)
 
 
