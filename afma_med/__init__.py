@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
     from afma_med.losses import AFMALoss, SigmoidCrossEntropyLoss, SoftmaxCrossEntropyLoss, median_frequency_weights
-    from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise
+    from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise, list_features
 
 __version__ = "0.1.0"
 
@@ -22,6 +22,7 @@ __all__ = [
     "SoftmaxCrossEntropyLoss",
     "__version__",
     "gold_attention",
+    "list_features",
     "median_frequency_weights",
     "modulate_logits",
 ]
@@ -30,7 +31,7 @@ __all__ = [
 _HOMES = {
     "functional": ("PatchAttention", "PatchGrid", "gold_attention", "modulate_logits"),
     "losses": ("AFMALoss", "SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "median_frequency_weights"),
-    "networks": ("AFMABlock", "AFMANet", "FeatureTap", "SliceWise"),
+    "networks": ("AFMABlock", "AFMANet", "FeatureTap", "SliceWise", "list_features"),
 }
 
 if not TYPE_CHECKING:

@@ -1,42 +1,81 @@
 #!/usr/bin/env python
-"""Merge bundles/src/base.json with each dataset's source into the self-contained bundles that users run."""
+"""Write the self-contained bundles and overlays that users run, out of the sources in bundles/src.
+
+A bundle is bundles/src/base.json with a dataset's source laid over it. The overlays evaluate.json and inference.json
+share bundles/src/overlays/trained_run.json, which restores a run, and add their own source. Each file gets the ids
+that afma_med.bundle.ids has rules for.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from monai.bundle import ConfigParser
 
+from afma_med.bundle.ids import Stage, checked_ids
+
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+SOURCES = BUNDLES / "src"
 
 
-def build_bundle(source: Path) -> str:
-    """Return the JSON text of the bundle of one dataset source; the source's own ids come first."""
-    own = json.loads(source.read_text(encoding="utf-8"))
-    base = ConfigParser.load_config_files([str(source.with_name("base.json"))])
+def build_bundle(source: Path) -> dict[str, Any]:
+    """Return the bundle of one dataset source; the source's own ids come first."""
+    own, base = read(source), read(source.with_name("base.json"))
     merged = ConfigParser.load_config_files([str(source.with_name("base.json")), str(source)])
-    # Keys such as "whole#save" have gone into what they change.
+    # Keys such as "full_image#save" have gone into what they change.
     order = ["imports", "bundle_root", *own, *base]
-    return (
-        json.dumps({key: merged[key] for key in dict.fromkeys(order) if key in merged}, indent=4, ensure_ascii=False)
-        + "\n"
-    )
+    return with_checks({key: merged[key] for key in dict.fromkeys(order) if key in merged}, "train")
+
+
+def build_overlay(stage: Stage) -> dict[str, Any]:
+    """Return an overlay for a trained run; keys such as "validate#inferer" stay, for MONAI to merge."""
+    folder = SOURCES / "overlays"
+    return with_checks({**read(folder / "trained_run.json"), **read(folder / f"{stage}.json")}, stage)
+
+
+def with_checks(configuration: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+    """Return a configuration with its checked ids, and what runs at the end."""
+    last = {key: configuration[key] for key in ("initialize", "run", "finalize")}
+    return {
+        **{key: configuration[key] for key in configuration if key not in last},
+        "checked_ids": checked_ids(stage),
+        **last,
+    }
+
+
+def built_files() -> Iterator[tuple[Path, str]]:
+    """Yield every built file and its text."""
+    for source in sorted(SOURCES.glob("*.json")):
+        if source.name != "base.json":
+            yield BUNDLES / f"{source.stem}_afma.json", as_text(build_bundle(source))
+    stages: tuple[Stage, ...] = ("evaluate", "inference")
+    for stage in stages:
+        yield BUNDLES / f"{stage}.json", as_text(build_overlay(stage))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a source as it is written."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def as_text(configuration: Mapping[str, Any]) -> str:
+    """Format a configuration as JSON."""
+    return json.dumps(configuration, indent=4, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
-    """Write the bundles, or with --check say which ones differ from their sources."""
+    """Write the files, or with --check print which ones differ from their sources."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a bundle is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args().check
     stale = []
-    for source in sorted((BUNDLES / "src").glob("*.json")):
-        if source.name == "base.json":
-            continue
-        target = BUNDLES / f"{source.stem}_afma.json"
-        text = build_bundle(source)
+    for target, text in built_files():
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             stale.append(target)
             if not check:

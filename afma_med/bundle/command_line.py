@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import ast
 import difflib
-import functools
 import inspect
+import itertools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import monai.bundle
 from monai.bundle import ConfigParser
 
 from afma_med.bundle.installed import run_command
+from afma_med.checks import RunError
 
 __all__ = [
     "evaluate_command",
-    "exit_on_error",
     "explain_error",
     "find_unknown_ids",
     "prepare",
@@ -33,70 +34,48 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
+def prepare(rank: int = 0) -> None:
+    """Make ready for a person at the command line, as the first step of a bundle.
 
-def prepare() -> None:
-    """Make ready for a person at the command line: what a bundle does first. In other programs it does nothing."""
+    From then on an error that a person can fix ends the program with its message alone. The first process warns of
+    unknown ids. In other programs than ``monai.bundle run`` the function does nothing.
+
+    Args:
+        rank: of this process of several.
+    """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
-        warn_unknown_ids()
         sys.excepthook = _show
+        if rank == 0:
+            warn_unknown_ids()
 
 
 def explain_error(error: BaseException) -> str | None:
-    """Return what went wrong where a bundle's parts are built, without the traceback that MONAI puts around it.
+    """Return the message of an error that a person can fix, without the traceback that MONAI puts around it.
+
+    These are a :class:`RunError` anywhere, any error of a part that the bundle builds, and an OSError or ValueError of
+    an expression, but for those of a training's or evaluation's steps.
+
+    Args:
+        error: what ended a bundle.
 
     Returns:
-        The message of the error itself; None for errors from elsewhere, which need their traceback.
+        The message; None for other errors, which need their traceback.
 
     Example:
         >>> explain_error(ValueError("a bug")) is None
         True
     """
-    found: BaseException | None = None
-    while error.__cause__ is not None:
-        if str(error).startswith("Failed to instantiate component"):
-            found = error.__cause__
-        error = error.__cause__
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    found: BaseException | None = next((one for one in chain if isinstance(one, RunError)), None)
+    if found is None:
+        for wrapper, cause in itertools.pairwise(chain):
+            if _is_of_part(wrapper) or _is_of_expression(wrapper, cause):
+                found = cause
     # The text of a KeyError is a quotation of its message.
     return None if found is None else str(found.args[0] if isinstance(found, KeyError) and found.args else found)
-
-
-def exit_on_error(
-    function: Callable[P, R], errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError)
-) -> Callable[P, R]:
-    """Make a function's refusals end the program with their message alone.
-
-    MONAI wraps what goes wrong in a bundle's expression or in a transform into a traceback of its own, in which the
-    message that tells the user what to do is lost.
-
-    Args:
-        function: whose errors are for the user.
-        errors: which of them, raised or the cause of what is raised.
-
-    Returns:
-        The same function, raising SystemExit instead.
-
-    Example:
-        >>> exit_on_error(open)("no/such/file")
-        Traceback (most recent call last):
-        SystemExit: error: [Errno 2] No such file or directory: 'no/such/file'
-    """
-
-    @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            found: BaseException | None = error
-            while found is not None and not isinstance(found, errors):
-                found = found.__cause__
-            if found is None:
-                raise
-            raise SystemExit(f"error: {found}") from error
-
-    return guarded
 
 
 def evaluate_command(name: str, output_dir: str | os.PathLike[str], arguments: Sequence[str] | None = None) -> str:
@@ -179,6 +158,18 @@ def read_configuration(arguments: Sequence[str] | None = None) -> dict[str, Any]
         return dict(ConfigParser.load_config_files(files)) if files else {}
     except (OSError, ValueError):
         return {}
+
+
+def _is_of_part(wrapper: BaseException) -> bool:
+    return str(wrapper).startswith("Failed to instantiate component")
+
+
+def _is_of_expression(wrapper: BaseException, cause: BaseException) -> bool:
+    """Whether an expression of the bundle failed by what a person typed, not within ignite's loop over the batches."""
+    if not str(wrapper).startswith("Failed to evaluate") or not isinstance(cause, OSError | ValueError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
+    return all(frame.f_globals.get("__name__") != "ignite.engine.engine" for frame in frames)
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
 from afma_med.networks.afma_block import Variant
 
-__all__ = ["check_ids", "check_sample_weights"]
+__all__ = ["check_ids", "check_sample_weights", "checked_ids"]
+
+Stage = Literal["train", "evaluate", "inference"]
 
 
 def check_ids(values: Mapping[str, Any]) -> None:
@@ -42,6 +44,21 @@ def check_ids(values: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"`{name}` must be {rule.text}; got {value!r}. For example: --{rule.typed or name} {rule.example}"
             )
+
+
+def checked_ids(stage: Stage) -> dict[str, str]:
+    """Return the ids that have a rule, by name, each as the expression that MONAI evaluates to its value.
+
+    ``scripts/build_bundles.py`` writes them into the bundles and overlays as ``checked_ids``.
+
+    Args:
+        stage: what the configuration does; an evaluation does not depend on the ids of the training.
+
+    Example:
+        >>> checked_ids("inference")
+        {'num_workers': '@num_workers', 'seed': '@seed', 'device': '@device', 'prediction_dir': '@prediction_dir'}
+    """
+    return {name: rule.value or f"@{rule.typed or name}" for name, rule in _RULES.items() if stage in rule.stages}
 
 
 def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:
@@ -67,12 +84,18 @@ def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Seque
 
 
 class _Rule(NamedTuple):
-    """What must hold, the same in words, a value for which it does, and what is typed if it is not the name."""
+    """What must hold, the same in words, and a value for which it does.
+
+    ``typed`` is the id that a user types if it is not the name, ``value`` the expression of the value if it is not that
+    of the id, ``stages`` are the configurations that depend on the id.
+    """
 
     holds: Callable[[Any], bool]
     text: str
     example: str
     typed: str = ""
+    value: str = ""
+    stages: tuple[Stage, ...] = ("train",)
 
 
 def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
@@ -117,6 +140,9 @@ def _one_of(choices: Sequence[str], example: str) -> _Rule:
     return _Rule(lambda value: value in choices, f"one of {', '.join(choices)}", example)
 
 
+_EVERYWHERE: tuple[Stage, ...] = ("train", "evaluate", "inference")
+_SCORES: tuple[Stage, ...] = ("train", "evaluate")
+
 _POSITIVE = _Rule(is_positive_int, "a whole number from 1 on", "1")
 _NATURAL = _Rule(_is_natural, "a whole number from 0 on", "0")
 _TRUTH = _Rule(lambda value: isinstance(value, bool), "True or False", "True")
@@ -129,18 +155,21 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "max_epochs": _POSITIVE._replace(example="100"),
         "batch_size": _POSITIVE._replace(example="8"),
         "val_interval": _POSITIVE,
-        "detail_interval": _POSITIVE,
+        "detail_interval": _POSITIVE._replace(stages=_SCORES),
         "in_channels": _POSITIVE._replace(example="3"),
         "num_classes": _Rule(
-            lambda value: value[0] == value[1], "the dataset's own number of classes (given, own)", '"$len(@classes)"'
+            lambda value: value[0] == value[1],
+            "the dataset's own number of classes (given, own)",
+            '"$len(@classes)"',
+            value="$(@num_classes, len(data.class_names(@classes)))",
         ),
-        "num_workers": _NATURAL,
-        "seed": _NATURAL,
+        "num_workers": _NATURAL._replace(stages=_EVERYWHERE),
+        "seed": _NATURAL._replace(stages=_EVERYWHERE),
         "pictures": _NATURAL._replace(example="4"),
         "afma": _TRUTH,
         "amp": _TRUTH,
         "bfloat16": _TRUTH,
-        "count_unscored_pixels": _TRUTH._replace(example="False"),
+        "count_unscored_pixels": _TRUTH._replace(example="False", stages=_SCORES),
         "segmentation_weight": _WEIGHT._replace(typed="loss#segmentation_weight"),
         "attention_weight": _WEIGHT._replace(typed="loss#attention_weight"),
         "learning_rate": _RATE,
@@ -185,9 +214,10 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             lambda value: isinstance(value, SizeGroups),
             "bounds of object sizes",
             "\"$afma_med.metrics.SizeGroups((1024, 9216), 'pixels')\"",
+            stages=_SCORES,
         ),
-        "device": _Rule(_is_device, "a device that this machine has", "cpu"),
+        "device": _Rule(_is_device, "a device that this machine has", "cpu", stages=_EVERYWHERE),
         "output_dir": _FOLDER,
-        "prediction_dir": _FOLDER,
+        "prediction_dir": _FOLDER._replace(stages=("evaluate", "inference")),
     }
 )

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 from afma_med.losses import median_frequency_weights
 from afma_med.metrics.class_iou import unscored_indices
+from afma_med.networks import input_normalization
 
 __all__ = [
     "OPTIMIZERS",
@@ -23,6 +24,7 @@ __all__ = [
     "build_schedule",
     "class_weights",
     "computes_bfloat16",
+    "normalization",
     "pretrained_if_installed",
 ]
 
@@ -63,6 +65,28 @@ def pretrained_if_installed(encoder: str) -> str | None:
         _PRETRAINED.replace("_", "-"),
     )
     return None
+
+
+def normalization(encoder: str, encoder_weights: str | None, *, in_channels: int = 3) -> dict[str, tuple[float, ...]]:
+    """Return mean and deviation that a bundle's images are normalized by, as a run's settings keep them.
+
+    Args:
+        encoder: name of the encoder.
+        encoder_weights: what the encoder starts from; without weights, images of other than three channels, such as
+            slices of CT, stay as they are.
+        in_channels: C.
+
+    Raises:
+        FileNotFoundError: if the weights do not exist.
+        ValueError: if their file holds no weights.
+
+    Example:
+        >>> normalization("resnet18", None, in_channels=1)
+        {'mean': (0.0,), 'std': (1.0,)}
+    """
+    if encoder_weights is None and in_channels != 3:
+        return {"mean": (0.0,) * in_channels, "std": (1.0,) * in_channels}
+    return input_normalization(encoder, encoder_weights, in_channels=in_channels)._asdict()
 
 
 def computes_bfloat16(device: str | torch.device) -> bool:

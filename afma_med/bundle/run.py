@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from afma_med.atomic_write import move_aside, remove_leftovers
-from afma_med.bundle.command_line import exit_on_error
 from afma_med.checks import RunError
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.handlers.run_files import BEST, LAST, SETTINGS
@@ -22,14 +21,15 @@ from afma_med.samples import SAMPLES
 __all__ = [
     "RunError",
     "build_network",
+    "checkpoint_objects",
     "dataset_or_sample",
-    "exit_on_error",
     "find_weights",
     "folder_of",
     "list_inputs",
     "open_run_folder",
     "read_settings",
     "say_where",
+    "shown_loss",
     "write_settings",
 ]
 
@@ -133,6 +133,30 @@ def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Modu
         )
     """
     return AFMANet(backbone, **options) if afma else PaddedNetwork(backbone, in_channels=options.get("in_channels", 3))
+
+
+def checkpoint_objects(*, ema: Any = None, **objects: Any) -> dict[str, Any]:
+    """Gather the objects whose state a run's ``last.pt`` holds.
+
+    Args:
+        ema: ignite's EMAHandler, whose averaged network belongs to them; None without one.
+        **objects: the others, by name: network, optimizer, schedule, trainer and so on.
+
+    Example:
+        >>> list(checkpoint_objects(model=nn.Linear(1, 1)))
+        ['model']
+    """
+    return objects if ema is None else {**objects, "ema": ema.ema_model}
+
+
+def shown_loss(output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the loss of a step for the progress bar, out of the trainer's decollated output.
+
+    Example:
+        >>> shown_loss([{"loss": 0.5}, {"loss": 0.5}])
+        {'loss': 0.5}
+    """
+    return {"loss": output[0]["loss"]}
 
 
 def say_where(prediction_dir: str | os.PathLike[str], count: int) -> None:

@@ -1,30 +1,30 @@
 """Ignite handlers for MONAI engines."""
 
-from afma_med.handlers.attention_pictures import AttentionPictures
-from afma_med.handlers.checkpoints import BestCheckpoint, LastCheckpoint, is_better, next_epoch
-from afma_med.handlers.epoch_seed import EpochSeed
-from afma_med.handlers.finite_loss import FiniteLoss
-from afma_med.handlers.pr_curves import PRCurves
-from afma_med.handlers.progress_log import ProgressLog
-from afma_med.handlers.run_record import RunRecord
-from afma_med.handlers.score_report import ScoreReport
-from afma_med.handlers.segmentation_pictures import SegmentationPictures
-from afma_med.handlers.split_output import SplitAFMAOutput
-from afma_med.handlers.stop_signals import StopSignals
+from afma_med.handlers.attention_pictures import AttentionPicturesHandler
+from afma_med.handlers.checkpoints import BestCheckpointHandler, LastCheckpointHandler, is_better, next_epoch
+from afma_med.handlers.epoch_seed import EpochSeedHandler
+from afma_med.handlers.finite_loss import FiniteLossHandler
+from afma_med.handlers.pr_curves import PRCurvesHandler
+from afma_med.handlers.progress_log import ProgressLogHandler
+from afma_med.handlers.run_record import RunRecordHandler
+from afma_med.handlers.score_report import ScoreReportHandler
+from afma_med.handlers.segmentation_pictures import SegmentationPicturesHandler
+from afma_med.handlers.split_afma_output import SplitAFMAOutputHandler
+from afma_med.handlers.stop_signals import StopSignalsHandler
 
 __all__ = [
-    "AttentionPictures",
-    "BestCheckpoint",
-    "EpochSeed",
-    "FiniteLoss",
-    "LastCheckpoint",
-    "PRCurves",
-    "ProgressLog",
-    "RunRecord",
-    "ScoreReport",
-    "SegmentationPictures",
-    "SplitAFMAOutput",
-    "StopSignals",
+    "AttentionPicturesHandler",
+    "BestCheckpointHandler",
+    "EpochSeedHandler",
+    "FiniteLossHandler",
+    "LastCheckpointHandler",
+    "PRCurvesHandler",
+    "ProgressLogHandler",
+    "RunRecordHandler",
+    "ScoreReportHandler",
+    "SegmentationPicturesHandler",
+    "SplitAFMAOutputHandler",
+    "StopSignalsHandler",
     "is_better",
     "next_epoch",
 ]

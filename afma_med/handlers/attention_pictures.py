@@ -18,13 +18,13 @@ from afma_med.visualize.attention_figure import compare_attention
 from afma_med.visualize.figure_file import figure_pixels
 from afma_med.visualize.object_points import object_classes, smallest_object
 
-__all__ = ["AttentionPictures"]
+__all__ = ["AttentionPicturesHandler"]
 
 # Objects of fewer pixels are rather slips of whoever drew the label.
 _MIN_PIXELS = 10
 
 
-class AttentionPictures:
+class AttentionPicturesHandler:
     """Add the attention of the smallest object of some of the evaluator's images to TensorBoard, every few epochs.
 
     Images are those that :class:`~afma_med.handlers.spread_items.SpreadItems` chooses; the object is the smallest one
@@ -41,7 +41,7 @@ class AttentionPictures:
 
     Example:
         >>> from afma_med.data import camvid
-        >>> handler = AttentionPictures(SummaryWriter("runs/example"), net, camvid.CLASSES)  # doctest: +SKIP
+        >>> handler = AttentionPicturesHandler(SummaryWriter("runs/example"), net, camvid.CLASSES)  # doctest: +SKIP
     """
 
     def __init__(

@@ -16,10 +16,10 @@ from afma_med.atomic_write import replacing
 from afma_med.checks import RunError
 from afma_med.handlers.run_files import BEST, LAST
 
-__all__ = ["BestCheckpoint", "LastCheckpoint", "is_better", "load_weights", "next_epoch"]
+__all__ = ["BestCheckpointHandler", "LastCheckpointHandler", "is_better", "load_weights", "next_epoch"]
 
 
-class LastCheckpoint:
+class LastCheckpointHandler:
     """Save everything that resuming needs to ``last.pt`` after each epoch of the trainer.
 
     Attach it after the validation, so that the scores of the epoch are in it. The file is replaced in one step: a
@@ -34,7 +34,7 @@ class LastCheckpoint:
 
     Example:
         >>> net = nn.Linear(1, 1)
-        >>> checkpoint = LastCheckpoint("runs/example", {"model": net})  # checkpoint.attach(trainer)
+        >>> checkpoint = LastCheckpointHandler("runs/example", {"model": net})  # checkpoint.attach(trainer)
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], save_dict: Mapping[str, Any]) -> None:
@@ -49,10 +49,10 @@ class LastCheckpoint:
         _save(self.output_dir, LAST, {name: _unwrap(item).state_dict() for name, item in self.save_dict.items()})
 
 
-class BestCheckpoint:
+class BestCheckpointHandler:
     """Save the model's weights to ``model.pt`` whenever the evaluator's key metric is better than ever before.
 
-    Its own state is the best score and its epoch: put it into the :class:`LastCheckpoint`, so that a resumed run
+    Its own state is the best score and its epoch: put it into the :class:`LastCheckpointHandler`, so that a resumed run
     does not overwrite better weights by worse ones.
 
     Args:
@@ -60,7 +60,7 @@ class BestCheckpoint:
         model: the network.
 
     Example:
-        >>> best = BestCheckpoint("runs/example", nn.Linear(1, 1))  # val_handlers of a SupervisedEvaluator
+        >>> best = BestCheckpointHandler("runs/example", nn.Linear(1, 1))  # val_handlers of a SupervisedEvaluator
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], model: nn.Module) -> None:
@@ -92,7 +92,7 @@ class BestCheckpoint:
     def _attached(self) -> Engine:
         if self.evaluator is None:
             raise RuntimeError(
-                "`BestCheckpoint` must be attached to an evaluator; got none. "
+                "`BestCheckpointHandler` must be attached to an evaluator; got none. "
                 "Put it into the val_handlers before saving or loading its state."
             )
         return self.evaluator

@@ -12,18 +12,18 @@ from ignite.engine import Engine, Events
 from ignite.utils import manual_seed
 from monai.data.utils import set_rnd
 
-__all__ = ["EpochSeed"]
+__all__ = ["EpochSeedHandler"]
 
 
-class EpochSeed:
+class EpochSeedHandler:
     """Start all random numbers anew at the beginning of each epoch: Python's, NumPy's, torch's, and the transforms'.
 
     Order of the data, augmentation and dropout of an epoch then follow from ``seed``, the epoch and the process, not
     from what was drawn before: a training that is resumed after the end of an epoch goes on as if it had never stopped.
     Resumed within an epoch it does so too: the batches that were trained on are made once more and passed over.
 
-    Its own state, for the :class:`~afma_med.handlers.LastCheckpoint`, is where in the epoch the trainer is, and what
-    the random numbers are there; of one process.
+    Its own state, for the :class:`~afma_med.handlers.LastCheckpointHandler`, is where in the epoch the trainer is, and
+    what the random numbers are there; of one process.
 
     Args:
         seed: of the training.
@@ -35,7 +35,7 @@ class EpochSeed:
         ValueError: if ``seed`` is not a whole number from 0 on.
 
     Example:
-        >>> handler = EpochSeed(0, dataset=[])  # handler.attach(trainer)
+        >>> handler = EpochSeedHandler(0, dataset=[])  # handler.attach(trainer)
     """
 
     def __init__(self, seed: int, dataset: Any, rank: int = 0) -> None:

@@ -14,14 +14,14 @@ from monai.utils.enums import CommonKeys
 
 from afma_med.checks import RunError
 
-__all__ = ["FiniteLoss"]
+__all__ = ["FiniteLossHandler"]
 
 logger = logging.getLogger(__name__)
 
 Action = Literal["stop", "skip"]
 
 
-class FiniteLoss:
+class FiniteLossHandler:
     """Watch the loss of each step, and name the files of the batch in which it is NaN or infinite.
 
     Args:
@@ -32,7 +32,7 @@ class FiniteLoss:
         ValueError: if ``action`` is another one.
 
     Example:
-        >>> watch = FiniteLoss("skip")  # train_handlers of a monai.engines.SupervisedTrainer
+        >>> watch = FiniteLossHandler("skip")  # train_handlers of a monai.engines.SupervisedTrainer
     """
 
     def __init__(self, action: Action = "stop") -> None:

@@ -11,10 +11,10 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["PRCurves"]
+__all__ = ["PRCurvesHandler"]
 
 
-class PRCurves:
+class PRCurvesHandler:
     """Add the precision-recall curve of the object's pixels to TensorBoard after each epoch of the evaluator.
 
     Pixels are counted by their probability in as many bins as there are thresholds; void pixels are left out. Of
@@ -26,7 +26,7 @@ class PRCurves:
         thresholds: how many points it has.
 
     Example:
-        >>> handler = PRCurves(SummaryWriter("runs/example"), name="lesion")  # doctest: +SKIP
+        >>> handler = PRCurvesHandler(SummaryWriter("runs/example"), name="lesion")  # doctest: +SKIP
     """
 
     def __init__(self, summary_writer: SummaryWriter | None, *, name: str = "object", thresholds: int = 127) -> None:
@@ -79,7 +79,7 @@ class PRCurves:
 def _object_probability(logits: Tensor) -> Tensor:
     if len(logits) > 2:
         raise ValueError(
-            f"`PRCurves` must see predictions of two classes, or of one; got {len(logits)} channels. "
+            f"`PRCurvesHandler` must see predictions of two classes, or of one; got {len(logits)} channels. "
             "Leave it out for sets of more classes."
         )
     return logits[0].sigmoid() if len(logits) == 1 else logits.softmax(dim=0)[1]

@@ -10,12 +10,12 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-__all__ = ["ProgressLog"]
+__all__ = ["ProgressLogHandler"]
 
 logger = logging.getLogger(__name__)
 
 
-class ProgressLog:
+class ProgressLogHandler:
     """Log one line an epoch (losses, IoU, best so far, time) and, at the end, where the results are.
 
     Args:
@@ -26,7 +26,7 @@ class ProgressLog:
         evaluate_command: what to type to evaluate the run.
 
     Example:
-        >>> log = ProgressLog("runs/example", Engine(lambda engine, batch: None))  # log.attach(trainer)
+        >>> log = ProgressLogHandler("runs/example", Engine(lambda engine, batch: None))  # log.attach(trainer)
     """
 
     def __init__(

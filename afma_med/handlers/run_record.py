@@ -19,12 +19,12 @@ from torch.utils.tensorboard.summary import hparams
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.object_sizes import SIZES
 
-__all__ = ["RunRecord"]
+__all__ = ["RunRecordHandler"]
 
 _METRIC = "val/mIoU"
 
 
-class RunRecord:
+class RunRecordHandler:
     """Record a training for TensorBoard: its configuration, its hyperparameters with the final scores, its speed.
 
     Settings, command and configuration are texts, the hyperparameters go to HParams; in each epoch learning rate,
@@ -43,7 +43,7 @@ class RunRecord:
         configuration: the bundle's parts with the changes of the command line; empty for none.
 
     Example:
-        >>> record = RunRecord(SummaryWriter("runs/example"), {"seed": 0}, ...)  # doctest: +SKIP
+        >>> record = RunRecordHandler(SummaryWriter("runs/example"), {"seed": 0}, ...)  # doctest: +SKIP
     """
 
     def __init__(

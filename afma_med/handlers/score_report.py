@@ -26,12 +26,12 @@ from afma_med.metrics import ClassIoU, PerClassMetric
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.visualize.text_table import format_table
 
-__all__ = ["ScoreReport"]
+__all__ = ["ScoreReportHandler"]
 
 logger = logging.getLogger(__name__)
 
 
-class ScoreReport:
+class ScoreReportHandler:
     """Write what the metrics of an evaluation found.
 
     A table on screen, and in the folder: ``scores.json`` and ``scores.csv`` (all scores of the set), ``images.csv``
@@ -53,7 +53,7 @@ class ScoreReport:
 
     Example:
         >>> from afma_med.data import isic
-        >>> report = ScoreReport("runs/example/evaluation", ClassIoU(isic.CLASSES), dataset_dir="data/isic")
+        >>> report = ScoreReportHandler("runs/example/evaluation", ClassIoU(isic.CLASSES), dataset_dir="data/isic")
     """
 
     def __init__(

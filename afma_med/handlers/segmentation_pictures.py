@@ -14,10 +14,10 @@ from afma_med.data.class_table import ClassInfo
 from afma_med.handlers.spread_items import SpreadItems
 from afma_med.visualize.class_colors import compare_segmentations
 
-__all__ = ["SegmentationPictures"]
+__all__ = ["SegmentationPicturesHandler"]
 
 
-class SegmentationPictures:
+class SegmentationPicturesHandler:
     """Add image, label and prediction of some of the evaluator's images to TensorBoard, side by side, each epoch.
 
     They are spread evenly over the section, see :class:`~afma_med.handlers.spread_items.SpreadItems`.
@@ -29,7 +29,7 @@ class SegmentationPictures:
 
     Example:
         >>> from afma_med.data import camvid
-        >>> handler = SegmentationPictures(SummaryWriter("runs/example"), camvid.CLASSES)  # doctest: +SKIP
+        >>> handler = SegmentationPicturesHandler(SummaryWriter("runs/example"), camvid.CLASSES)  # doctest: +SKIP
     """
 
     def __init__(self, summary_writer: SummaryWriter, classes: Sequence[ClassInfo], *, count: int = 4) -> None:

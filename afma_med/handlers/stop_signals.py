@@ -13,14 +13,14 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-__all__ = ["StopSignals"]
+__all__ = ["StopSignalsHandler"]
 
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopSignals:
+class StopSignalsHandler:
     """Stop a trainer after the step in which Ctrl-C or SIGTERM came, save, and say how to go on.
 
     A second one ends the program at once. While the trainer validates, the validation is finished first. In a process
@@ -28,11 +28,11 @@ class StopSignals:
     wait for each other for ever, and the checkpoint of the last epoch is there.
 
     Args:
-        save: what saves, such as :class:`~afma_med.handlers.LastCheckpoint`, called with the trainer.
+        save: what saves, such as :class:`~afma_med.handlers.LastCheckpointHandler`, called with the trainer.
         resume_hint: what to do to go on.
 
     Example:
-        >>> stop = StopSignals(lambda engine: None, "--resume True")  # stop.attach(trainer)
+        >>> stop = StopSignalsHandler(lambda engine: None, "--resume True")  # stop.attach(trainer)
         >>> stop.exit_if_stopped()  # at the end of the program, after everything is closed
     """
 

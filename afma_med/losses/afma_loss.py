@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -33,10 +34,10 @@ class AFMALoss(nn.Module):
 
     Args:
         segmentation: module or function (logits, label) -> scalar; default :class:`SoftmaxCrossEntropyLoss` with
-            ``class_weight`` and ``ignore_index``, the released form. :class:`SigmoidCrossEntropyLoss` is the text's.
+            ``weight`` and ``ignore_index``, the released form. :class:`SigmoidCrossEntropyLoss` is the text's.
         segmentation_weight: factor of the segmentation term; the released code's 5.
         attention_weight: factor of the attention term; the released code's 1.
-        class_weight: K weights of the default segmentation term.
+        weight: K class weights of the default segmentation term, as ``torch.nn.CrossEntropyLoss`` takes them.
         ignore_index: label value of void pixels; they belong to no class of the gold attention.
         slice_dim: for volumes (B,K,H,W,D), the ``dim`` of the :class:`~afma_med.SliceWise` that made them; the
             segmentation loss gets the volumes as they are.
@@ -45,8 +46,11 @@ class AFMALoss(nn.Module):
         latest_terms: the :class:`AFMALossTerms` of the last call, detached, for logging.
 
     Raises:
-        ValueError: if ``class_weight`` is given together with ``segmentation``, which would not use it, or a weight is
-            not a finite number ≥ 0.
+        ValueError: if ``weight`` is given together with ``segmentation``, which would not use it, or the weight of a
+            term is not a finite number ≥ 0.
+
+    Warns:
+        UserWarning: once, if it trains on plain logits while ``attention_weight`` is above 0.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -59,28 +63,29 @@ class AFMALoss(nn.Module):
     def __init__(
         self,
         segmentation: Callable[[Tensor, Tensor], Tensor] | None = None,
-        segmentation_weight: float = 5.0,
         *,
+        segmentation_weight: float = 5.0,
         attention_weight: float = 1.0,
-        class_weight: Sequence[float] | Tensor | None = None,
+        weight: Sequence[float] | Tensor | None = None,
         ignore_index: int | None = None,
         slice_dim: int = -1,
     ) -> None:
         super().__init__()
-        if segmentation is not None and class_weight is not None:
+        if segmentation is not None and weight is not None:
             raise ValueError(
-                f"`class_weight` must be None when `segmentation` is given; got {class_weight}. "
-                "Give the weights to the segmentation loss itself."
+                f"`weight` must be None when `segmentation` is given; got {weight}. "
+                "Give the class weights to the segmentation loss itself."
             )
-        for name, weight in (("segmentation_weight", segmentation_weight), ("attention_weight", attention_weight)):
-            if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"`{name}` must be a finite number ≥ 0; got {weight!r}. 0 leaves the term out.")
-        self.segmentation = segmentation or SoftmaxCrossEntropyLoss(class_weight, ignore_index=ignore_index)
+        for name, factor in (("segmentation_weight", segmentation_weight), ("attention_weight", attention_weight)):
+            if not (isinstance(factor, int | float) and math.isfinite(factor) and factor >= 0):
+                raise ValueError(f"`{name}` must be a finite number ≥ 0; got {factor!r}. 0 leaves the term out.")
+        self.segmentation = segmentation or SoftmaxCrossEntropyLoss(weight, ignore_index=ignore_index)
         self.segmentation_weight = segmentation_weight
         self.attention_weight = attention_weight
         self.ignore_index = ignore_index
         self.slice_dim = slice_dim
         self.latest_terms: AFMALossTerms | None = None
+        self._has_warned = False
 
     def forward(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> Tensor:
         """Compute the loss.
@@ -112,6 +117,7 @@ class AFMALoss(nn.Module):
         check_label(logits, label, self.ignore_index)
         segmentation = self.segmentation(*whole)
         if attention is None:
+            self._warn_without_attention()
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
         gold = self._gold_attention(label, attention, logits.shape[1])
         return AFMALossTerms(segmentation, self.attention_distance(attention, gold))
@@ -119,6 +125,19 @@ class AFMALoss(nn.Module):
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
         """Measure how far an attention is from the gold one (Eq. 23), a scalar; a subclass may measure otherwise."""
         return attention.squared_distance(gold)
+
+    def _warn_without_attention(self) -> None:
+        """Warn once where a training leaves the attention term out, which its weight asks for."""
+        # A compiled graph cannot warn.
+        trains = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if trains and self.attention_weight > 0 and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"`output` must be (logits, attention) to train with `attention_weight`={self.attention_weight}; got "
+                "plain logits, so the attention term is left out. Build AFMANet with attention_supervision=True and "
+                "give the loss its whole output, or build the loss with attention_weight=0.",
+                stacklevel=6,  # the call of the loss, past torch and `forward`
+            )
 
     def _gold_attention(self, label: Tensor, attention: PatchAttention, classes: int) -> PatchAttention:
         if label.shape[1] != classes:

@@ -22,22 +22,20 @@ _VOID = -100
 class _ClassWeightedLoss(nn.Module):
     """Do what both cross-entropies have in common: class weights, the void value and the checks."""
 
-    class_weight: Tensor | None
+    weight: Tensor | None
 
-    def __init__(
-        self, class_weight: Sequence[float] | Tensor | None = None, *, ignore_index: int | None = None
-    ) -> None:
+    def __init__(self, weight: Sequence[float] | Tensor | None = None, *, ignore_index: int | None = None) -> None:
         super().__init__()
         try:
-            weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float32)
+            values = None if weight is None else torch.as_tensor(weight, dtype=torch.float32)
         except (TypeError, ValueError):
-            weight = torch.tensor(math.nan)
-        if weight is not None and (weight.ndim != 1 or not bool((weight >= 0).all()) or not weight.isfinite().all()):
+            values = torch.tensor(math.nan)
+        if values is not None and (values.ndim != 1 or not bool((values >= 0).all()) or not values.isfinite().all()):
             raise ValueError(
-                f"`class_weight` must be K finite numbers ≥ 0; got {class_weight}. "
+                f"`weight` must be K finite numbers ≥ 0; got {weight}. "
                 "afma_med.median_frequency_weights makes them from pixel counts."
             )
-        self.register_buffer("class_weight", weight, persistent=False)
+        self.register_buffer("weight", values, persistent=False)
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -64,14 +62,14 @@ class _ClassWeightedLoss(nn.Module):
         raise NotImplementedError
 
     def _weight_for(self, logits: Tensor) -> Tensor | None:
-        if self.class_weight is None:
+        if self.weight is None:
             return None
-        if self.class_weight.shape[0] != logits.shape[1]:
+        if self.weight.shape[0] != logits.shape[1]:
             raise ValueError(
-                f"`class_weight` must have one number per class, K = {logits.shape[1]} as in the logits; "
-                f"got {self.class_weight.shape[0]}. Give network and loss the same classes."
+                f"`weight` must have one number per class, K = {logits.shape[1]} as in the logits; "
+                f"got {self.weight.shape[0]}. Give network and loss the same classes."
             )
-        return self.class_weight.to(device=logits.device, dtype=logits.dtype)
+        return self.weight.to(device=logits.device, dtype=logits.dtype)
 
 
 class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
@@ -81,7 +79,7 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
     w_y. For K = 1 the sigmoid takes the softmax's place. Zero, not NaN, where every pixel is void.
 
     Args:
-        class_weight: K weights, or None for ones.
+        weight: K class weights, or None for ones.
         ignore_index: label value of void pixels.
 
     Raises:
@@ -113,7 +111,7 @@ class SigmoidCrossEntropyLoss(_ClassWeightedLoss):
     mean over pixels and classes of -w_k · [y_k log σ(logit_k) + (1 - y_k) log(1 - σ(logit_k))].
 
     Args:
-        class_weight: K weights, or None for ones.
+        weight: K class weights, or None for ones.
         ignore_index: label value of void pixels.
 
     Raises:

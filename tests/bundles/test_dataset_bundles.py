@@ -16,6 +16,7 @@ from PIL import Image
 
 from _helpers.bundle_runs import DRAW, NAMES, options, run, workflow
 from _helpers.paths import BUNDLES
+from _helpers.refusals import refused
 from _helpers.synthetic_runs import write_untrained
 from afma_med.data import READERS, build_lesion_slices
 from afma_med.runs.trained_network import load_network
@@ -97,7 +98,7 @@ def read_picture(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]
 
 @pytest.mark.parametrize(("name", "title"), [("nuclei", "Nuclei"), ("lesion_slices", "Lesion slices")])
 def test_bundles_without_a_sample_ask_for_the_dataset(tmp_path: Path, name: str, title: str) -> None:
-    with pytest.raises(SystemExit, match=rf"error: `dataset_dir` must hold {title}; there is no .*Pass --dataset_dir"):
+    with refused(match=rf"error: `dataset_dir` must hold {title}; there is no .*Pass --dataset_dir"):
         run(f"{name}_afma.json", bundle_root=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -114,7 +115,7 @@ def test_fold_of_a_run_is_that_of_its_evaluation(samples: Callable[[str], Path],
         reader = bundle.parser.get_parsed_content("reader")
         assert [item["image"] for item in reader.datalist(root, "test")] == tested
     (tmp_path / "run" / "last.pt").write_bytes(b"")
-    with pytest.raises(SystemExit, match="`resume` must go on with the network of its run; got fold=0, the run has 3"):
+    with refused(match="`resume` must go on with the network of its run; got fold=0, the run has 3"):
         workflow("lesion_slices_afma.json", **{**given, "fold": 0}, resume=True).initialize()
 
 
@@ -126,7 +127,7 @@ def test_loaded_run_has_its_fold(samples: Callable[[str], Path], tmp_path: Path)
 
 
 def test_folds_that_do_not_exist_end_the_command(samples: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="error: `fold` must be a whole number from 0 to 4; got 5"):
+    with refused(match="error: `fold` must be a whole number from 0 to 4; got 5"):
         run("lesion_slices_afma.json", **options("lesion_slices", samples("lesion_slices"), tmp_path / "run", fold=5))
     assert not (tmp_path / "run").exists()
 
@@ -156,7 +157,7 @@ def test_broken_data_end_the_training_with_the_report(
     root = DRAW[name](tmp_path / "data")
     item = READERS[name].datalist(root, "train")[0]
     Path(item["label"]).write_bytes(b"")
-    with pytest.raises(SystemExit, match=rf"(?s)error: The dataset's files must fit.*{Path(item['label']).name}"):
+    with refused(match=rf"(?s)error: The dataset's files must fit.*{Path(item['label']).name}"):
         run(f"{name}_afma.json", **options(name, root, tmp_path / "run"))
     assert not (tmp_path / "run").exists(), "a refused training leaves nothing behind"
 
@@ -166,5 +167,5 @@ def test_withheld_labels_end_the_evaluation_with_what_to_do(samples: Callable[[s
     settings = {"dataset_dir": str(samples("cityscapes")), "afma": False, "feature": 2, "patch_size": 10}
     settings |= {"network_name": "Unet", "encoder": "resnet18", "variant": "released", "longest_side": None}
     (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    with pytest.raises(SystemExit, match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
+    with refused(match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
         run("cityscapes_afma.json", "evaluate.json", output_dir=str(tmp_path))

@@ -61,7 +61,7 @@ def dense_loss(case: Case) -> Tensor:
 
 
 def package_loss(case: Case) -> Tensor:
-    return AFMALoss(class_weight=case.weight)((case.modulated, case.attention), case.label)
+    return AFMALoss(weight=case.weight)((case.modulated, case.attention), case.label)
 
 
 def gradients(case: Case, loss: Tensor) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
 from _helpers.paths import ROOT
+from _helpers.refusals import refused
 from _helpers.synthetic_runs import random_rows, write_run, write_untrained
 from afma_med.atomic_write import WriteError, replacing
 from afma_med.checks import RunError
@@ -95,7 +96,7 @@ def test_inference_ends_with_the_reason_alone(tmp_path: Path) -> None:
     inference.initialize()
     with (
         full_disk(),
-        pytest.raises(SystemExit, match=r"^error: `.*predicted.*` must be a folder that can be written to"),
+        refused(match=r"^error: `.*predicted.*` must be a folder that can be written to"),
     ):
         inference.run()
     assert not [path for path in (tmp_path / "predicted").rglob("*") if path.is_file()]

@@ -50,7 +50,7 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
     attention = block(inputs["image"], inputs["feature"])
     modulated = modulate_logits(inputs["logits"], attention)
     one_hot = torch.nn.functional.one_hot(golden["label"].long(), classes).permute(0, 3, 1, 2)
-    loss = AFMALoss(class_weight=golden["class_weight"])
+    loss = AFMALoss(weight=golden["class_weight"])
     total = loss((modulated, attention), golden["label"][:, None])
     total.backward()
     leaves = inputs | {name.replace(".", "_"): parameter for name, parameter in block.named_parameters()}

@@ -9,7 +9,6 @@ import pytest
 
 from afma_med.bundle.run import (
     dataset_or_sample,
-    exit_on_error,
     find_weights,
     folder_of,
     list_inputs,
@@ -152,20 +151,3 @@ def test_settings_round_trip(tmp_path: Path) -> None:
 def test_missing_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"settings\.json of its run"):
         read_settings(tmp_path / "model.pt")
-
-
-@pytest.mark.parametrize("error", [ValueError, FileNotFoundError])
-def test_refusals_end_the_program_with_the_message_alone(error: type[Exception]) -> None:
-    def refuse(reason: str) -> None:
-        raise error(reason)
-
-    with pytest.raises(SystemExit, match=r"^error: do this instead$"):
-        exit_on_error(refuse)("do this instead")
-
-
-def test_other_errors_keep_their_traceback() -> None:
-    def fail() -> None:
-        raise KeyError("a bug")
-
-    with pytest.raises(KeyError):
-        exit_on_error(fail)()

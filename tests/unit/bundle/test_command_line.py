@@ -79,7 +79,7 @@ def test_errors_of_parts_are_told_without_monais_traceback() -> None:
     for target, more, expected in (
         ("segmentation_models_pytorch.create_model", {"arch": "Unett"}, "Wrong architecture type `Unett`"),
         (
-            "afma_med.handlers.FiniteLoss",
+            "afma_med.handlers.FiniteLossHandler",
             {"action": "ignore"},
             "`action` must be one of ('stop', 'skip'); got 'ignore'",
         ),

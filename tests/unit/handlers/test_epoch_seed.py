@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, RandGaussianNoise
 
-from afma_med.handlers import EpochSeed
+from afma_med.handlers import EpochSeedHandler
 
 BATCHES = 4
 
@@ -28,7 +28,7 @@ class Training:
         self.loader = DataLoader(dataset, batch_size=2, shuffle=True, num_workers=num_workers)
         self.seen: list[tuple[float, ...]] = []
         self.engine = Engine(self.step)
-        self.epoch_seed = EpochSeed(seed, dataset, rank)
+        self.epoch_seed = EpochSeedHandler(seed, dataset, rank)
         self.epoch_seed.attach(self.engine)
 
     def step(self, engine: Engine, batch: torch.Tensor) -> None:
@@ -82,4 +82,4 @@ def test_seeds_and_processes_differ() -> None:
 @pytest.mark.parametrize("seed", [-1, 0.5, "0"])
 def test_refuses_what_is_no_seed(seed: int) -> None:
     with pytest.raises(ValueError, match="`seed` must be a whole number from 0 on; got"):
-        EpochSeed(seed, [])
+        EpochSeedHandler(seed, [])

@@ -15,7 +15,7 @@ from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 
 from afma_med.checks import RunError
-from afma_med.handlers import FiniteLoss
+from afma_med.handlers import FiniteLossHandler
 
 BAD = 2
 
@@ -42,7 +42,7 @@ def trained(data: list[Any], action: str, *, scale: float | None = None) -> Supe
         network=net,
         optimizer=torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1),
         loss_function=lambda output, label: (output - label).square().mean(),
-        train_handlers=[FiniteLoss(action)],
+        train_handlers=[FiniteLossHandler(action)],
         decollate=False,
         amp=scale is not None,
     )
@@ -103,4 +103,4 @@ def test_numbers_change_nothing(action: str) -> None:
 
 def test_unknown_action_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`action` must be one of \('stop', 'skip'\); got 'ignore'"):
-        FiniteLoss("ignore")
+        FiniteLossHandler("ignore")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from ignite.engine import Engine, Events
 
-from afma_med.handlers import StopSignals
+from afma_med.handlers import StopSignalsHandler
 
 STEPS = 5
 
@@ -33,7 +33,7 @@ class Training:
         self.epochs: list[int] = []
         self.engine = Engine(self.step)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.epochs.append(engine.state.epoch))
-        self.stop = StopSignals(lambda engine: self.saved.append(engine.state.iteration), "--resume True")
+        self.stop = StopSignalsHandler(lambda engine: self.saved.append(engine.state.iteration), "--resume True")
         self.stop.attach(self.engine)
 
     def step(self, engine: Engine, batch: int) -> None:

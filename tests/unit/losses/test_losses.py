@@ -128,7 +128,7 @@ def test_weights_may_be_a_list_or_a_tensor(kind, weights):
     logits, label = make_logits(4), make_label(4)
     naive = NAIVE[kind](logits.detach(), label[:, 0], WEIGHTS)
     torch.testing.assert_close(LOSSES[kind](weights)(logits.detach(), label), naive)
-    of_both = AFMALoss(class_weight=weights)(logits.detach(), label)
+    of_both = AFMALoss(weight=weights)(logits.detach(), label)
     torch.testing.assert_close(of_both, 5 * NAIVE["softmax"](logits.detach(), label[:, 0], WEIGHTS))
 
 
@@ -136,7 +136,7 @@ def test_weights_may_be_a_list_or_a_tensor(kind, weights):
 def test_weights_follow_the_loss_and_stay_out_of_checkpoints(kind):
     loss = LOSSES[kind](WEIGHTS)
     assert loss.state_dict() == {}
-    assert loss.double().class_weight.dtype == torch.float64
+    assert loss.double().weight.dtype == torch.float64
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS, (0.0, 0.0, 0.0, 0.0)])
@@ -199,7 +199,7 @@ def test_the_loss_equals_the_reference(kind, classes, void, as_one_hot):
     logits, attention, label = make_logits(classes), make_attention(classes), make_label(classes, void=void)
     weights = WEIGHTS[:classes]
     if kind == "softmax":
-        loss = AFMALoss(class_weight=weights, ignore_index=VOID)
+        loss = AFMALoss(weight=weights, ignore_index=VOID)
     else:
         loss = AFMALoss(SigmoidCrossEntropyLoss(weights, ignore_index=VOID), ignore_index=VOID)
     one_hot = to_one_hot(label, classes)
@@ -219,7 +219,7 @@ def test_the_factors_weight_the_terms():
     total = loss(output, label)
     terms = loss.latest_terms
     torch.testing.assert_close(total, 0.25 * terms.segmentation + 3 * terms.attention)
-    torch.testing.assert_close(AFMALoss(None, 0.25, attention_weight=3.0)(output, label), total)
+    torch.testing.assert_close(AFMALoss(None, segmentation_weight=0.25, attention_weight=3.0)(output, label), total)
 
 
 def test_latest_terms_are_those_of_the_last_call_and_hold_no_graph():
@@ -361,26 +361,24 @@ def test_many_wrong_values_are_listed_in_part():
 
 
 @pytest.mark.parametrize("weights", [[1.0, -0.1], [1.0, math.nan], [math.inf, 1.0], [[1.0, 2.0]], 3.0])
-@pytest.mark.parametrize("make", [*LOSSES.values(), lambda weights: AFMALoss(class_weight=weights)])
+@pytest.mark.parametrize("make", [*LOSSES.values(), lambda weights: AFMALoss(weight=weights)])
 def test_weights_that_are_no_weights_are_refused(make, weights):
-    with pytest.raises(
-        ValueError, match=r"`class_weight` must be K finite numbers ≥ 0; got .*median_frequency_weights"
-    ):
+    with pytest.raises(ValueError, match=r"`weight` must be K finite numbers ≥ 0; got .*median_frequency_weights"):
         make(weights)
 
 
-@pytest.mark.parametrize("make", [*LOSSES.values(), lambda weights: AFMALoss(class_weight=weights)])
+@pytest.mark.parametrize("make", [*LOSSES.values(), lambda weights: AFMALoss(weight=weights)])
 @pytest.mark.parametrize(("classes", "weights"), [(3, WEIGHTS), (3, WEIGHTS[:2]), (3, WEIGHTS[:1]), (1, WEIGHTS[:2])])
 def test_another_number_of_weights_than_classes_is_refused(make, classes, weights):
-    message = f"`class_weight` must have one number per class, K = {classes} as in the logits; got {len(weights)}"
+    message = f"`weight` must have one number per class, K = {classes} as in the logits; got {len(weights)}"
     with pytest.raises(ValueError, match=message):
         make(weights)(make_logits(classes), make_label(classes))
 
 
 def test_weights_beside_a_segmentation_loss_are_refused():
     """They would be used by neither."""
-    with pytest.raises(ValueError, match="`class_weight` must be None when `segmentation` is given; got "):
-        AFMALoss(SigmoidCrossEntropyLoss(), class_weight=[1.0, 2.0])
+    with pytest.raises(ValueError, match="`weight` must be None when `segmentation` is given; got "):
+        AFMALoss(SigmoidCrossEntropyLoss(), weight=[1.0, 2.0])
 
 
 # Median frequency balancing.

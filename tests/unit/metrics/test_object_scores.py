@@ -20,7 +20,7 @@ from monai.metrics import DiceMetric, SurfaceDistanceMetric
 
 from afma_med.data.class_table import ClassInfo
 from afma_med.data.object_sizes import SIZES, SizeGroups, count_objects, group_pixels, label_objects
-from afma_med.handlers import ScoreReport
+from afma_med.handlers import ScoreReportHandler
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 from afma_med.metrics.object_detection import match_objects
 
@@ -376,7 +376,7 @@ def score_part(rank: int, processes: int, folder: Path) -> None:
     }
     for name, other in others.items():
         other.attach(engine, name)
-    ScoreReport(folder, metric, metrics=others, rank=rank).attach(engine)
+    ScoreReportHandler(folder, metric, metrics=others, rank=rank).attach(engine)
     engine.run(parts[processes][rank])
     if processes > 1:
         torch.distributed.destroy_process_group()

@@ -68,7 +68,7 @@ def test_loss_on_a_volume_is_the_loss_on_its_slices(slices_per_batch: int | None
     net, x = afma(supervised=True), volume()
     label = torch.randint(3, x.shape)
     label[0, 0, 0] = 255
-    loss = AFMALoss(ignore_index=255, class_weight=[1.0, 2.0, 3.0], slice_dim=dim)
+    loss = AFMALoss(ignore_index=255, weight=[1.0, 2.0, 3.0], slice_dim=dim)
     on_volume = loss(SliceWise(net, dim=dim, slices_per_batch=slices_per_batch)(x), label)
     gradients = torch.autograd.grad(on_volume, list(net.parameters()))
     on_slices = loss(net(fold_slices(x, dim)), fold_slices(label, dim))

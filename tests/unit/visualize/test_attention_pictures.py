@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from afma_med import AFMANet, SliceWise
 from afma_med.data import camvid, isic, lits
 from afma_med.functional import PatchAttention, compress_prediction, modulate_logits, split_patches
-from afma_med.handlers import AttentionPictures
+from afma_med.handlers import AttentionPicturesHandler
 from afma_med.visualize import (
     AttendedImage,
     attend_image,
@@ -488,7 +488,7 @@ def validate(
         device=torch.device("cpu"),
         val_data_loader=data or batches(),
         network=network,
-        val_handlers=[AttentionPictures(writer, network, CLASSES, **options)],
+        val_handlers=[AttentionPicturesHandler(writer, network, CLASSES, **options)],
     )
     for epoch in range(1, epochs + 1):
         evaluator.run(global_epoch=epoch)
