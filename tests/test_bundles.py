@@ -128,12 +128,22 @@ def test_paper_recipe_is_the_default() -> None:
         ("released_recipe.json", set()),
         (
             "evaluate.json",
-            {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics", "weights"},
+            {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics", "weights_loader", "weights"},
         ),
         ("multi_gpu.json", {"validate#sampler", "validate#dataloader#sampler"}),
         (
             "inference.json",
-            {"input", "preprocessing", "inferer", "postprocessing", "decided", "dataset", "dataloader"}
+            {
+                "input",
+                "preprocessing",
+                "inferer",
+                "postprocessing",
+                "pred_to_classes",
+                "weights",
+                "weights_loader",
+                "dataset",
+                "dataloader",
+            }
             | {"handlers", "evaluator"},
         ),
     ],
