@@ -71,12 +71,13 @@ def test_paper_recipe_is_the_default() -> None:
         ("released_recipe.json", set()),
         (
             "evaluate.json",
-            {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics", "weights"},
+            {"validate#evaluator#postprocessing", "validate#evaluator#additional_metrics", "weights_loader", "weights"},
         ),
         ("multi_gpu.json", {"validate#sampler", "validate#dataloader#sampler"}),
         (
             "inference.json",
-            {"input", "preprocessing", "inferer", "postprocessing", "decided", "dataset", "dataloader"}
+            {"input", "preprocessing", "inferer", "postprocessing", "dataset", "dataloader"}
+            | {"pred_to_classes", "weights", "weights_loader"}
             | {"handlers", "evaluator"},
         ),
     ],

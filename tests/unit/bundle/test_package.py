@@ -151,7 +151,17 @@ def test_inference_has_what_is_asked_for_and_no_training(package: Path) -> None:
     asked = {"bundle_root", "device", "dataset_dir", "dataset", "evaluator", "network_def", "network", "inferer"}
     asked |= {"preprocessing", "postprocessing", "handlers", "imports", "output_dir", "input", "run", "checkpoint"}
     assert asked <= set(config)
-    training = {"optimizer", "survey", "train", "validate", "loss", "lr_scheduler", "state", "settings", "recipe"}
+    training = {
+        "optimizer",
+        "survey",
+        "train",
+        "validate",
+        "loss",
+        "lr_scheduler",
+        "checkpoint_objects",
+        "settings",
+        "recipe",
+    }
     assert not training & {*config, *reachable_ids(config, config)}
     assert config["checkpoint"] == "$@bundle_root + '/models/model.pt'"
 
