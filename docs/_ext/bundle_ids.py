@@ -138,7 +138,7 @@ PARTS: Mapping[str, str] = {
     "progress_log": "Handler that logs each epoch.",
     "section_dir": "Folder that the paths of predictions are relative to, for a section.",
     "input_dir": "The same, for an input.",
-    "full_image": "Prediction of full images or volumes: how they are loaded, predicted, turned into classes and saved.",
+    "full_image": "Prediction of full images or volumes: how to load, predict, turn into classes and save them.",
     "pred_to_classes": "Last transform of `inference.json`: the class of each pixel.",
     "weights_loader": "Handler that loads the weights of a run.",
     "preprocessing": "Transforms before prediction.",

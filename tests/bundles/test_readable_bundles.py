@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from refusals import refused
 from torch import nn
 
+from _helpers.paths import ROOT
+from _helpers.refusals import refused
 from afma_med.bundle.command_line import evaluate_command, explain_error
 from afma_med.bundle.ids import checked_ids
 from afma_med.bundle.recipe import normalization
@@ -18,7 +19,6 @@ from afma_med.bundle.run import checkpoint_objects, shown_loss
 from afma_med.bundle.sampling import weighted_sampler
 from afma_med.checks import RunError
 
-ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "bundles").glob("*.json"))
 
 

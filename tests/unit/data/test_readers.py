@@ -624,6 +624,7 @@ def test_object_sizes() -> None:
     assert count_objects(label, 3).tolist() == [[0, 0, 1], [1, 2, 0], [1, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no real data beside the checkout")
 @pytest.mark.parametrize(
     ("name", "folder", "files"),

@@ -654,12 +654,14 @@ def test_a_fourth_axis_and_nifti2_are_kept(tmp_path: Path) -> None:
     assert geometry(saved) == geometry(tmp_path / "in" / "test-volume-3.nii")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED_LITS.is_dir(), reason="no LiTS beside the checkout")
 @pytest.mark.parametrize("name", ["volume-0.nii", "volume-1.nii.gz", "volume-2.nii.gz", "volume-3.nii.gz"])
 def test_real_volumes_come_back_on_their_grid(tmp_path: Path, name: str) -> None:
     save_and_compare(SHARED_LITS / name, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED_LITS.is_dir(), reason="no LiTS beside the checkout")
 def test_real_volumes_pair_and_are_upright() -> None:
     items = [item for section in ("train", "val", "test") for item in lits_datalist(SHARED_LITS, section)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -27,6 +28,12 @@ FORMS = {"prototypes": Prototypes, "plain_head": PlainHead, "prototypes_and_head
 
 
 def network(study: str) -> ContextNet:
+    """A network of its own, whose weights are drawn once."""
+    return copy.deepcopy(_network(study))
+
+
+@functools.cache
+def _network(study: str) -> ContextNet:
     torch.manual_seed(0)
     host = smp.Unet("resnet18", encoder_weights=None, classes=CLASSES)
     net = build_studied_network(host, CLASSES, study=study, attention_supervision=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -18,10 +19,16 @@ from afma_med import AFMANet
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
 from afma_med.research.run_attention import find_corrected_object, show_attention
-from afma_med.runs.trained_network import load_network
+from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
+
+
+@functools.cache
+def loaded(folder: Path) -> TrainedNetwork:
+    """A run that tests read only, loaded once."""
+    return load_network(folder)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def test_run_has_the_trained_weights_and_sees_images_as_the_bundle_does(camvid: 
 
 
 def test_image_is_a_file_or_the_first_of_a_folder_or_section(camvid: Path, scenes: Path) -> None:
-    run, paths = load_network(camvid), sorted((scenes / "test").iterdir())
+    run, paths = loaded(camvid), sorted((scenes / "test").iterdir())
     assert run.find_image(paths[1]) == str(paths[1])
     assert run.find_image(scenes / "test") == str(paths[0])
     assert run.find_image(section="val") == str(next((scenes / "val").iterdir()))
@@ -83,7 +90,7 @@ def test_image_is_a_file_or_the_first_of_a_folder_or_section(camvid: Path, scene
 
 
 def test_longest_side_and_depth_are_those_of_the_run(deeper: Path) -> None:
-    run = load_network(deeper)
+    run = loaded(deeper)
     assert run.prepare(run.find_image()).shape == (3, 43, 64)
     assert run.network.feature_tap.feature == 3
 
@@ -108,7 +115,7 @@ def test_checkpoint_may_lie_elsewhere(camvid: Path, deeper: Path) -> None:
 
 
 def test_volumes_are_prepared_whole(lits: Path) -> None:
-    run = load_network(lits)
+    run = loaded(lits)
     volume = run.prepare(run.find_image())
     assert volume.ndim == 4
     assert volume.shape[0] == 1
@@ -116,7 +123,7 @@ def test_volumes_are_prepared_whole(lits: Path) -> None:
 
 
 def test_baseline_loads_without_attention(baseline: Path) -> None:
-    run = load_network(baseline)
+    run = loaded(baseline)
     assert isinstance(run.network, PaddedNetwork)
     assert run.title == "baseline: Unet resnet18, no AFMA"
     with pytest.raises(ValueError, match=r"`runs` must have been trained with AFMA; `.*baseline` is a baseline"):
@@ -159,14 +166,14 @@ def test_settings_are_not_executed(camvid: Path, tmp_path: Path) -> None:
 def test_unreadable_image_is_refused_by_name(camvid: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(ValueError, match=r"`path` must be an image that the run's bundle can read; got `.*a\.png`"):
-        load_network(camvid).prepare(tmp_path / "a.png")
+        loaded(camvid).prepare(tmp_path / "a.png")
 
 
 # --- show_attention
 
 
 def test_pictures_are_named_after_image_and_point(camvid: Path, tmp_path: Path) -> None:
-    run = load_network(camvid)
+    run = loaded(camvid)
     [path] = show_attention([run], where=(30, 40), output_dir=tmp_path)
     assert path == tmp_path / "scene_0002_row30_column40.png"
     before = path.read_bytes()
@@ -179,7 +186,7 @@ def test_point_is_the_smallest_object_or_in_each_of_a_class(
     camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("afma_med.research.run_attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
-    run = load_network(camvid)
+    run = loaded(camvid)
     after = attend_image(run.network, run.prepare(run.find_image())).after
     row, column = smallest_object(after, classes=range(11), min_pixels=10)
     [path] = show_attention([run], output_dir=tmp_path, suffix=".svg")
@@ -202,7 +209,7 @@ def test_several_runs_are_drawn_side_by_side(
         "compare_attention",
         lambda rows, *given, **named: drawn.append(rows) or draw(rows, *given, **named),
     )
-    runs = [load_network(camvid), load_network(deeper)]
+    runs = [loaded(camvid), loaded(deeper)]
     [path] = show_attention(runs, where=(30, 45), output_dir=tmp_path)
     assert path.name == "scene_0002_row30_column45_compared.png"
     [(first, one), (second, other)] = drawn[0]
@@ -212,7 +219,7 @@ def test_several_runs_are_drawn_side_by_side(
 
 
 def test_volume_is_shown_by_slices(lits: Path, tmp_path: Path) -> None:
-    run = load_network(lits)
+    run = loaded(lits)
     volume = run.prepare(run.find_image())[:, 40:104, 40:104, ::5]
     run = dataclasses.replace(run, preprocessing=lambda item: {"image": volume})
     fullest = int((predict_slices(run.network, volume) > 0).sum(axis=(0, 1)).argmax())
@@ -226,11 +233,11 @@ def test_volume_is_shown_by_slices(lits: Path, tmp_path: Path) -> None:
 
 
 def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = load_network(camvid)
+    run = loaded(camvid)
     with pytest.raises(ValueError, match=r"`runs` must hold at least one run"):
         show_attention([])
     with pytest.raises(ValueError, match=r"`runs` must be of one dataset; got camvid and lits"):
-        show_attention([run, load_network(lits)])
+        show_attention([run, loaded(lits)])
     with pytest.raises(ValueError, match=r"`where` must be a class of CamVid, sky, .*; got 'cars'"):
         show_attention([run], where="cars")
     with pytest.raises(ValueError, match=r"`point` must lie in the image"):
@@ -258,7 +265,7 @@ def test_command_finds_the_object_that_the_correction_helps(
     camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, helps: bool
 ) -> None:
     """Of all test images; the smallest object of the first one if none gains."""
-    paths = [item["image"] for item in load_network(camvid).reader.datalist(scenes, "test")]
+    paths = [item["image"] for item in loaded(camvid).reader.datalist(scenes, "test")]
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
     monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
     monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
@@ -270,7 +277,7 @@ def test_command_finds_the_object_that_the_correction_helps(
 
 def test_corrected_objects_are_those_of_images(lits: Path) -> None:
     with pytest.raises(ValueError, match=r"`run` must be one of images; got .* of LiTS. Name a slice"):
-        find_corrected_object(load_network(lits))
+        find_corrected_object(loaded(lits))
 
 
 def test_command_ends_with_the_error_alone(camvid: Path, tmp_path: Path) -> None:
