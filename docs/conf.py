@@ -17,12 +17,9 @@ author = "the authors of afma_med"
 copyright = "the authors of afma_med"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "bundle_ids"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "bundle_ids"]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
-# The links in tables of ids and steps name Python objects and files; autodoc's targets are checked by the tests.
-nitpicky = False
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
@@ -32,15 +29,20 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
+highlight_language = "text"
 html_theme = "furo"
 html_title = "afma_med"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
 
 def link_files(app: Any, name: str, source: list[str]) -> None:
-    """Make downloads of the Markdown files outside this folder, which are not pages."""
+    """Link names of the package to the API reference, and Markdown files outside this folder as downloads."""
     source[0] = re.sub(r"\]\((\.\./[^)#\s]+\.md)(#[^)]*)?\)", r"](path:\1)", source[0])
+    if name != "api":
+        source[0] = re.sub(r"(?<![`\w}])`(afma_med\.[A-Za-z_.]+)`", r"{py:obj}`\1`", source[0])
 
 
 def setup(app: Any) -> None:

@@ -215,7 +215,7 @@ def test_other_processes_end_when_one_does_not_answer(scenes: Path, tmp_path: Pa
 
 
 def test_monai_exports_the_trained_network(scenes: Path, tmp_path: Path) -> None:
-    """The README's two commands; files hold the trained weights and take any image size."""
+    """The two commands of docs/export.md; files hold the trained weights and take any image size."""
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = tmp_path / "run"
     run("camvid_afma.json", dataset_dir=str(scenes), output_dir=str(folder), max_epochs=1, **SMALL)

@@ -1,4 +1,4 @@
-"""A TensorBoard server on a run's log answers with everything the README promises."""
+"""A TensorBoard server on a run's log answers with everything the docs promise."""
 
 from __future__ import annotations
 
