@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("list", metavar="LIST", type=Path, help="such as bundles/experiments/camvid.json")
     parser.add_argument("--dataset_dir", required=True, help="folder of the dataset")
-    parser.add_argument("--only", metavar="VARIANT", nargs="+", help="these variants of the list only")
+    parser.add_argument("--only", metavar="ARM", nargs="+", help="these arms of the list only")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds only")
     parser.add_argument("--runs_dir", type=Path, help="folder for the runs (default: runs/experiments/LIST)")
     parser.add_argument("--results_dir", type=Path, help="folder for the results (default: results/LIST beside LIST)")

@@ -44,7 +44,7 @@ def pool_if_complete(training: Training, results_dir: Path) -> list[Path]:
 
     Args:
         training: any fold; one without folds has nothing to be pooled.
-        results_dir: folder for the pooled results, ``VARIANT_SEED.json``; the folds' are in ``folds/`` below.
+        results_dir: folder for the pooled results, ``ARM_SEED.json``; the folds' are in ``folds/`` below.
 
     Returns:
         The files that were written: those that were missing, or older than the result of a fold.

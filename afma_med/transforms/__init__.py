@@ -1,20 +1,26 @@
-"""MONAI dictionary transforms: only what MONAI lacks."""
+"""MONAI transforms, on arrays and, with names in ``d``, on dictionaries: only what MONAI lacks."""
 
 from afma_med.transforms.pictures import (
+    ColorizeClasses,
     ColorizeClassesd,
+    LoadImagePicture,
     LoadImagePictured,
     LoadLabeld,
+    MapToRawIds,
     MapToRawIdsd,
     SaveImagePictured,
 )
 from afma_med.transforms.volumes import LoadImageVolumed, LoadSliced, SaveImageVolumed
 
 __all__ = [
+    "ColorizeClasses",
     "ColorizeClassesd",
+    "LoadImagePicture",
     "LoadImagePictured",
     "LoadImageVolumed",
     "LoadLabeld",
     "LoadSliced",
+    "MapToRawIds",
     "MapToRawIdsd",
     "SaveImagePictured",
     "SaveImageVolumed",

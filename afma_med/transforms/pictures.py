@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, PILReader
-from monai.transforms import LoadImaged, MapTransform, SaveImaged
+from monai.transforms import LoadImage, LoadImaged, MapTransform, SaveImaged, Transform
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -18,7 +18,17 @@ from afma_med.atomic_write import replacing
 from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
 from afma_med.data.dataset_reader import Item
 
-__all__ = ["ColorizeClassesd", "LoadImagePictured", "LoadLabeld", "MapToRawIdsd", "SaveImagePictured", "to_rgb"]
+__all__ = [
+    "ColorizeClasses",
+    "ColorizeClassesd",
+    "LoadImagePicture",
+    "LoadImagePictured",
+    "LoadLabeld",
+    "MapToRawIds",
+    "MapToRawIdsd",
+    "SaveImagePictured",
+    "to_rgb",
+]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -38,11 +48,39 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-class LoadImagePictured(LoadImaged):
-    """Load PNG or JPEG images as RGB (3,H,W), rows first and upright, with an error that names the file.
+class LoadImagePicture(LoadImage):
+    """Load a PNG or JPEG image as RGB (3,H,W), rows first and upright, with an error that names the file.
 
-    A :class:`monai.transforms.LoadImaged` with PILReader; MONAI Label and MONAI Deploy, which load images themselves,
-    know by that what to leave out.
+    Raises:
+        ValueError: if the file cannot be read as a picture.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/gray.png"
+        >>> Image.new("L", (4, 2)).save(path)
+        >>> LoadImagePicture()(path).shape
+        torch.Size([3, 2, 4])
+    """
+
+    def __init__(self) -> None:
+        reader: Any = PILReader(converter=to_rgb, reverse_indexing=False)
+        super().__init__(reader=reader, image_only=True, ensure_channel_first=True)
+
+    def __call__(self, filename: Any, reader: Any = None) -> Any:
+        try:
+            return super().__call__(filename, reader)
+        except Exception as error:  # whatever Pillow or MONAI raise, the user needs the file's name
+            raise ValueError(
+                f"`{filename}` must be a readable PNG or JPEG; got: {_last_line(error)}. "
+                "Replace the file, or remove it together with its partner."
+            ) from error
+
+
+class LoadImagePictured(LoadImaged):
+    """Load PNG or JPEG images of dictionaries as :class:`LoadImagePicture` does.
+
+    A :class:`monai.transforms.LoadImaged`: MONAI Label and MONAI Deploy, which load images themselves, know by that
+    what to leave out.
 
     Args:
         keys: items that hold paths.
@@ -59,19 +97,13 @@ class LoadImagePictured(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection) -> None:
-        reader: Any = PILReader(converter=to_rgb, reverse_indexing=False)
-        super().__init__(keys, reader=reader, ensure_channel_first=True)
+        super().__init__(keys)
+        self.load = LoadImagePicture()
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         loaded = dict(data)
         for key in self.key_iterator(loaded):
-            try:
-                loaded[key] = self._loader(loaded[key], reader)
-            except Exception as error:  # whatever Pillow or MONAI raise, the user needs the file's name
-                raise ValueError(
-                    f"`{loaded[key]}` must be a readable PNG or JPEG; got: {_last_line(error)}. "
-                    "Replace the file, or remove it together with its partner."
-                ) from error
+            loaded[key] = self.load(loaded[key], reader)
         return loaded
 
 
@@ -109,8 +141,27 @@ class LoadLabeld(MapTransform):
         return loaded
 
 
+class MapToRawIds(Transform):
+    """Map train ids (1,H,W) to the raw ids of the dataset's label files, for predictions that are written.
+
+    Args:
+        classes: table of the classes.
+
+    Example:
+        >>> from afma_med.data import ISIC
+        >>> MapToRawIds(ISIC.classes)(torch.tensor([[[0, 1]]]))
+        tensor([[[  0, 255]]], dtype=torch.uint8)
+    """
+
+    def __init__(self, classes: Sequence[ClassInfo]) -> None:
+        self.raw_ids = torch.from_numpy(raw_ids(classes))
+
+    def __call__(self, data: torch.Tensor) -> torch.Tensor:
+        return _with_meta(self.raw_ids[_as_index(data)], data)
+
+
 class MapToRawIdsd(MapTransform):
-    """Map train ids (1,H,W) to the raw ids of the dataset's label files, for predictions that are to be written.
+    """Map train ids of dictionaries to raw ids, as :class:`MapToRawIds` does.
 
     Args:
         keys: items that hold train ids.
@@ -124,18 +175,33 @@ class MapToRawIdsd(MapTransform):
 
     def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
-        self.raw_ids = torch.from_numpy(raw_ids(classes))
+        self.map_ids = MapToRawIds(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        mapped = dict(data)
-        for key in self.key_iterator(mapped):
-            ids = mapped[key]
-            mapped[key] = _with_meta(self.raw_ids[torch.as_tensor(ids).cpu().long().as_subclass(torch.Tensor)], ids)
-        return mapped
+        return {**data, **{key: self.map_ids(data[key]) for key in self.key_iterator(dict(data))}}
+
+
+class ColorizeClasses(Transform):
+    """Paint train ids (1,H,W) in the colours of their classes, (3,H,W) uint8, for pictures.
+
+    Args:
+        classes: table of the classes.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> ColorizeClasses(camvid.CLASSES)(torch.tensor([[[1]]])).flatten().tolist()
+        [128, 0, 0]
+    """
+
+    def __init__(self, classes: Sequence[ClassInfo]) -> None:
+        self.colors = torch.from_numpy(class_colors(classes))
+
+    def __call__(self, data: torch.Tensor) -> torch.Tensor:
+        return _with_meta(self.colors[_as_index(data[0])].permute(2, 0, 1), data)
 
 
 class ColorizeClassesd(MapTransform):
-    """Paint train ids (1,H,W) in the colours of their classes, (3,H,W) uint8, for pictures.
+    """Paint train ids of dictionaries, as :class:`ColorizeClasses` does.
 
     Args:
         keys: items that hold train ids.
@@ -149,15 +215,10 @@ class ColorizeClassesd(MapTransform):
 
     def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
-        self.colors = torch.from_numpy(class_colors(classes))
+        self.paint = ColorizeClasses(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        painted = dict(data)
-        for key in self.key_iterator(painted):
-            ids = painted[key]
-            colors = self.colors[torch.as_tensor(ids[0]).cpu().long().as_subclass(torch.Tensor)].permute(2, 0, 1)
-            painted[key] = _with_meta(colors, ids)
-        return painted
+        return {**data, **{key: self.paint(data[key]) for key in self.key_iterator(dict(data))}}
 
 
 class SaveImagePictured(SaveImaged):
@@ -208,6 +269,10 @@ class SaveImagePictured(SaveImaged):
             with replacing(Path(target)) as temporary:
                 Image.fromarray(channels[0] if len(channels) == 1 else channels.transpose(1, 2, 0)).save(temporary)
         return dict(data)
+
+
+def _as_index(ids: Any) -> torch.Tensor:
+    return torch.as_tensor(ids).cpu().long().as_subclass(torch.Tensor)
 
 
 def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """Comparisons of finished runs: what AFMA adds to a baseline, and how sure that is."""
 
+from afma_med.research.comparison.arms import Arm, Pairing, check_comparable, group_runs, pair_with_baselines
 from afma_med.research.comparison.compare import compare_runs
-from afma_med.research.comparison.variants import Pairing, Variant, check_comparable, group_runs, pair_with_baselines
 from afma_med.runs.run import PixelCounts, Run, read_run
 
 __all__ = [
+    "Arm",
     "Pairing",
     "PixelCounts",
     "Run",
-    "Variant",
     "check_comparable",
     "compare_runs",
     "group_runs",

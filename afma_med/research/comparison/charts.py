@@ -25,7 +25,7 @@ _UNKNOWN = Difference(math.nan, 0, None, None)
 
 
 def draw_class_gains(gains: Sequence[Gain], groups: Mapping[str, Sequence[str]]) -> Figure:
-    """Draw what AFMA adds to the IoU of each class, a panel a variant.
+    """Draw what AFMA adds to the IoU of each class, a panel an arm.
 
     A bar is the difference, with its interval over images; a point is a seed.
 
@@ -48,7 +48,7 @@ def draw_class_gains(gains: Sequence[Gain], groups: Mapping[str, Sequence[str]])
             middles, places, xerr=reaches, fmt="none", ecolor="black", label="95 % over images", elinewidth=1, capsize=3
         )
         for place, (_, score, _) in zip(places, rows, strict=True):
-            seeds = paired_differences(gain.pairing.variant.values(score), gain.pairing.baseline.values(score))
+            seeds = paired_differences(gain.pairing.arm.values(score), gain.pairing.baseline.values(score))
             axes.plot([100 * x for x in seeds], [place] * len(seeds), "o", mfc="white", mec="black", ms=3.5, mew=0.8)
         axes.plot([], [], "o", mfc="white", mec="black", ms=3.5, mew=0.8, label="a seed")
         for group in groups:
@@ -65,7 +65,7 @@ def draw_class_gains(gains: Sequence[Gain], groups: Mapping[str, Sequence[str]])
 
 
 def draw_size_gains(gains: Sequence[Gain], sizes: Mapping[str, str], classes: Sequence[str]) -> Figure:
-    """Draw what AFMA adds to the IoU of small, medium and large objects, a panel a variant.
+    """Draw what AFMA adds to the IoU of small, medium and large objects, a panel an arm.
 
     A square is the mean over the classes, with its interval over images; a point is a class.
 
@@ -106,7 +106,7 @@ def draw_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], *, ylabel: 
     """Draw training curves as the paper's Fig. 12: a thick line is the mean over seeds, a thin one is a seed.
 
     Args:
-        curves: of each variant, by its label, one a seed: values by epoch.
+        curves: of each arm, by its label, one a seed: values by epoch.
         ylabel: of the vertical axis.
 
     Returns:

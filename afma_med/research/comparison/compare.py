@@ -7,21 +7,21 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from afma_med.research.comparison.files import Comparison
-from afma_med.research.comparison.layout import find_reader, group_classes, lay_out_tables
-from afma_med.research.comparison.output_folder import check_replaceable, write_folder
-from afma_med.research.comparison.paper import describe_paper, find_paper_tables
-from afma_med.research.comparison.pictures import draw_charts, draw_galleries
-from afma_med.research.comparison.results import Gain, compare_with_baselines, summarise_variant
-from afma_med.research.comparison.tables import write_table
-from afma_med.research.comparison.variants import (
-    Variant,
+from afma_med.research.comparison.arms import (
+    Arm,
     check_comparable,
     group_runs,
     pair_with_baselines,
     spell_setting,
     usual_settings,
 )
+from afma_med.research.comparison.files import Comparison
+from afma_med.research.comparison.layout import find_reader, group_classes, lay_out_tables
+from afma_med.research.comparison.output_folder import check_replaceable, write_folder
+from afma_med.research.comparison.paper import describe_paper, find_paper_tables
+from afma_med.research.comparison.pictures import draw_charts, draw_galleries
+from afma_med.research.comparison.results import Gain, compare_with_baselines, summarise_arm
+from afma_med.research.comparison.tables import write_table
 from afma_med.runs.result_file import read_result
 from afma_med.runs.run import Run, read_run
 from afma_med.samples import is_sample
@@ -41,7 +41,7 @@ def compare_runs(
 ) -> Path:
     """Compare finished runs, and write what was found as a page, tables and pictures.
 
-    Runs that differ in nothing but their seed are gathered to variants; each variant with AFMA is compared with the
+    Runs that differ in nothing but their seed are gathered to arms; each arm with AFMA is compared with the
     baseline of the same network, encoder and training. The folder appears when it is complete, in place of an earlier
     comparison.
 
@@ -84,12 +84,12 @@ def compare_runs(
 
 def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
     """All figures, and the tables of them."""
-    variants = group_runs(runs)
-    pairings, alone = pair_with_baselines(variants)
+    arms = group_runs(runs)
+    pairings, alone = pair_with_baselines(arms)
     groups = group_classes(runs[0])
     gains = compare_with_baselines(pairings, groups=groups, resamples=resamples, seed=seed)
-    scores = [summarise_variant(variant) for variant in variants]
-    paper, why_not = find_paper_tables(runs[0], {variant.settings["network_name"] for variant in variants})
+    scores = [summarise_arm(arm) for arm in arms]
+    paper, why_not = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
     layouts = lay_out_tables(runs[0], (name for one in scores for name in one.scores))
     notes = [
         f"{label}: no baseline of the same network, encoder and training is among the runs, so that nothing is said of "
@@ -100,11 +100,11 @@ def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
         title=_title(runs[0]),
         scope=_scope(runs[0]),
         run=runs[0],
-        variants=scores,
+        arms=scores,
         gains=gains,
         paper=paper,
         tables=[write_table(layout, scores, gains, paper) for layout in layouts],
-        notes=[*_usual_notes(variants), *notes, *_seed_notes(gains), *filter(None, [why_not, describe_paper(paper)])],
+        notes=[*_usual_notes(arms), *notes, *_seed_notes(gains), *filter(None, [why_not, describe_paper(paper)])],
         resamples=resamples,
         seed=seed,
     )
@@ -123,8 +123,8 @@ def _scope(run: Run) -> str:
     return f"{count} {what}{'s' * (count != 1)} of the section {run.evaluation['section']}"
 
 
-def _usual_notes(variants: Iterable[Variant]) -> list[str]:
-    usual = usual_settings([variant.settings for variant in variants])
+def _usual_notes(arms: Iterable[Arm]) -> list[str]:
+    usual = usual_settings([arm.settings for arm in arms])
     named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())
     return [f"Where a row does not say otherwise: {'; '.join(named)}."] if usual else []
 

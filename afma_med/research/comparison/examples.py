@@ -34,14 +34,14 @@ class Example(NamedTuple):
     Args:
         picture: (H,W,3) uint8.
         label: (H,W) train ids; ``VOID`` where nothing is scored.
-        variant: (H,W) train ids predicted with AFMA.
+        arm: (H,W) train ids predicted with AFMA.
         baseline: (H,W) train ids predicted without.
         place: number of the slice, from inferior; empty for images.
     """
 
     picture: NDArray[np.uint8]
     label: NDArray[np.uint8]
-    variant: NDArray[np.uint8]
+    arm: NDArray[np.uint8]
     baseline: NDArray[np.uint8]
     place: str
 
@@ -103,14 +103,14 @@ def find_prediction(run: Run, image: str) -> Path:
 
 
 def load_example(
-    reader: DatasetReader, item: Item, *, variant: str | os.PathLike[str], baseline: str | os.PathLike[str]
+    reader: DatasetReader, item: Item, *, arm: str | os.PathLike[str], baseline: str | os.PathLike[str]
 ) -> Example:
     """Load an image, its label and two predictions of it; of a volume, the slice where these differ most.
 
     Args:
         reader: of the dataset.
         item: paths of image and label.
-        variant: path of the prediction with AFMA.
+        arm: path of the prediction with AFMA.
         baseline: path of the prediction without.
 
     Returns:
@@ -121,14 +121,14 @@ def load_example(
         ValueError: naming the file, if it is not what it should be, or the sizes differ.
     """
     if reader.read_volume is not None:
-        volumes = [_load_upright(reader.read_volume, path) for path in (variant, baseline)]
+        volumes = [_load_upright(reader.read_volume, path) for path in (arm, baseline)]
         if volumes[0].shape != volumes[1].shape:
-            raise ValueError(f"{variant} and {baseline} differ in size")
+            raise ValueError(f"{arm} and {baseline} differ in size")
         example = _cut_slice(reader, item, *volumes)
     else:
         with Image.open(item["image"]) as image:
             picture = np.asarray(to_rgb(image))
-        label, *predictions = (reader.read_label({"label": str(path)}) for path in (item["label"], variant, baseline))
+        label, *predictions = (reader.read_label({"label": str(path)}) for path in (item["label"], arm, baseline))
         example = Example(picture, label, predictions[0], predictions[1], "")
     if len({array.shape[:2] for array in example[:4]}) > 1:
         raise ValueError(f"image, label and predictions of {item['image']} differ in size")
@@ -137,12 +137,12 @@ def load_example(
     return example._replace(label=np.where(left_out, np.uint8(VOID), example.label))
 
 
-def _cut_slice(reader: DatasetReader, item: Item, variant: NDArray[np.uint8], baseline: NDArray[np.uint8]) -> Example:
+def _cut_slice(reader: DatasetReader, item: Item, arm: NDArray[np.uint8], baseline: NDArray[np.uint8]) -> Example:
     """The axial slice where two volumes (H,W,D) of train ids differ most."""
-    k = int((variant != baseline).sum(axis=(0, 1)).argmax())
+    k = int((arm != baseline).sum(axis=(0, 1)).argmax())
     plane = NiftiSlices(item["image"])[k].clip(*_CT_WINDOW)
     label = reader.read_label({"label": item["label"], "slice": k})
-    return Example(stretch_image(plane[None]), label, variant[..., k], baseline[..., k], f"slice {k}")
+    return Example(stretch_image(plane[None]), label, arm[..., k], baseline[..., k], f"slice {k}")
 
 
 def _load_upright(

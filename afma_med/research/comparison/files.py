@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from afma_med.research.comparison.intervals import Interval
 from afma_med.research.comparison.paper import PAPER_TRAINING, PaperTable
-from afma_med.research.comparison.results import Gain, VariantScores
+from afma_med.research.comparison.results import ArmScores, Gain
 from afma_med.research.comparison.tables import TextTable, format_markdown
 from afma_med.runs.run import Run
 
 __all__ = ["Comparison", "format_csv", "format_json", "format_text"]
 
 _CSV_HEADER = (
-    *("kind", "variant", "baseline", "score", "value", "deviation", "seeds"),
+    *("kind", "arm", "baseline", "score", "value", "deviation", "seeds"),
     *("over_seeds_low", "over_seeds_high", "over_images_low", "over_images_high", "source"),
 )
 
@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
         title: of the dataset, for people.
         scope: how much of what was evaluated.
         run: any of those compared, for what they share.
-        variants: their scores.
+        arms: their scores.
         gains: what AFMA adds.
         paper: tables that may stand beside.
         tables: of text.
@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
     title: str
     scope: str
     run: Run
-    variants: Sequence[VariantScores]
+    arms: Sequence[ArmScores]
     gains: Sequence[Gain]
     paper: Sequence[PaperTable]
     tables: Sequence[TextTable]
@@ -67,7 +67,7 @@ def format_json(found: Comparison, *, files: Iterable[str]) -> str:
         "size_groups": evaluation["size_groups"],
         "resamples": found.resamples,
         "bootstrap_seed": found.seed,
-        "variants": [_variant_json(one) for one in found.variants],
+        "arms": [_arm_json(one) for one in found.arms],
         "differences": [_gain_json(gain) for gain in found.gains],
         "paper": [
             {
@@ -85,7 +85,7 @@ def format_json(found: Comparison, *, files: Iterable[str]) -> str:
 
 
 def format_csv(found: Comparison) -> str:
-    """Format every figure as CSV, one a row: scores of variants, differences with their intervals, the paper's."""
+    """Format every figure as CSV, one a row: scores of arms, differences with their intervals, the paper's."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_HEADER, restval="", lineterminator="\n")
     writer.writeheader()
@@ -107,12 +107,12 @@ def format_text(found: Comparison, *, detail: bool = False) -> str:
 
 
 def _csv_rows(found: Comparison) -> Iterator[dict[str, object]]:
-    for one in found.variants:
+    for one in found.arms:
         for score, summary in one.scores.items():
             row = {"value": _number(summary.mean), "deviation": _number(summary.deviation), "seeds": summary.seeds}
-            yield {"kind": "variant", "variant": one.variant.label, "score": score, **row}
+            yield {"kind": "arm", "arm": one.arm.label, "score": score, **row}
     for gain in found.gains:
-        sides = {"variant": gain.pairing.variant.label, "baseline": gain.pairing.baseline.label}
+        sides = {"arm": gain.pairing.arm.label, "baseline": gain.pairing.baseline.label}
         for score, difference in gain.scores.items():
             ends = _ends("over_seeds", difference.over_seeds) | _ends("over_images", difference.over_images)
             row = {"value": _number(difference.value), "seeds": difference.seeds, **ends}
@@ -122,18 +122,18 @@ def _csv_rows(found: Comparison) -> Iterator[dict[str, object]]:
         for own in table.rows:
             label = f"{own.network} {'AFMA' if own.afma else 'baseline'}"
             for score, value in own.scores.items():
-                yield {"kind": "paper", "variant": label, "score": score, "value": value, "source": source}
+                yield {"kind": "paper", "arm": label, "score": score, "value": value, "source": source}
 
 
-def _variant_json(one: VariantScores) -> dict[str, Any]:
-    variant = one.variant
+def _arm_json(one: ArmScores) -> dict[str, Any]:
+    arm = one.arm
     return {
-        "label": variant.label,
-        "baseline": variant.is_baseline,
-        "settings": variant.settings,
+        "label": arm.label,
+        "baseline": arm.is_baseline,
+        "settings": arm.settings,
         "runs": [
             {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
-            for run in variant.runs
+            for run in arm.runs
         ],
         "scores": _scores_json(one.scores),
     }
@@ -141,7 +141,7 @@ def _variant_json(one: VariantScores) -> dict[str, Any]:
 
 def _gain_json(gain: Gain) -> dict[str, Any]:
     return {
-        "variant": gain.pairing.variant.label,
+        "arm": gain.pairing.arm.label,
         "baseline": gain.pairing.baseline.label,
         "common_seeds": list(gain.pairing.common_seeds),
         "scores": _scores_json(gain.scores),

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from afma_med.data import VOID, ClassInfo, DatasetReader
 from afma_med.data.dataset_reader import Item
+from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
 from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
-from afma_med.research.comparison.variants import Pairing
 from afma_med.visualize import color_legend, colorize
 
 __all__ = ["BETTER", "WORSE", "draw_changes", "draw_gallery", "draw_sheet"]
@@ -28,7 +28,7 @@ def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) ->
     """Draw the images that AFMA helped most and those that it hurt most, as the runs of ``pairing.shown`` do.
 
     Args:
-        pairing: a variant and its baseline.
+        pairing: an arm and its baseline.
         reader: of the dataset.
         images: how many of each kind.
 
@@ -45,7 +45,7 @@ def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) ->
     for name, chosen in zip(("helped", "hurt"), most_changed(rank_images(pairing), images), strict=True):
         examples = []
         for one in chosen:
-            paths = {"variant": find_prediction(run, one.image), "baseline": find_prediction(baseline, one.image)}
+            paths = {"arm": find_prediction(run, one.image), "baseline": find_prediction(baseline, one.image)}
             examples.append(load_example(reader, _item_of(items, one.image), **paths))
         if examples:
             sheets[name] = draw_sheet(chosen, examples, classes=reader.classes)
@@ -69,10 +69,10 @@ def draw_sheet(
     rows = [_write_line([(_GAP + i * (_PANEL_WIDTH + _GAP), text) for i, text in enumerate(_HEADINGS)], width)]
     for score, example in zip(scores, examples, strict=True):
         place = f", {example.place}" if example.place else ""
-        figures = f"mean IoU: baseline {100 * score.baseline:.1f}, AFMA {100 * score.variant:.1f}"
+        figures = f"mean IoU: baseline {100 * score.baseline:.1f}, AFMA {100 * score.arm:.1f}"
         rows.append(_write_line([(_GAP, f"{score.image}{place}   {figures} ({100 * score.gain:+.1f})")], width))
         pictures = [example.picture]
-        pictures += [colorize(ids, classes) for ids in (example.label, example.baseline, example.variant)]
+        pictures += [colorize(ids, classes) for ids in (example.label, example.baseline, example.arm)]
         rows.append(_place_beside([_fit(picture) for picture in (*pictures, draw_changes(example))], width))
     changes = (
         ClassInfo("right with AFMA, wrong without", 0, 0, BETTER),
@@ -99,7 +99,7 @@ def draw_changes(example: Example) -> NDArray[np.uint8]:
     """
     grey = example.picture.mean(axis=-1, keepdims=True)
     drawn = np.broadcast_to(190 + grey * (60 / 255), example.picture.shape).astype(np.uint8)
-    right, was_right = example.variant == example.label, example.baseline == example.label
+    right, was_right = example.arm == example.label, example.baseline == example.label
     counts = example.label != VOID
     drawn[counts & right & ~was_right] = BETTER
     drawn[counts & was_right & ~right] = WORSE

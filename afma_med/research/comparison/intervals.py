@@ -69,7 +69,7 @@ def paired_differences(values: Mapping[int, float], baseline: Mapping[int, float
     """Subtract the baseline's value of the same seed, for each seed that both have a value for.
 
     Args:
-        values: of a variant, by seed.
+        values: of an arm, by seed.
         baseline: of what it is compared with, by seed.
 
     Returns:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
+from afma_med.research.comparison.arms import spell_setting
 from afma_med.research.comparison.files import Comparison
 from afma_med.research.comparison.intervals import CONFIDENCE
 from afma_med.research.comparison.layout import size_headings
 from afma_med.research.comparison.tables import TextTable
-from afma_med.research.comparison.variants import spell_setting
 
 __all__ = ["Picture", "format_page"]
 
@@ -20,7 +20,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 1400px; background: #fff; color
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; } h3 { font-size: 1rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .8rem; font-arm-numeric: tabular-nums; }
 th, td { padding: .3rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; max-width: 6rem; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
@@ -45,9 +45,9 @@ _DEFINITIONS = {
     "size and of predicted objects of that size; recall is the part of the label objects' pixels that is predicted as "
     "their class, whatever the size of what is predicted. Both are means over the classes that have objects of that "
     "size in the labels.",
-    "± and seeds": "Mean over the runs of a variant, which differ in the seed of their training, ± the sample standard "
+    "± and seeds": "Mean over the runs of an arm, which differ in the seed of their training, ± the sample standard "
     "deviation (n − 1).",
-    "Difference": "Variant minus baseline, in percentage points: the mean of the differences between runs of the same "
+    "Difference": "Arm minus baseline, in percentage points: the mean of the differences between runs of the same "
     "seed. Without common seeds it is the difference of the means.",
     f"{_LEVEL} over seeds": "Student's t interval of those differences: what other seeds would give on these images. "
     "It needs two common seeds, and is wide with few.",
@@ -106,15 +106,15 @@ def format_page(found: Comparison, pictures: Sequence[Picture]) -> str:
 
 def _lead(found: Comparison) -> str:
     """What was compared, in two sentences."""
-    variants = [f"{one.variant.label} (seeds {', '.join(map(str, one.variant.seeds))})" for one in found.variants]
+    arms = [f"{one.arm.label} (seeds {', '.join(map(str, one.arm.seeds))})" for one in found.arms]
     shared = _shared_settings(found)
     model = " ".join(str(shared[name]) for name in ("network_name", "encoder") if name in shared)
     classes = len(found.run.counts.classes)
-    return f"{found.scope}, {classes} scored classes. {model or 'Networks'}: {'; '.join(variants)}."
+    return f"{found.scope}, {classes} scored classes. {model or 'Networks'}: {'; '.join(arms)}."
 
 
 def _shared_settings(found: Comparison) -> dict[str, object]:
-    settings = [one.variant.settings for one in found.variants]
+    settings = [one.arm.settings for one in found.arms]
     first = settings[0].items()
     return {name: value for name, value in first if all(other.get(name) == value for other in settings[1:])}
 
@@ -125,11 +125,11 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _what_was_compared(found: Comparison) -> str:
-    """The runs of each variant, and the settings that all of them share."""
+    """The runs of each arm, and the settings that all of them share."""
     runs = [
-        (one.variant.label, str(run.seed), str(run.folder), str(run.evaluation.get("checkpoint", "")))
-        for one in found.variants
-        for run in one.variant.runs
+        (one.arm.label, str(run.seed), str(run.folder), str(run.evaluation.get("checkpoint", "")))
+        for one in found.arms
+        for run in one.arm.runs
     ]
     shared = [(name.removeprefix("training."), spell_setting(value)) for name, value in _shared_settings(found).items()]
     evaluation = found.run.evaluation
@@ -137,7 +137,7 @@ def _what_was_compared(found: Comparison) -> str:
     shared += [("objects", ", ".join(size_headings(found.run).values()))] if evaluation["size_groups"]["names"] else []
     return (
         "<h2>What was compared</h2>"
-        + _words(("variant", "seed", "run", "checkpoint"), runs)
+        + _words(("arm", "seed", "run", "checkpoint"), runs)
         + "<h3>The same for all runs</h3>"
         + _words(("setting", "value"), shared)
     )

@@ -8,12 +8,12 @@ import math
 from matplotlib.figure import Figure
 from PIL import Image
 
+from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
 from afma_med.research.comparison.files import Comparison
 from afma_med.research.comparison.gallery import draw_gallery
 from afma_med.research.comparison.layout import find_reader, group_classes, size_headings
 from afma_med.research.comparison.page import Picture
-from afma_med.research.comparison.variants import Pairing
 
 __all__ = ["draw_charts", "draw_galleries"]
 
@@ -30,7 +30,7 @@ def draw_charts(found: Comparison) -> tuple[list[Picture], list[str]]:
         The pictures, and what is left out and why.
     """
     pictures = _draw_gains(found)
-    curves = {one.variant.label: [dict(run.curve) for run in one.variant.runs if run.curve] for one in found.variants}
+    curves = {one.arm.label: [dict(run.curve) for run in one.arm.runs if run.curve] for one in found.arms}
     drawn = {label: seeds for label, seeds in curves.items() if seeds}
     if drawn:
         caption = "mIoU of the validation images by epoch: mean over seeds (thick), each seed (thin)."
@@ -40,7 +40,7 @@ def draw_charts(found: Comparison) -> tuple[list[Picture], list[str]]:
 
 
 def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], list[str]]:
-    """Draw the images that each variant helped most and hurt most.
+    """Draw the images that each arm helped most and hurt most.
 
     Args:
         found: the comparison.

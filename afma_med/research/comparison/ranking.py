@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.metrics.pixel_scores import image_iou, mean_of_known
-from afma_med.research.comparison.variants import Pairing
+from afma_med.research.comparison.arms import Pairing
 from afma_med.runs.run import Run
 
 __all__ = ["ImageScore", "most_changed", "rank_images"]
@@ -22,33 +22,33 @@ class ImageScore(NamedTuple):
     Args:
         image: name.
         baseline: mean IoU over the classes of the image's label, averaged over seeds.
-        variant: the same with AFMA.
+        arm: the same with AFMA.
     """
 
     image: str
     baseline: float
-    variant: float
+    arm: float
 
     @property
     def gain(self) -> float:
         """What AFMA adds."""
-        return self.variant - self.baseline
+        return self.arm - self.baseline
 
 
 def rank_images(pairing: Pairing) -> list[ImageScore]:
     """Rank the images by what AFMA adds to their mean IoU over the classes that occur in their label.
 
     Args:
-        pairing: a variant and its baseline; the mean is over common seeds, without any over those of each.
+        pairing: an arm and its baseline; the mean is over common seeds, without any over those of each.
 
     Returns:
         The images from the one that AFMA helped most to the one that it hurt most; those without a class are left out.
     """
     pairs = pairing.runs
-    sides = list(zip(*pairs, strict=True)) if pairs else [pairing.variant.runs, pairing.baseline.runs]
-    variant, baseline = (_mean_over_seeds(side) for side in sides)
-    images = pairing.variant.runs[0].counts.images
-    scores = [ImageScore(*row) for row in zip(images, baseline.tolist(), variant.tolist(), strict=True)]
+    sides = list(zip(*pairs, strict=True)) if pairs else [pairing.arm.runs, pairing.baseline.runs]
+    arm, baseline = (_mean_over_seeds(side) for side in sides)
+    images = pairing.arm.runs[0].counts.images
+    scores = [ImageScore(*row) for row in zip(images, baseline.tolist(), arm.tolist(), strict=True)]
     return sorted((one for one in scores if not math.isnan(one.gain)), key=lambda one: (-one.gain, one.image))
 
 

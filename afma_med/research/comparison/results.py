@@ -1,4 +1,4 @@
-"""The figures of a comparison: every score of every variant, and what AFMA adds to its baseline."""
+"""The figures of a comparison: every score of every arm, and what AFMA adds to its baseline."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.metrics.pixel_scores import mean_of_known, scores_from_pixels
+from afma_med.research.comparison.arms import Arm, Pairing
 from afma_med.research.comparison.intervals import (
     Interval,
     Summary,
@@ -19,21 +20,20 @@ from afma_med.research.comparison.intervals import (
     student_interval,
     summarise_seeds,
 )
-from afma_med.research.comparison.variants import Pairing, Variant
 from afma_med.runs.run import Run
 
-__all__ = ["Difference", "Gain", "VariantScores", "compare_with_baselines", "resample_scores", "summarise_variant"]
+__all__ = ["ArmScores", "Difference", "Gain", "compare_with_baselines", "resample_scores", "summarise_arm"]
 
 
-class VariantScores(NamedTuple):
-    """Hold the scores of a variant over its seeds.
+class ArmScores(NamedTuple):
+    """Hold the scores of an arm over its seeds.
 
     Args:
-        variant: whose they are.
+        arm: whose they are.
         scores: by name.
     """
 
-    variant: Variant
+    arm: Arm
     scores: dict[str, Summary]
 
 
@@ -59,7 +59,7 @@ class Gain(NamedTuple):
     """Hold what AFMA adds to a baseline.
 
     Args:
-        pairing: the variant and its baseline.
+        pairing: the arm and its baseline.
         scores: differences by name.
     """
 
@@ -67,18 +67,16 @@ class Gain(NamedTuple):
     scores: dict[str, Difference]
 
 
-def summarise_variant(variant: Variant) -> VariantScores:
-    """Summarise every score of a variant over its seeds.
+def summarise_arm(arm: Arm) -> ArmScores:
+    """Summarise every score of an arm over its seeds.
 
     Args:
-        variant: one or more runs.
+        arm: one or more runs.
 
     Returns:
         Mean, sample standard deviation and number of seeds of each score.
     """
-    return VariantScores(
-        variant, {name: summarise_seeds([*variant.values(name).values()]) for name in _score_names(variant.runs)}
-    )
+    return ArmScores(arm, {name: summarise_seeds([*arm.values(name).values()]) for name in _score_names(arm.runs)})
 
 
 def resample_scores(
@@ -108,7 +106,7 @@ def compare_with_baselines(
     their counts of pixels are summed and the scores computed anew, then averaged over the seeds.
 
     Args:
-        pairings: of :func:`~afma_med.research.comparison.variants.pair_with_baselines`.
+        pairings: of :func:`~afma_med.research.comparison.arms.pair_with_baselines`.
         groups: names of classes by ``"small"`` and ``"large"``.
         resamples: R of the bootstrap.
         seed: of the bootstrap.
@@ -125,7 +123,7 @@ def compare_with_baselines(
     """
     if not pairings:
         return []
-    images = len(pairings[0].variant.runs[0].counts.images)
+    images = len(pairings[0].arm.runs[0].counts.images)
     weights = bootstrap_weights(images, resamples=resamples, seed=seed)
     runs = {run.folder: run for pairing in pairings for side in pairing for run in side.runs}
     resampled = {folder: resample_scores(run, weights, groups=groups) for folder, run in runs.items()}
@@ -135,11 +133,11 @@ def compare_with_baselines(
 
 
 def _compare(pairing: Pairing, resampled: Mapping[Path, Mapping[str, NDArray[np.float64]]]) -> Gain:
-    names = _score_names([*pairing.variant.runs, *pairing.baseline.runs])
+    names = _score_names([*pairing.arm.runs, *pairing.baseline.runs])
     counted = set.intersection(*({*resampled[run.folder]} for side in pairing for run in side.runs))
     scores = {}
     for name in names:
-        values, baseline = pairing.variant.values(name), pairing.baseline.values(name)
+        values, baseline = pairing.arm.values(name), pairing.baseline.values(name)
         paired = paired_differences(values, baseline)
         if pairing.common_seeds:
             value = summarise_seeds(paired).mean

@@ -1,4 +1,4 @@
-"""Tables of text: variants, what AFMA adds, and the paper's rows beside."""
+"""Tables of text: arms, what AFMA adds, and the paper's rows beside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from afma_med.research.comparison.intervals import CONFIDENCE, Interval, Summary
 from afma_med.research.comparison.layout import Column, TableLayout
 from afma_med.research.comparison.paper import PaperTable
-from afma_med.research.comparison.results import Difference, Gain, VariantScores
+from afma_med.research.comparison.results import ArmScores, Difference, Gain
 from afma_med.visualize.text_table import format_table
 
 __all__ = ["Row", "TextTable", "format_markdown", "write_table"]
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     """Hold a row of text.
 
     Args:
-        kind: ``"variant"``, ``"difference"``, ``"interval"`` (of the difference above) or ``"paper"``.
+        kind: ``"arm"``, ``"difference"``, ``"interval"`` (of the difference above) or ``"paper"``.
         cells: label, seeds, then one a column.
     """
 
@@ -52,13 +52,13 @@ class TextTable(NamedTuple):
 
 
 def write_table(
-    layout: TableLayout, variants: Iterable[VariantScores], gains: Iterable[Gain], paper: Iterable[PaperTable]
+    layout: TableLayout, arms: Iterable[ArmScores], gains: Iterable[Gain], paper: Iterable[PaperTable]
 ) -> TextTable:
     """Write the figures of a table.
 
     Args:
         layout: its columns.
-        variants: a row each: mean ± sample standard deviation over seeds.
+        arms: a row each: mean ± sample standard deviation over seeds.
         gains: a row each, and one for each of its intervals.
         paper: whose rows follow if they have scores of these columns.
 
@@ -70,7 +70,7 @@ def write_table(
         ('', 'seeds', 'car')
     """
     columns = layout.columns
-    rows = [_variant_row(one, columns) for one in variants]
+    rows = [_arm_row(one, columns) for one in arms]
     rows += [row for gain in gains for row in _gain_rows(gain, columns)]
     rows += _paper_rows(paper, columns)
     percent = all(column.factor == 100 for column in columns)
@@ -82,7 +82,7 @@ def format_markdown(table: TextTable) -> str:
     """Format a table as Markdown, with its title as a heading.
 
     Example:
-        >>> table = TextTable("IoU, %", ("", "seeds", "car"), (Row("variant", ("AFMA", "3", "61.2 ± 0.4")),))
+        >>> table = TextTable("IoU, %", ("", "seeds", "car"), (Row("arm", ("AFMA", "3", "61.2 ± 0.4")),))
         >>> print(format_markdown(table))
         ## IoU, %
         <BLANKLINE>
@@ -96,10 +96,10 @@ def format_markdown(table: TextTable) -> str:
     return f"## {table.title}\n\n{format_table(head, rows, left=range(len(head)), style='github')}"
 
 
-def _variant_row(one: VariantScores, columns: Sequence[Column]) -> Row:
+def _arm_row(one: ArmScores, columns: Sequence[Column]) -> Row:
     summaries = [one.scores.get(column.score) for column in columns]
     cells = [_spell_summary(summary, column) for summary, column in zip(summaries, columns, strict=True)]
-    return Row("variant", (one.variant.label, str(len(one.variant.runs)), *cells))
+    return Row("arm", (one.arm.label, str(len(one.arm.runs)), *cells))
 
 
 def _gain_rows(gain: Gain, columns: Sequence[Column]) -> list[Row]:

@@ -16,14 +16,14 @@ from afma_med.samples import write_street_scenes
 
 SCRIPTS = ROOT / "scripts"
 
-LIST = {"bundle": "camvid_afma", "variants": {"afma": {}}}
+LIST = {"bundle": "camvid_afma", "arms": {"afma": {}}}
 
 # What is typed, in a folder that has what the fixture lays there, and what must be said.
 CASES: list[tuple[str, str]] = [
     ("run_experiments list.json", r"required: --dataset_dir"),
     ("run_experiments none.json --dataset_dir scenes", r"there is no file `none\.json`"),
     ("run_experiments text.json --dataset_dir scenes", r"`text\.json` must be JSON"),
-    ("run_experiments list.json --dataset_dir scenes --only afmo", r"`only` must name variants.*afmo"),
+    ("run_experiments list.json --dataset_dir scenes --only afmo", r"`only` must name arms.*afmo"),
     ("run_experiments list.json --dataset_dir scenes --seeds one", r"invalid int value: 'one'"),
     ("run_experiments list.json --dataset_dir none", r"dataset_dir.*none"),
     ("kill_training --kills 0", r"kills.* must be .*got .0"),

@@ -34,7 +34,7 @@ LIST = {
     "overlays": ["small"],
     "options": {"max_epochs": 3, "encoder": "resnet18"},
     "seeds": [0, 1],
-    "variants": {
+    "arms": {
         "afma": {},
         "baseline": {"overlays": ["baseline"], "options": {"encoder": "resnet34"}},
         "once": {"seeds": [1], "options": {"feature": 3}},
@@ -62,7 +62,7 @@ def test_list_goes_seed_by_seed_with_the_options_of_each(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"variants": {}}, "must have `bundle` and `variants`"),
+        ({"arms": {}}, "must have `bundle` and `arms`"),
         ({"varants": {}}, "nothing but .*got .*varants"),
         ({"overlays": ["smal"]}, r"`overlays` must be files of .*there is no smal\.json"),
         ({"evaluations": {"other": ["othr"]}}, r"`overlays` must be files of .*there is no othr\.json"),
@@ -83,7 +83,7 @@ def test_broken_and_missing_lists_are_refused(tmp_path: Path) -> None:
         list_trainings(path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         list_trainings(tmp_path / "other.json")
-    with pytest.raises(ValueError, match=r"`only` must name variants of .*got \['afmo'\]"):
+    with pytest.raises(ValueError, match=r"`only` must name arms of .*got \['afmo'\]"):
         list_trainings(write_list(tmp_path), only=["afmo"])
 
 
@@ -229,7 +229,7 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 4, "val": 2, "test": 2}, size=(64, 96))
     options = {"max_epochs": 1, "batch_size": 2, "crop_size": [64, 64], "encoder": "resnet18", "milestones": []}
     options["encoder_weights"] = "$None"
-    path = write_list(tmp_path, overlays=["cache"], options=options, variants={"gain": {"study": "gain"}}, seeds=[0])
+    path = write_list(tmp_path, overlays=["cache"], options=options, arms={"gain": {"study": "gain"}}, seeds=[0])
     command = [sys.executable, "scripts/run_experiments.py", str(path), "--dataset_dir", str(scenes)]
     given = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), "--num_workers", "0"]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)

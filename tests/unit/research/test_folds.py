@@ -25,7 +25,7 @@ LIST: dict[str, Any] = {
     "options": {"max_epochs": 2},
     "folds": 5,
     "seeds": [0, 1],
-    "variants": {"baseline": {"overlays": ["baseline"]}, "afma": {}},
+    "arms": {"baseline": {"overlays": ["baseline"]}, "afma": {}},
 }
 PROTOCOL = "experiments/camvid_released_protocol"
 
@@ -76,7 +76,7 @@ def run_list(folder: Path, *, only: list[str] | None = None, seeds: list[int] | 
     return folder / "results"
 
 
-def test_list_goes_fold_by_fold_with_all_variants_of_each(tmp_path: Path) -> None:
+def test_list_goes_fold_by_fold_with_all_arms_of_each(tmp_path: Path) -> None:
     listed = list_trainings(write_list(tmp_path))
     assert [training.name for training in listed[:4]] == [
         "baseline_0_fold0",
@@ -101,7 +101,7 @@ def test_list_goes_fold_by_fold_with_all_variants_of_each(tmp_path: Path) -> Non
         ),
         ({"bundle": "none_afma"}, r"`folds` must go with a bundle that has the id `fold`; got none_afma"),
         ({"options": {"fold": 1}}, r"`options` must not set `fold` where `folds` does"),
-        ({"variants": {"a": {"options": {"fold": 1}}}}, r"`options` must not set `fold` where `folds` does"),
+        ({"arms": {"a": {"options": {"fold": 1}}}}, r"`options` must not set `fold` where `folds` does"),
     ],
 )
 def test_folds_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:

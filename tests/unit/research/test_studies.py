@@ -148,8 +148,8 @@ def test_unknown_study_is_refused() -> None:
 
 def test_list_names_a_study_once_for_training_and_evaluation(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    variants = {"sum": {"study": "row_sum"}, "relative": {"study": "relative"}}
-    path.write_text(json.dumps({"bundle": "camvid_afma", "variants": variants}), encoding="utf-8")
+    arms = {"sum": {"study": "row_sum"}, "relative": {"study": "relative"}}
+    path.write_text(json.dumps({"bundle": "camvid_afma", "arms": arms}), encoding="utf-8")
     row_sum, relative = list_trainings(path)
     built = {
         "network_def#_target_": "afma_med.research.studies.build_studied_network",

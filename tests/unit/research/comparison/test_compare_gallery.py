@@ -16,10 +16,10 @@ from _helpers.synthetic_runs import NAMES, copy_run, random_rows, write_run, wri
 from afma_med.data import CAMVID, CUB, ISIC, LITS, VOID
 from afma_med.data.nifti_slices import NiftiSlices
 from afma_med.research.comparison import compare_runs, group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
 from afma_med.research.comparison.gallery import BETTER, WORSE, draw_changes, draw_gallery, draw_sheet
 from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
-from afma_med.research.comparison.variants import Pairing
 from afma_med.runs.run import Run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
@@ -114,7 +114,7 @@ def test_images_are_ranked_by_their_mean_iou(pairing: Pairing, folders: list[Pat
     assert [one.gain for one in ranked] == sorted((one.gain for one in ranked), reverse=True)
     for one in ranked:
         assert one.baseline == pytest.approx(image_scores(folders[:2], scenes, one.image))
-        assert one.variant == pytest.approx(image_scores(folders[2:], scenes, one.image))
+        assert one.arm == pytest.approx(image_scores(folders[2:], scenes, one.image))
     assert ranked[-1].image == "test/" + min(path.name for path in (scenes / "test").iterdir())
     assert ranked[-1].gain < 0 < ranked[0].gain
 
@@ -133,7 +133,7 @@ def test_without_common_seeds_each_side_is_averaged(folders: list[Path], tmp_pat
     (pairing,), _ = pair_with_baselines(group_runs(runs))
     for one in rank_images(pairing):
         assert one.baseline == pytest.approx(image_scores(folders[:2], scenes, one.image))
-        assert one.variant == pytest.approx(image_scores([other], scenes, one.image))
+        assert one.arm == pytest.approx(image_scores([other], scenes, one.image))
 
 
 def test_most_changed_leaves_out_what_did_not_change() -> None:
@@ -194,14 +194,14 @@ def test_dataset_is_looked_for_where_any_run_had_it(folders: list[Path], scenes:
 def test_examples_of_images_are_their_files(pairing: Pairing, scenes: Path) -> None:
     image = "test/" + max(path.name for path in (scenes / "test").iterdir())
     run, baseline = pairing.shown
-    paths = {"variant": find_prediction(run, image), "baseline": find_prediction(baseline, image)}
+    paths = {"arm": find_prediction(run, image), "baseline": find_prediction(baseline, image)}
     example = load_example(CAMVID, find_items(CAMVID, [run])[image], **paths)
     label = np.asarray(Image.open(scenes / image.replace("test/", "testannot/")))
     unlabelled = label == NAMES.index("unlabelled")
     assert (example.picture == np.asarray(Image.open(scenes / image))).all()
     assert (example.label[~unlabelled] == label[~unlabelled]).all()
     assert (example.label[unlabelled] == VOID).all()
-    assert (example.variant == np.asarray(Image.open(paths["variant"]))).all()
+    assert (example.arm == np.asarray(Image.open(paths["arm"]))).all()
     assert (example.baseline == np.asarray(Image.open(paths["baseline"]))).all()
     assert example.place == ""
 
@@ -211,9 +211,7 @@ def test_examples_refuse_other_sizes(pairing: Pairing, tmp_path: Path) -> None:
     items = find_items(CAMVID, [run])
     Image.new("L", (5, 4)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match=r"image, label and predictions of .* differ in size"):
-        load_example(
-            CAMVID, next(iter(items.values())), variant=tmp_path / "small.png", baseline=tmp_path / "small.png"
-        )
+        load_example(CAMVID, next(iter(items.values())), arm=tmp_path / "small.png", baseline=tmp_path / "small.png")
 
 
 @pytest.fixture(scope="module")
@@ -263,11 +261,11 @@ def test_examples_of_volumes_are_the_slices_that_differ_most(volumes: list[Path]
     items = find_items(LITS, runs)
     for image, item in items.items():
         paths = [find_prediction(run, image) for run in runs]
-        example = load_example(LITS, item, variant=paths[1], baseline=paths[0])
+        example = load_example(LITS, item, arm=paths[1], baseline=paths[0])
         assert example.place == "slice 7"
         upright = NiftiSlices(item["label"])[7]
         assert (example.label == upright).all()
-        assert (example.variant == upright).all()
+        assert (example.arm == upright).all()
         assert (example.baseline == 0).all()
         assert example.label.any()
         plane = NiftiSlices(item["image"])[7].clip(-250, 250)
@@ -286,16 +284,16 @@ def test_volumes_have_a_gallery(volumes: list[Path], tmp_path: Path) -> None:
 def test_masks_are_read_as_the_dataset_does(tmp_path: Path, reader: object) -> None:
     mask = np.zeros((6, 8), dtype=np.uint8)
     mask[2:4] = 255
-    for name in ("label", "variant", "baseline"):
+    for name in ("label", "arm", "baseline"):
         Image.fromarray(mask).save(tmp_path / f"{name}.png")
     Image.fromarray(np.stack([mask] * 3, axis=-1)).save(tmp_path / "image.jpg")
     item = {"image": str(tmp_path / "image.jpg"), "label": str(tmp_path / "label.png")}
-    example = load_example(reader, item, variant=tmp_path / "variant.png", baseline=tmp_path / "baseline.png")
-    assert (example.variant == mask // 255).all()
+    example = load_example(reader, item, arm=tmp_path / "arm.png", baseline=tmp_path / "baseline.png")
+    assert (example.arm == mask // 255).all()
 
 
-def example_of(label: list[int], variant: list[int], baseline: list[int]) -> Example:
-    arrays = [np.array([row], dtype=np.uint8) for row in (label, variant, baseline)]
+def example_of(label: list[int], arm: list[int], baseline: list[int]) -> Example:
+    arrays = [np.array([row], dtype=np.uint8) for row in (label, arm, baseline)]
     return Example(np.full((1, len(label), 3), 100, dtype=np.uint8), *arrays, "")
 
 
@@ -341,7 +339,7 @@ def test_gallery_goes_with_the_comparison(folders: list[Path], tmp_path: Path) -
     assert not (target / "helped.png").exists()
 
 
-def test_several_variants_have_galleries_of_their_own(folders: list[Path], tmp_path: Path) -> None:
+def test_several_arms_have_galleries_of_their_own(folders: list[Path], tmp_path: Path) -> None:
     deeper = copy_run(folders[2], tmp_path / "deeper", feature=3)
     target = compare_runs([folders[0], folders[2], deeper], tmp_path / "out", resamples=5, images=1)
     assert {"helped.png", "hurt.png", "helped_2.png", "hurt_2.png"} <= {path.name for path in target.iterdir()}

@@ -35,14 +35,14 @@ from afma_med.research.comparison import (
     pair_with_baselines,
     read_run,
 )
+from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.intervals import (
     Interval,
 )
 from afma_med.research.comparison.layout import group_classes, lay_out_tables, size_headings
 from afma_med.research.comparison.paper import find_paper_tables, read_paper_tables
-from afma_med.research.comparison.results import Difference, Gain, compare_with_baselines, summarise_variant
+from afma_med.research.comparison.results import Difference, Gain, compare_with_baselines, summarise_arm
 from afma_med.research.comparison.tables import Row, TextTable, format_markdown, write_table
-from afma_med.research.comparison.variants import Pairing
 from afma_med.runs.curves import read_curve
 
 SCORED = NAMES[:-1]
@@ -188,43 +188,43 @@ def test_curve_leaves_nan_out(tmp_path: Path) -> None:
     assert read_curve(tmp_path, "val/mIoU_small") == {}
 
 
-# Variants.
+# Arms.
 
 
-def variants_of(tmp_path: Path, source: Path, *changes: dict[str, Any]) -> list[str]:
+def arms_of(tmp_path: Path, source: Path, *changes: dict[str, Any]) -> list[str]:
     runs = [read_run(copy_run(source, tmp_path / str(i), **change)) for i, change in enumerate(changes)]
     check_comparable(runs)
-    return [variant.label for variant in group_runs(runs)]
+    return [arm.label for arm in group_runs(runs)]
 
 
 def test_labels_hold_what_differs(folders: list[Path], tmp_path: Path) -> None:
     base = {"afma": False}
-    assert variants_of(tmp_path / "a", folders[0], {"afma": True}, base) == ["baseline", "AFMA"]
-    assert variants_of(tmp_path / "b", folders[0], base, {"afma": True}, {"afma": True, "feature": 3}) == [
+    assert arms_of(tmp_path / "a", folders[0], {"afma": True}, base) == ["baseline", "AFMA"]
+    assert arms_of(tmp_path / "b", folders[0], base, {"afma": True}, {"afma": True, "feature": 3}) == [
         "baseline",
         "AFMA, feature 2",
         "AFMA, feature 3",
     ]
     several = [{"network_name": network, "afma": afma} for network in ("Unet", "MAnet") for afma in (True, False)]
-    assert variants_of(tmp_path / "c", folders[0], *several) == [
+    assert arms_of(tmp_path / "c", folders[0], *several) == [
         "MAnet baseline",
         "MAnet AFMA",
         "Unet baseline",
         "Unet AFMA",
     ]
     trained = [{"afma": False, "encoder": f"resnet{n}", "training": {"milestones": [1, n]}} for n in (18, 34)]
-    assert variants_of(tmp_path / "d", folders[0], *trained) == [
+    assert arms_of(tmp_path / "d", folders[0], *trained) == [
         "resnet18 baseline, milestones 1, 18",
         "resnet34 baseline, milestones 1, 34",
     ]
 
 
-def test_seeds_folders_and_afma_of_a_baseline_make_no_variant(folders: list[Path], tmp_path: Path) -> None:
+def test_seeds_folders_and_afma_of_a_baseline_make_no_arm(folders: list[Path], tmp_path: Path) -> None:
     changes = [{"training": {"seed": 2}}, {"training": {"seed": 1}, "dataset_dir": "/elsewhere", "feature": 4}]
     runs = [read_run(copy_run(folders[0], tmp_path / str(i), **change)) for i, change in enumerate(changes)]
-    (variant,) = group_runs(runs)
-    assert variant.is_baseline
-    assert variant.seeds == (1, 2)
+    (arm,) = group_runs(runs)
+    assert arm.is_baseline
+    assert arm.seeds == (1, 2)
 
 
 def test_loss_weight_of_a_baseline_keeps_nothing_from_being_compared(folders: list[Path], tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_loss_weight_of_a_baseline_keeps_nothing_from_being_compared(folders: li
     assert of_five.baseline.settings["training.segmentation_weight"] == 5.0, "its own where there is one"
 
 
-def test_what_most_variants_share_is_told_once(
+def test_what_most_arms_share_is_told_once(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
@@ -253,7 +253,7 @@ def test_what_most_variants_share_is_told_once(
     ]
     changes += [{"afma": True, "study": study} for study in ("gain", "soft", "added", "row_sum")]
     runs = [copy_run(folders[0], tmp_path / str(i), **change) for i, change in enumerate(changes)]
-    labels = [variant.label for variant in group_runs([read_run(run) for run in runs])]
+    labels = [arm.label for arm in group_runs([read_run(run) for run in runs])]
     assert labels[:4] == ["baseline", "AFMA", "AFMA, feature 3", "AFMA, patch_size 5"]
     assert labels[4:] == [f"AFMA, study {study}" for study in ("gain", "soft", "added", "row_sum")]
     text = (compare_runs(runs, tmp_path / "found", resamples=10, images=0) / "comparison.md").read_text(
@@ -262,7 +262,7 @@ def test_what_most_variants_share_is_told_once(
     assert "\n- Where a row does not say otherwise: feature 2; patch_size 10.\n" in text
 
 
-def test_variants_meet_the_baseline_of_their_own_training(folders: list[Path], tmp_path: Path) -> None:
+def test_arms_meet_the_baseline_of_their_own_training(folders: list[Path], tmp_path: Path) -> None:
     changes = [{"afma": afma, "training": {"learning_rate": rate}} for rate in (0.1, 0.2) for afma in (False, True)]
     changes += [{"afma": True, "encoder": "resnet50"}, {"afma": True, "feature": 3, "training": {"learning_rate": 0.1}}]
     runs = [read_run(copy_run(folders[0], tmp_path / str(i), **change)) for i, change in enumerate(changes)]
@@ -421,7 +421,7 @@ def test_paper_rows_follow_with_their_difference(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", random_rows(0, quality=0.6, images=233)))
     tables, _ = find_paper_tables(run, {"Unet"})
     layouts = lay_out_tables(run, run.scores)
-    written = write_table(layouts[0], [summarise_variant(group_runs([run])[0])], [], tables)
+    written = write_table(layouts[0], [summarise_arm(group_runs([run])[0])], [], tables)
     assert [row.cells for row in written.rows[1:]] == [
         ("paper (ResNet-101): Unet baseline", "", "50.3", "78.1", "68.0", "15.7", "35.7", "84.6"),
         ("paper (ResNet-101): Unet AFMA", "", "55.0", "79.7", "70.7", "19.7", "38.2", "85.5"),
@@ -435,7 +435,7 @@ def test_paper_rows_follow_with_their_difference(tmp_path: Path) -> None:
 
 
 def test_tables_are_those_of_the_paper(pairing: Pairing) -> None:
-    run = pairing.variant.runs[0]
+    run = pairing.arm.runs[0]
     layouts = lay_out_tables(run, run.scores)
     assert [layout.title for layout in layouts[:3]] == [
         "In short",
@@ -462,7 +462,7 @@ def test_classes_of_unknown_datasets_have_no_groups(tmp_path: Path) -> None:
 
 
 def test_figures_are_spelled_in_percent(gain: Gain) -> None:
-    layout = lay_out_tables(gain.pairing.variant.runs[0], ["mIoU"])[0]
+    layout = lay_out_tables(gain.pairing.arm.runs[0], ["mIoU"])[0]
     one = Difference(-0.01234, 3, Interval(-0.02, 0.00004), Interval(-0.03, 0.04))
     table = write_table(layout, [], [gain._replace(scores={"mIoU": one})], [])
     assert [row.cells for row in table.rows] == [
@@ -495,8 +495,8 @@ def test_folder_holds_what_it_lists(compared: Path) -> None:
 
 def test_json_holds_every_figure(compared: Path, gain: Gain) -> None:
     content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
-    assert [one["label"] for one in content["variants"]] == ["baseline", "AFMA"]
-    assert [run["seed"] for run in content["variants"][1]["runs"]] == [0, 1, 2]
+    assert [one["label"] for one in content["arms"]] == ["baseline", "AFMA"]
+    assert [run["seed"] for run in content["arms"][1]["runs"]] == [0, 1, 2]
     (difference,) = content["differences"]
     assert difference["common_seeds"] == [0, 1, 2]
     one = difference["scores"]["mIoU_small"]
@@ -510,12 +510,12 @@ def test_json_holds_every_figure(compared: Path, gain: Gain) -> None:
 def test_csv_holds_every_figure(compared: Path) -> None:
     content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
     with (compared / "comparison.csv").open(encoding="utf-8", newline="") as file:
-        rows = {(row["kind"], row["variant"], row["score"]): row for row in csv.DictReader(file)}
-    scores = content["variants"][0]["scores"]
+        rows = {(row["kind"], row["arm"], row["score"]): row for row in csv.DictReader(file)}
+    scores = content["arms"][0]["scores"]
     assert len(rows) == 3 * len(scores)
     for name, one in scores.items():
-        assert float(rows["variant", "baseline", name]["value"]) == one["mean"]
-        assert float(rows["variant", "baseline", name]["deviation"]) == one["deviation"]
+        assert float(rows["arm", "baseline", name]["value"]) == one["mean"]
+        assert float(rows["arm", "baseline", name]["deviation"]) == one["deviation"]
     row, one = rows["difference", "AFMA", "mIoU"], content["differences"][0]["scores"]["mIoU"]
     assert row["baseline"] == "baseline"
     assert [float(row["over_images_low"]), float(row["over_images_high"])] == one["over_images"]

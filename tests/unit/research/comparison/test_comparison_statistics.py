@@ -21,6 +21,7 @@ from _helpers.synthetic_runs import (
 from afma_med.data import CAMVID, class_groups
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.research.comparison import group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
 from afma_med.research.comparison.intervals import (
     Summary,
@@ -36,10 +37,9 @@ from afma_med.research.comparison.results import (
     Gain,
     compare_with_baselines,
     resample_scores,
-    summarise_variant,
+    summarise_arm,
 )
 from afma_med.research.comparison.tables import write_table
-from afma_med.research.comparison.variants import Pairing
 
 SCORED = NAMES[:-1]
 GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
@@ -143,7 +143,7 @@ def test_percentiles_leave_out_resamples_without_the_class() -> None:
 
 
 def test_resamples_are_those_of_repeated_images(pairing: Pairing) -> None:
-    run = pairing.variant.runs[0]
+    run = pairing.arm.runs[0]
     weights = bootstrap_weights(len(run.counts.images), resamples=5, seed=3)
     found = resample_scores(run, weights, groups=GROUPS)
     rows = random_rows(0, quality=0.7)
@@ -176,9 +176,9 @@ def test_bootstrap_covers_the_true_difference_as_often_as_it_says() -> None:
 # What AFMA adds.
 
 
-def test_scores_of_variants_are_means_over_seeds(pairing: Pairing) -> None:
+def test_scores_of_arms_are_means_over_seeds(pairing: Pairing) -> None:
     scores = [plain_scores(random_rows(seed, quality=0.7), SCORED)["mIoU_small"] for seed in range(3)]
-    found = summarise_variant(pairing.variant).scores["mIoU_small"]
+    found = summarise_arm(pairing.arm).scores["mIoU_small"]
     assert found == pytest.approx((statistics.mean(scores), statistics.stdev(scores), 3))
 
 
@@ -208,9 +208,9 @@ def test_gain_over_images_is_that_of_all_resamples(tmp_path: Path) -> None:
 
 
 def test_images_that_are_all_alike_leave_no_doubt(tmp_path: Path) -> None:
-    variants = {False: (100, 80, 60, 60), True: (100, 80, 70, 70)}
+    arms = {False: (100, 80, 60, 60), True: (100, 80, 70, 70)}
     runs = []
-    for afma, counts in variants.items():
+    for afma, counts in arms.items():
         rows = {(f"{i}", name, objects): counts for i in range(9) for name in SCORED for objects in ("all", *SIZES)}
         runs.append(read_run(write_run(tmp_path / str(afma), rows, settings={"afma": afma})))
     (found,) = compare_with_baselines(pair_with_baselines(group_runs(runs))[0], groups=GROUPS, resamples=50)
@@ -255,14 +255,12 @@ def test_absent_classes_have_no_gain(tmp_path: Path) -> None:
         read_run(write_run(tmp_path / str(afma), rows, settings={"afma": afma}))
         for afma, rows in ((False, absent), (True, better))
     ]
-    variants = group_runs(runs)
-    (found,) = compare_with_baselines(pair_with_baselines(variants)[0], groups=GROUPS, resamples=20)
+    arms = group_runs(runs)
+    (found,) = compare_with_baselines(pair_with_baselines(arms)[0], groups=GROUPS, resamples=20)
     assert math.isnan(found.scores["IoU/fence"].value)
     assert found.scores["IoU/fence"][1:] == (0, None, None)
     assert found.scores["mIoU_large"].value > 0
-    table = write_table(
-        lay_out_tables(runs[0], ["IoU/fence", "mIoU"])[1], map(summarise_variant, variants), [found], []
-    )
+    table = write_table(lay_out_tables(runs[0], ["IoU/fence", "mIoU"])[1], map(summarise_arm, arms), [found], [])
     assert [row.cells[2] for row in table.rows] == ["–", "–", "–", "–"]
 
 
@@ -277,7 +275,7 @@ def test_scores_that_no_counts_give_have_no_interval_over_images(folders: list[P
     one = found.scores["lesion_F1/car"]
     assert (one.value, one.over_images) == (pytest.approx(0.2), None)
     assert one.over_seeds == pytest.approx((0.2, 0.2))
-    table = write_table(lay_out_tables(runs[0], found.scores)[3], map(summarise_variant, group_runs(runs)), [found], [])
+    table = write_table(lay_out_tables(runs[0], found.scores)[3], map(summarise_arm, group_runs(runs)), [found], [])
     assert table.title == "Further scores, % but for distances"
     assert table.header[2:] == ("lesion_F1/car", "surface_distance_mm/car")
     assert table.rows[0].cells == ("baseline", "2", "55.0 ± 7.1", "2.50 ± 0.71")
@@ -299,7 +297,7 @@ def test_bars_are_the_gains(gain: Gain) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_every_variant_has_a_panel(gain: Gain, count: int) -> None:
+def test_every_arm_has_a_panel(gain: Gain, count: int) -> None:
     sizes = {size: f"{size} objects" for size in SIZES}
     assert len(draw_class_gains([gain] * count, {"small": ["pole"]}).axes) == count
     assert len(draw_size_gains([gain] * count, sizes, SCORED).axes) == count

@@ -12,8 +12,8 @@ import numpy as np
 from afma_med.runs.run import Run
 
 __all__ = [
+    "Arm",
     "Pairing",
-    "Variant",
     "check_comparable",
     "group_runs",
     "pair_with_baselines",
@@ -21,7 +21,7 @@ __all__ = [
     "usual_settings",
 ]
 
-# Settings that do not tell a variant from another.
+# Settings that do not tell an arm from another.
 _NO_MATTER = ("dataset_dir", "training.seed")
 # Settings of AFMA, which mean nothing to a baseline.
 _OF_AFMA = ("study", "feature", "patch_size", "variant", "training.attention_weight")
@@ -29,11 +29,11 @@ _WEIGHT = "training.segmentation_weight"
 _MODEL = ("network_name", "encoder", "afma")
 
 
-class Variant(NamedTuple):
+class Arm(NamedTuple):
     """Hold the runs of one network and training, a seed each.
 
     Args:
-        label: for people: what tells the variant from the others.
+        label: for people: what tells the arm from the others.
         settings: that all its runs share; those of the training as ``training.NAME``.
         runs: in the order of their seeds.
     """
@@ -58,36 +58,36 @@ class Variant(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """Hold a variant with AFMA and the baseline that it is compared with.
+    """Hold an arm with AFMA and the baseline that it is compared with.
 
     Args:
-        variant: with AFMA.
+        arm: with AFMA.
         baseline: the same network, encoder and training without.
     """
 
-    variant: Variant
-    baseline: Variant
+    arm: Arm
+    baseline: Arm
 
     @property
     def label(self) -> str:
         """Name the difference of the two, for people."""
-        return f"{self.variant.label} − {self.baseline.label}"
+        return f"{self.arm.label} − {self.baseline.label}"
 
     @property
     def common_seeds(self) -> tuple[int, ...]:
         """Return the seeds that both have a run of."""
-        return tuple(sorted({*self.variant.seeds} & {*self.baseline.seeds}))
+        return tuple(sorted({*self.arm.seeds} & {*self.baseline.seeds}))
 
     @property
     def runs(self) -> list[tuple[Run, Run]]:
-        """Return (variant's run, baseline's run) of each common seed."""
+        """Return (arm's run, baseline's run) of each common seed."""
         both = [{run.seed: run for run in side.runs} for side in self]
         return [(both[0][seed], both[1][seed]) for seed in self.common_seeds]
 
     @property
     def shown(self) -> tuple[Run, Run]:
-        """Return (variant's run, baseline's run) for pictures: of the first common seed, else the first of each."""
-        return self.runs[0] if self.runs else (self.variant.runs[0], self.baseline.runs[0])
+        """Return (arm's run, baseline's run) for pictures: of the first common seed, else the first of each."""
+        return self.runs[0] if self.runs else (self.arm.runs[0], self.baseline.runs[0])
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -128,19 +128,19 @@ def check_comparable(runs: Sequence[Run]) -> None:
             )
 
 
-def group_runs(runs: Sequence[Run]) -> list[Variant]:
-    """Gather the runs that differ in nothing but their seed (and the dataset's folder), and label the variants.
+def group_runs(runs: Sequence[Run]) -> list[Arm]:
+    """Gather the runs that differ in nothing but their seed (and the dataset's folder), and label the arms.
 
     Args:
         runs: that :func:`check_comparable` lets pass.
 
     Returns:
-        The variants, by network and encoder, baselines first, else in the order of the runs.
+        The arms, by network and encoder, baselines first, else in the order of the runs.
 
     Example:
         >>> settings = {"network_name": "Unet", "encoder": "resnet18", "afma": True, "feature": 2}
         >>> runs = [Run("run", {**settings, "training": {"seed": seed}}, {}, {}, None) for seed in (1, 0)]
-        >>> [(variant.label, variant.seeds) for variant in group_runs(runs)]
+        >>> [(arm.label, arm.seeds) for arm in group_runs(runs)]
         [('AFMA', (0, 1))]
     """
     groups: dict[str, list[Run]] = {}
@@ -150,47 +150,45 @@ def group_runs(runs: Sequence[Run]) -> list[Variant]:
     settings = [_shared_settings(group[0]) for group in members]
     # Sorting keeps the order of what is alike.
     order = sorted(range(len(members)), key=lambda i: tuple(str(settings[i][key]) for key in _MODEL))
-    return [Variant(_label(settings[i], settings), settings[i], tuple(members[i])) for i in order]
+    return [Arm(_label(settings[i], settings), settings[i], tuple(members[i])) for i in order]
 
 
-def pair_with_baselines(variants: Iterable[Variant]) -> tuple[list[Pairing], list[str]]:
-    """Give each variant with AFMA the baseline of the same network, encoder and training.
+def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
+    """Give each arm with AFMA the baseline of the same network, encoder and training.
 
     Args:
-        variants: of :func:`group_runs`.
+        arms: of :func:`group_runs`.
 
     Returns:
-        The pairings, and the labels of variants whose baseline is not among them.
+        The pairings, and the labels of arms whose baseline is not among them.
 
     Example:
         >>> settings = {"network_name": "Unet", "encoder": "resnet18", "training.max_epochs": 9}
-        >>> variants = [Variant(label, {**settings, "afma": label == "AFMA"}, ()) for label in ("baseline", "AFMA")]
-        >>> [pairing.label for pairing in pair_with_baselines(variants)[0]]
+        >>> arms = [Arm(label, {**settings, "afma": label == "AFMA"}, ()) for label in ("baseline", "AFMA")]
+        >>> [pairing.label for pairing in pair_with_baselines(arms)[0]]
         ['AFMA − baseline']
     """
-    everything = list(variants)
-    baselines = {_without_afma(variant.settings): variant for variant in everything if variant.is_baseline}
+    everything = list(arms)
+    baselines = {_without_afma(arm.settings): arm for arm in everything if arm.is_baseline}
     # A baseline's loss has one term: its weight is at most another learning rate, which labels name.
-    weighted = {_without_afma(variant.settings, _WEIGHT): variant for variant in everything if variant.is_baseline}
+    weighted = {_without_afma(arm.settings, _WEIGHT): arm for arm in everything if arm.is_baseline}
     pairings, alone = [], []
-    for variant in everything:
-        if variant.is_baseline:
+    for arm in everything:
+        if arm.is_baseline:
             continue
-        baseline = baselines.get(_without_afma(variant.settings)) or weighted.get(
-            _without_afma(variant.settings, _WEIGHT)
-        )
+        baseline = baselines.get(_without_afma(arm.settings)) or weighted.get(_without_afma(arm.settings, _WEIGHT))
         if baseline is None:
-            alone.append(variant.label)
+            alone.append(arm.label)
         else:
-            pairings.append(Pairing(variant, baseline))
+            pairings.append(Pairing(arm, baseline))
     return pairings, alone
 
 
 def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what varies between variants and has one value in more than half of them: labels do not name it.
+    """Return what varies between arms and has one value in more than half of them: labels do not name it.
 
     Args:
-        settings: of the variants; those of AFMA are compared between variants with AFMA.
+        settings: of the arms; those of AFMA are compared between arms with AFMA.
 
     Example:
         >>> usual_settings([{"afma": True, "feature": feature} for feature in (2, 2, 3)])
@@ -219,7 +217,7 @@ def spell_setting(value: object) -> str:
 
 
 def _shared_settings(run: Run) -> dict[str, Any]:
-    """The settings that tell a variant from another, including those of its training."""
+    """The settings that tell an arm from another, including those of its training."""
     flat = {name: value for name, value in run.settings.items() if name != "training"}
     flat |= {f"training.{name}": value for name, value in run.settings["training"].items()}
     left_out = {*_NO_MATTER, *(() if run.settings["afma"] else _OF_AFMA)}
