@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,15 @@ def labels() -> list[NDArray[np.uint8]]:
     return [draw_street_scene(0, index, size=(96, 128))[1] for index in range(16)]
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_street_scenes(tmp_path_factory.mktemp("drawn") / "sample", **TINY)
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_street_scenes(tmp_path / "sample", **TINY)
+def root(drawn: Path, tmp_path: Path) -> Path:
+    """A copy of the sample, to do anything with."""
+    return Path(shutil.copytree(drawn, tmp_path / "sample"))
 
 
 def files(root: Path) -> dict[str, bytes]:
