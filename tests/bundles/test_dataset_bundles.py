@@ -167,5 +167,5 @@ def test_withheld_labels_end_the_evaluation_with_what_to_do(samples: Callable[[s
     settings = {"dataset_dir": str(samples("cityscapes")), "afma": False, "feature": 2, "patch_size": 10}
     settings |= {"network_name": "Unet", "encoder": "resnet18", "variant": "released", "longest_side": None}
     (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    with refused(match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
+    with refused(match=r"must have labels; got 'test' of Cityscapes.*afma bundle NAME"):
         run("cityscapes_afma.json", "evaluate.json", output_dir=str(tmp_path))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from synthetic_runs import random_rows, write_run
 
+from _helpers.synthetic_runs import random_rows, write_run
 from afma_med import __version__
 from afma_med.bundle import installed
 from afma_med.bundle.command_line import evaluate_command

@@ -258,7 +258,7 @@ def test_missing_roots_show_the_layout(tmp_path: Path, name: str) -> None:
 
 def test_withheld_labels_are_refused_where_they_are_needed(tmp_path: Path) -> None:
     cityscapes_tree(tmp_path)
-    with pytest.raises(ValueError, match=r"must have labels; got 'test' of Cityscapes.*inference\.json"):
+    with pytest.raises(ValueError, match=r"must have labels; got 'test' of Cityscapes.*afma bundle NAME"):
         survey_dataset(CITYSCAPES, tmp_path, ["test"])
     assert list(survey_dataset(CITYSCAPES, tmp_path, ["test"], labelled=False)["test"].files[0]) == ["image"]
 
