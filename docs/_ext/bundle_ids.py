@@ -83,7 +83,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "machine": {
         "device": "the first GPU, else the CPU | Device to run on.",
         "amp": "on a GPU | Whether training and inference use automatic mixed precision.",
-        "bfloat16": "`false`; for the sample, where the CPU computes in it | Whether the network trains in bfloat16. "
+        "bfloat16": "`False`; for the sample, where the CPU computes in it | Whether the network trains in bfloat16. "
         "Validation stays in float32.",
         "num_workers": "up to 4 | Processes that load images.",
         "process_timeout_minutes": "Minutes that the processes of a distributed run wait for one that does not answer.",
