@@ -1,8 +1,12 @@
 """Across Feature Map Attention (AFMA) for any segmentation network, as a MONAI extension."""
 
-from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
-from afma_med.losses import AFMALoss, SigmoidCrossEntropyLoss, SoftmaxCrossEntropyLoss, median_frequency_weights
-from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
+    from afma_med.losses import AFMALoss, SigmoidCrossEntropyLoss, SoftmaxCrossEntropyLoss, median_frequency_weights
+    from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise
 
 __version__ = "0.1.0"
 
@@ -21,3 +25,26 @@ __all__ = [
     "median_frequency_weights",
     "modulate_logits",
 ]
+
+# Loaded when first used: the command `afma` needs no torch for its help.
+_HOMES = {
+    "functional": ("PatchAttention", "PatchGrid", "gold_attention", "modulate_logits"),
+    "losses": ("AFMALoss", "SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "median_frequency_weights"),
+    "networks": ("AFMABlock", "AFMANet", "FeatureTap", "SliceWise"),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name, or one of the rooms that hold them, when it is first used."""
+        if name in _HOMES:
+            return importlib.import_module(f"{__name__}.{name}")
+        for home, names in _HOMES.items():
+            if name in names:
+                value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """List the public names, loaded or not."""
+        return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from afma_med.checks import RunError
 
-__all__ = ["WriteError", "move_aside", "remove_leftovers", "replacing"]
+__all__ = ["WriteError", "move_aside", "remove_leftovers", "replacing", "replacing_folder"]
 
 _DISK_ERRORS = {
     errno.ENOSPC,
@@ -65,6 +66,27 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give a new folder next to ``target``, and move it there if all went well; an earlier ``target`` goes.
+
+    Example:
+        >>> target = Path(tempfile.mkdtemp(), "report")
+        >>> with replacing_folder(target) as new:
+        ...     (new / "page.html").touch()
+        >>> [path.name for path in target.iterdir()], len(list(target.parent.iterdir()))
+        (['page.html'], 1)
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+        new = Path(work, "new")
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(Path(work, "earlier"))
+        new.rename(target)
 
 
 def _write_error(target: Path, error: OSError) -> WriteError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -13,6 +14,7 @@ __all__ = [
     "check_channels",
     "check_four_axes",
     "check_image",
+    "check_int",
     "check_module",
     "check_tensor",
     "check_values",
@@ -153,3 +155,23 @@ def check_channels(**channels: int) -> None:
     for name, value in channels.items():
         if not is_positive_int(value):
             raise ValueError(f"`{name}` must be a positive int; got {value!r}. Pass the number of channels.")
+
+
+def check_int(name: str, value: int, *, least: int = 0) -> int:
+    """Return an integer argument as int, or refuse it.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is too small.
+
+    Example:
+        >>> check_int("seed", 3)
+        3
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer ≥ {least}; got {value!r}. Pass an int.") from None
+    if number < least:
+        raise ValueError(f"`{name}` must be ≥ {least}; got {number}. Pass a larger number.")
+    return number

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from afma_med.bundle.command_line import positive_int
+from afma_med.cli.arguments import positive_int
 from afma_med.samples import write_street_scenes
 
 BUNDLES = Path(__file__).parents[1] / "bundles"

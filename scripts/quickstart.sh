@@ -22,7 +22,7 @@ echo "2/3  Evaluating the best weights on the test section ..."
 
 echo
 echo "3/3  Drawing the attention of the small object that the correction helps most ..."
-picture=$(.venv/bin/python scripts/show_attention.py "$run" --corrected | sed -n '/\.png$/p')
+picture=$(.venv/bin/afma show "$run" --corrected | sed -n '/\.png$/p')
 
 cat <<EOF
 
@@ -33,7 +33,7 @@ Done. Everything is in $run:
   evaluation/scores.csv    IoU of each class, by size of object too    evaluation/scores.json  the same for programs
   evaluation/color/*.png   predictions to look at, in the classes' colours; evaluation/labels/*.png  in the values of label files
 Whether the attention is learnt, and whether it matters whose it is:
-  .venv/bin/python scripts/measure_attention.py $run --section test
+  .venv/bin/afma measure $run --section test
 Curves and pictures:
   .venv/bin/tensorboard --logdir $run     then open http://localhost:6006
 Your own CamVid, half an hour to an hour on one CPU core:

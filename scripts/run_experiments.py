@@ -36,7 +36,7 @@ def main() -> None:
         parser.exit(1, f"error: {error}\n")
     if failed:
         parser.exit(1, f"error: {len(failed)} trainings failed: {', '.join(failed)}. Run the same command again.\n")
-    print(f"The results are in {results}. Compare them: python scripts/compare.py {results}/*.json")
+    print(f"The results are in {results}. Compare them: afma compare {results}/*.json")
 
 
 if __name__ == "__main__":

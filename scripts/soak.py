@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from afma_med.bundle.command_line import positive_int
+from afma_med.cli.arguments import positive_int
 from afma_med.runs.curves import read_curve
 from afma_med.samples import write_street_scenes
 

@@ -14,6 +14,7 @@ from afma_med.bundle.run import read_settings
 from afma_med.data import DatasetReader, class_names
 from afma_med.handlers.score_report import SCORES
 from afma_med.samples import SAMPLES, is_sample
+from afma_med.visualize.text_table import format_table
 
 __all__ = ["PackageFacts", "describe_package", "read_scores", "trained_on_sample", "write_readme"]
 
@@ -171,8 +172,8 @@ def _installed(package: str) -> str:
 
 def _class_table(reader: DatasetReader) -> str:
     raw = {info.train_id: info.raw_id for info in reversed(reader.classes)}
-    rows = [f"| {i} | {name} | {raw[i]} |" for i, name in enumerate(class_names(reader.classes))]
-    return "\n".join(["| channel | class | value in label files |", "|---|---|---|", *rows])
+    rows = [(str(i), name, str(raw[i])) for i, name in enumerate(class_names(reader.classes))]
+    return format_table(("channel", "class", "value in label files"), rows, left=range(3), style="github")
 
 
 def _main_scores(report: Mapping[str, Any]) -> dict[str, float | None]:
@@ -184,11 +185,10 @@ def _score_table(scores: Mapping[str, Any] | None, *, unit: str) -> str:
     if scores is None:
         return "These weights have not been evaluated; the command for it is below."
     figures = {name: "not present" if value is None else f"{value:.4f}" for name, value in _main_scores(scores).items()}
-    rows = [f"| {name} | {figure} |" for name, figure in figures.items()]
     count = f"{scores['images']} {unit}{'' if scores['images'] == 1 else 's'}"
     head = f"Scores on the section `{scores['section']}`, {count}"
     sample = " of the embedded synthetic sample" if is_sample(scores.get("dataset", "")) else ""
-    return "\n".join([f"{head}{sample}:", "", "| score | value |", "|---|---|", *rows])
+    return f"{head}{sample}:\n\n{format_table(('score', 'value'), [*figures.items()], style='github')}"
 
 
 _ABOUT_AFMA = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import difflib
 import functools
@@ -20,11 +19,13 @@ from typing import Any, ParamSpec, TypeVar
 import monai.bundle
 from monai.bundle import ConfigParser
 
+from afma_med.bundle.installed import run_command
+
 __all__ = [
+    "evaluate_command",
     "exit_on_error",
     "explain_error",
     "find_unknown_ids",
-    "positive_int",
     "prepare",
     "read_configuration",
     "warn_unknown_ids",
@@ -98,19 +99,21 @@ def exit_on_error(
     return guarded
 
 
-def positive_int(text: str) -> int:
-    """Read a whole number above 0, as the ``type`` of an argument of argparse.
+def evaluate_command(name: str, output_dir: str | os.PathLike[str], arguments: Sequence[str] | None = None) -> str:
+    """Return the command that evaluates the run of a training, with the files that the training was started with.
 
-    Raises:
-        ArgumentTypeError: if it is none.
+    Args:
+        name: of the bundle, such as ``"camvid_afma"``.
+        output_dir: folder of the run.
+        arguments: of ``monai.bundle run``; default: those of this program.
 
     Example:
-        >>> positive_int("3")
-        3
+        >>> evaluate_command("camvid_afma", "runs/camvid_afma", [])
+        'python -m monai.bundle run --config_file "[...evaluate.json\']" --output_dir runs/camvid_afma'
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text!r}")
-    return int(text)
+    typed = _configuration_files(sys.argv if arguments is None else arguments)
+    bundle, folder = (Path(typed[0]).name, str(Path(typed[0]).parent)) if typed else (f"{name}.json", None)
+    return run_command(bundle, "evaluate.json", options={"output_dir": output_dir}, folder=folder)
 
 
 def warn_unknown_ids(arguments: Sequence[str] | None = None) -> None:

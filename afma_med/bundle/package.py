@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.resources
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,14 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
 
+from afma_med.atomic_write import replacing, replacing_folder
 from afma_med.bundle.card import PackageFacts, describe_package, write_readme
+from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import read_settings
 from afma_med.data import READERS
 from afma_med.handlers.checkpoints import load_weights
 
-__all__ = ["bundles_folder", "license_text", "package_bundle", "prune_config", "reachable_ids"]
+__all__ = ["license_text", "package_bundle", "prune_config", "reachable_ids"]
 
 _WEIGHTS = "$@bundle_root + '/models/model.pt'"
 _EVALUATE_COMMAND = (
@@ -88,27 +88,12 @@ def package_bundle(
         in_channels=bundle["in_channels"],
         value_range=_value_range(bundle["load_transforms"], settings["normalization"]),
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".package-") as work:
-        built = Path(work, target.name)
+    with replacing_folder(target) as built:
         _write_package(built, bundles, facts)
-        if target.exists():
-            target.rename(Path(work, "earlier"))
-        built.rename(target)
-        if archive:
-            packed = shutil.make_archive(str(Path(work, "zip")), "zip", root_dir=target.parent, base_dir=target.name)
-            os.replace(packed, target.with_name(f"{target.name}_v{version}.zip"))
+    if archive:
+        with replacing(target.with_name(f"{target.name}_v{version}.zip")) as packed:
+            shutil.make_archive(str(packed.with_suffix("")), "zip", root_dir=target.parent, base_dir=target.name)
     return target
-
-
-def bundles_folder() -> Path:
-    """Return the folder of the bundles: the repository's, or that of the installed package.
-
-    Example:
-        >>> (bundles_folder() / "camvid_afma.json").is_file()
-        True
-    """
-    return Path(str(importlib.resources.files("afma_med.bundles")))
 
 
 def license_text() -> str:

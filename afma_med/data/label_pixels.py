@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import VOID, ClassInfo, color_lookup, raw_id_lookup
 from afma_med.data.datalist import (
@@ -23,7 +24,6 @@ from afma_med.data.datalist import (
     unlabelled_items,
 )
 from afma_med.data.dataset_reader import Inspected, Item
-from afma_med.data.progress import map_with_progress
 
 __all__ = ["find_pictures", "inspect_pictures", "map_raw_labels", "naming", "read_coded_label", "read_mask"]
 
@@ -166,7 +166,7 @@ def find_pictures(source: Path) -> list[dict[str, str]]:
             names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
     items = unlabelled_items(names, source)
     # To the last byte: a prediction of many images shall not stop in their midst.
-    outcomes = map_with_progress(_what_is_wrong, items, title="Looking into the images", unit="image")
+    outcomes = thread_map(_what_is_wrong, items, desc="Looking into the images", unit="image", disable=None)
     if problems := list(filter(None, outcomes)):
         raise DatasetError([list_files("files that cannot be used", problems)])
     return items

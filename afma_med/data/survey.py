@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
-from afma_med.data.progress import map_with_progress
 
 __all__ = ["Survey", "survey_dataset", "survey_section"]
 
@@ -109,7 +109,7 @@ def survey_dataset(
     if labelled and bare:
         raise ValueError(
             f"`section` must have labels; got {bare[0]!r} of {reader.title} at {root}, whose labels are withheld. "
-            "Choose another section, or predict with bundles/inference.json."
+            "Choose another section, or predict with the command that `afma bundle NAME` prints."
         )
     return surveys
 
@@ -126,4 +126,4 @@ def _inspect_all(
             return str(error)
 
     title = f"Looking into {reader.title}, {section}"
-    return zip(files, map_with_progress(inspect, files, title=title, unit="file"), strict=True)
+    return zip(files, thread_map(inspect, files, desc=title, unit="file", disable=None), strict=True)

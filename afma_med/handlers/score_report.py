@@ -23,6 +23,7 @@ from afma_med.atomic_write import move_aside, replacing
 from afma_med.data.object_sizes import SIZES
 from afma_med.metrics import ClassIoU, PerClassMetric
 from afma_med.metrics.pixel_counts import COUNTS
+from afma_med.visualize.text_table import format_table
 
 __all__ = ["SCORES", "ScoreReport"]
 
@@ -185,13 +186,7 @@ def _score_table(scores: Mapping[str, float], metric: ClassIoU) -> str:
     rows += [[name, _figure(scores[name])] for name in ("mIoU_small", "mIoU_large") if name in scores]
     shown = {f"{kind}/{name}" for kind in kinds for name in classes} | {*means, "mIoU_small", "mIoU_large"}
     rows += [[name, _figure(value)] for name, value in scores.items() if name not in shown]
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(
-        "  "
-        + row[0].ljust(width)
-        + "".join(cell.rjust(max(8, len(title) + 2)) for cell, title in zip(row[1:], titles, strict=False))
-        for row in [["", *titles], *rows]
-    )
+    return format_table(["", *titles], [row + [""] * (len(titles) + 1 - len(row)) for row in rows])
 
 
 def _figure(value: float | None) -> str:

@@ -11,20 +11,21 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 from tqdm import tqdm
 
-from afma_med.data.class_table import VOID, class_names
-from afma_med.data.dataset_reader import Item
+from afma_med.data.class_table import class_names
 from afma_med.functional import PatchAttention, gold_attention_from_index
 from afma_med.metrics.class_iou import unscored_indices
 from afma_med.metrics.pixel_counts import count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
-from afma_med.research.object_report import format_table
+from afma_med.research.attended_images import Attended, attend, check_measurable, labelled_items
 from afma_med.runs.finished_run import FinishedRun
-from afma_med.visualize.attention import decide, find_afma
+from afma_med.visualize.attention import decide
+from afma_med.visualize.text_table import format_table
 
 __all__ = [
     "AttentionReport",
+    "AttentionTally",
     "ClassAttention",
     "attention_as_json",
     "attention_from_json",
@@ -91,32 +92,47 @@ def measure_attention(run: FinishedRun, *, section: str = "val", limit: int | No
     Raises:
         ValueError: if the run has no attention, its dataset is one of volumes, or the section has no labels.
     """
-    afma = find_afma(run.network)
-    if afma is None or run.reader.read_volume is not None:
-        raise ValueError(
-            f"`run` must be one with AFMA, of images; got {run.title} of {run.reader.title}. Name another run."
+    afma, items = check_measurable(run), labelled_items(run, section, limit)
+    tally = AttentionTally(run, afma)
+    for item in tqdm(items, desc=run.title, unit="image", disable=None):
+        tally.add(attend(run, afma, item))
+    return tally.report()
+
+
+class AttentionTally:
+    """Measure attention image by image.
+
+    Args:
+        run: of the network.
+        afma: whose attention is between patches.
+    """
+
+    def __init__(self, run: FinishedRun, afma: AFMANet) -> None:
+        self.run, self.afma = run, afma
+        self._found: list[tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]] = []
+
+    def add(self, image: Attended) -> None:
+        """Measure an image."""
+        self._found.append(_measure(self.run, self.afma, image))
+
+    def report(self) -> AttentionReport:
+        """Return what was found in all images so far."""
+        squares, rows, pixels, confusions = zip(*self._found, strict=True)
+        by_class = torch.stack(squares).sum(dim=0)
+        error, cosine = _error_and_cosine(*by_class.sum(dim=1).tolist())
+        strongest, filled = (torch.cat(each, dim=1) for each in zip(*rows, strict=True))
+        total, changed, labelled, mended, harmed = torch.tensor(pixels).double().sum(dim=0)
+        return AttentionReport(
+            images=len(self._found),
+            error=error,
+            cosine=cosine,
+            peak=torch.stack([row.max() for row, _ in rows]).median().item(),
+            changed=(changed / total).item(),
+            mended=(mended / labelled).item(),
+            harmed=(harmed / labelled).item(),
+            miou=_mean_iou(self.run, sum(confusions[1:], start=confusions[0])),
+            classes=_by_class(class_names(self.run.reader.classes), by_class, strongest, filled),
         )
-    items = [item for item in run.reader.datalist(run.settings["dataset_dir"], section) if "label" in item][:limit]
-    if not items:
-        raise ValueError(f"`section` must have labels; got {section!r} without any. Choose another section.")
-    # One after the other: a network that is listened to serves one thread.
-    shown = tqdm(items, desc=run.title, unit="image", disable=None)
-    squares, rows, pixels, confusions = zip(*(_measure(run, afma, item) for item in shown), strict=True)
-    by_class = torch.stack(squares).sum(dim=0)
-    error, cosine = _error_and_cosine(*by_class.sum(dim=1).tolist())
-    strongest, filled = (torch.cat(each, dim=1) for each in zip(*rows, strict=True))
-    total, changed, labelled, mended, harmed = torch.tensor(pixels).double().sum(dim=0)
-    return AttentionReport(
-        images=len(items),
-        error=error,
-        cosine=cosine,
-        peak=torch.stack([row.max() for row, _ in rows]).median().item(),
-        changed=(changed / total).item(),
-        mended=(mended / labelled).item(),
-        harmed=(harmed / labelled).item(),
-        miou=_mean_iou(run, sum(confusions[1:], start=confusions[0])),
-        classes=_by_class(class_names(run.reader.classes), by_class, strongest, filled),
-    )
 
 
 def attention_as_json(report: AttentionReport) -> dict[str, Any]:
@@ -155,22 +171,31 @@ def report_attention(reports: Sequence[tuple[str, AttentionReport]]) -> str:
         >>> report = AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6))
         >>> same = report._replace(changed=0, mended=math.nan, harmed=math.nan)
         >>> print(report_attention([("a", report), ("b", same)]))
-        run  error  cosine      peak  changed  mended  harmed  mIoU before   after  by gold  images
-        a    0.500   0.800  0.900000   1.000%   60.0%   30.0%       0.5000  0.5200   0.6000       9
-        b    0.500   0.800  0.900000   0.000%       -       -       0.5000  0.5200   0.6000       9
+        run      error    cosine      peak    changed    mended    harmed    mIoU before    after    by gold    images
+        a        0.500     0.800  0.900000     1.000%     60.0%     30.0%         0.5000   0.5200     0.6000         9
+        b        0.500     0.800  0.900000     0.000%         -         -         0.5000   0.5200     0.6000         9
     """
-    width = max(3, *(len(name) for name, _ in reports))
-    lines = [
-        f"{'run'.ljust(width)}  error  cosine      peak  changed  mended  harmed  mIoU before   after  by gold  images"
-    ]
+    head = (
+        "run",
+        "error",
+        "cosine",
+        "peak",
+        "changed",
+        "mended",
+        "harmed",
+        "mIoU before",
+        "after",
+        "by gold",
+        "images",
+    )
+    rows = []
     for name, one in reports:
         # Where no pixel changed, there is nothing to have a share of.
         mended, harmed = ("-" if math.isnan(share) else f"{share:.1%}" for share in (one.mended, one.harmed))
-        shares = f"{one.changed:8.3%} {mended:>7} {harmed:>7}"
-        scores = f"{one.miou[0]:12.4f} {one.miou[1]:7.4f} {one.miou[2]:8.4f}"
-        size = f"{one.error:6.3f} {one.cosine:7.3f} {one.peak:9.6f}"
-        lines.append(f"{name.ljust(width)} {size} {shares} {scores} {one.images:7d}")
-    return "\n".join(lines)
+        size = (f"{one.error:.3f}", f"{one.cosine:.3f}", f"{one.peak:.6f}")
+        scores = [f"{miou:.4f}" for miou in one.miou]
+        rows.append((name, *size, f"{one.changed:.3%}", mended, harmed, *scores, str(one.images)))
+    return format_table(head, rows)
 
 
 def report_classes(report: AttentionReport) -> str:
@@ -179,37 +204,35 @@ def report_classes(report: AttentionReport) -> str:
     Example:
         >>> one = ClassAttention("car", 0.02, 1.0, 0.0512, 0.61)
         >>> print(report_classes(AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6), (one,))))
-        class  share of gold  error  cosine   AUC
-        car            2.00%  1.000   0.051  0.61
+        class      share of gold    error    cosine    AUC
+        car                2.00%    1.000     0.051   0.61
     """
     rows = [
         (one.name, f"{one.share:.2%}", f"{one.error:.3f}", f"{one.cosine:.3f}", f"{one.auc:.2f}")
         for one in report.classes
     ]
-    return format_table(("class", "share of gold", "error", "cosine", "AUC"), rows, left={0})
+    return format_table(("class", "share of gold", "error", "cosine", "AUC"), rows)
 
 
-def _measure(run: FinishedRun, afma: AFMANet, item: Item) -> tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]:
+def _measure(
+    run: FinishedRun, afma: AFMANet, image: Attended
+) -> tuple[Tensor, tuple[Tensor, Tensor], list[float], Tensor]:
     """What one image adds to the report.
 
     (3,K) squared distance, squares of attention and gold; (K,N) strongest attention of each patch, and whether it has
     the class; pixels, changed, those with labels, mended, harmed; (3,3K,3K) pixels by class of label and prediction,
     before the correction, after it, after one by the gold.
     """
-    image = run.prepare(item["image"])
-    index = run.read_label(item, image.shape[1:])
-    classes = len(class_names(run.reader.classes))
-    known = torch.where(index < classes, index, -1)
+    names, label = class_names(run.reader.classes), image.label[0].cpu()
     with probing(afma):
-        logits, attention = afma.attend(image[None].to(run.device))
-        gold = gold_attention_from_index(known[None].to(run.device), attention.grid, classes)
-        corrected = [afma.correct(logits, one) for one in (attention, _as_floats(gold))]
-    predictions = [torch.from_numpy(decide(one)[0]) for one in (logits, *corrected)]
-    unscored = unscored_indices(class_names(run.reader.classes), run.reader.unscored)
-    scored = torch.where(torch.isin(known, torch.tensor(unscored)), -1, known)
-    confusions = torch.stack([count_pixels(prediction, scored, classes) for prediction in predictions])
-    rows = _strongest(attention), gold.query[0].any(dim=2).cpu()
-    return _squares(attention, gold), rows, _pixels(*predictions[:2], label=index), confusions
+        gold = gold_attention_from_index(image.label, image.attention.grid, len(names))
+        corrected = [afma.correct(image.logits, one) for one in (image.attention, _as_floats(gold))]
+    predictions = [torch.from_numpy(decide(one)[0]) for one in (image.logits, *corrected)]
+    unscored = unscored_indices(names, run.reader.unscored)
+    scored = torch.where(torch.isin(label, torch.tensor(unscored)), -1, label)
+    confusions = torch.stack([count_pixels(prediction, scored, len(names)) for prediction in predictions])
+    rows = _strongest(image.attention), gold.query[0].any(dim=2).cpu()
+    return _squares(image.attention, gold), rows, _pixels(*predictions[:2], label=label), confusions
 
 
 def _squares(attention: PatchAttention, gold: PatchAttention) -> Tensor:
@@ -249,7 +272,7 @@ def _by_class(names: Sequence[str], squares: Tensor, strongest: Tensor, filled: 
 
 def _pixels(before: Tensor, after: Tensor, *, label: Tensor) -> list[float]:
     changed = before != after
-    masks = changed & (label != VOID), changed & (after == label), changed & (before == label)
+    masks = changed & (label >= 0), changed & (after == label), changed & (before == label)
     return [float(changed.numel()), *(float(mask.sum()) for mask in (changed, *masks))]
 
 

@@ -1,6 +1,6 @@
 """Measure variants of a computation side by side: interleaved times, peak memory in processes of their own, growth.
 
-``scripts/benchmark.py`` measures AFMA with it.
+``afma benchmark`` measures AFMA with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -126,7 +126,9 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
         MemoryError: if memory ran out there.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segmentation_models_pytorch", "torch.utils.flop_counter", "afma_med"])
+    context.set_forkserver_preload(
+        ["segmentation_models_pytorch", "torch.utils.flop_counter", "afma_med.losses", "afma_med.networks"]
+    )
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             return pool.submit(function, *arguments).result()
@@ -157,7 +159,7 @@ def fit_growth(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str,
     return series
 
 
-def draw_growth(series: dict[str, dict[str, Any]], panels: dict[str, Sequence[str]], path: Path) -> None:
+def draw_growth(series: dict[str, dict[str, Any]], panels: Mapping[str, Sequence[str]], path: Path) -> None:
     """Draw the series of :func:`fit_growth` on logarithmic axes.
 
     Args:

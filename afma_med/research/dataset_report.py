@@ -12,8 +12,9 @@ from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.survey import Survey, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
-from afma_med.research.object_report import count_dataset_objects, format_table
+from afma_med.research.object_report import count_dataset_objects
 from afma_med.visualize.object_chart import size_titles
+from afma_med.visualize.text_table import format_table
 
 __all__ = ["report_dataset"]
 
@@ -42,7 +43,7 @@ def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections
         >>> root = write_street_scenes(tempfile.mkdtemp() + "/scenes", counts={"train": 2}, size=(48, 64))
         >>> report, sound = report_dataset(CAMVID, root, ["train"])
         >>> print(report.splitlines()[2], sound)
-        train         2  48×64 (2) True
+        train             2  48×64 (2) True
     """
     surveys: dict[str, Survey] = {}
     problems: list[str] = []
@@ -70,7 +71,7 @@ def _section_table(surveys: Mapping[str, Survey]) -> str:
         more = f" and {len(survey.sizes) - _SHOWN} more" if len(survey.sizes) > _SHOWN else ""
         volumes = f", {len(survey.files)} volumes" if len(survey.files) != len(survey.items) else ""
         rows.append((section, str(len(survey.items)), ", ".join(sizes) + more + volumes))
-    return format_table(("section", "images", "height×width (how many)"), rows, left={0, 2})
+    return format_table(("section", "images", "height×width (how many)"), rows, left=(0, 2))
 
 
 def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
@@ -87,4 +88,4 @@ def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
         for k, name in enumerate(class_names(reader.classes))
     ]
     head = ("class", "pixels", "images", "weight", *size_titles(reader.size_groups))
-    return format_table(head, rows, left={0})
+    return format_table(head, rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,20 +25,13 @@ from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.metrics.small_objects import score_small_objects
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
-from afma_med.research.attention_report import AttentionReport, measure_attention
+from afma_med.research.attended_images import Attended, check_measurable, labelled_items, with_next
+from afma_med.research.attention_report import AttentionReport, AttentionTally
 from afma_med.research.mechanism_report import FORMS, FormScores, MechanismReport
 from afma_med.runs.finished_run import FinishedRun
 from afma_med.visualize.attention import decide, find_afma
 
 __all__ = ["correct_in_all_forms", "measure_mechanism", "measure_run"]
-
-
-class _Attended(NamedTuple):
-    """What a network says of an image, and the image's label (1,H,W), negative where it is void."""
-
-    logits: Tensor
-    attention: Any
-    label: Tensor
 
 
 def correct_in_all_forms(
@@ -97,22 +90,11 @@ def measure_mechanism(run: FinishedRun, *, section: str = "val", limit: int | No
         ValueError: if the run has no attention, its dataset is one of volumes, or the section has no labels.
         TypeError: if the attention is of an unknown kind.
     """
-    afma = find_afma(run.network)
-    if afma is None or run.reader.read_volume is not None:
-        raise ValueError(
-            f"`run` must be one with AFMA, of images; got {run.title} of {run.reader.title}. Name another run."
-        )
-    items = _labelled(run, section)[:limit]
-    pixels: dict[str, list[Tensor]] = {form: [] for form in FORMS}
-    for own, other in tqdm(_with_next(run, afma, items), total=len(items), desc=run.title, unit="image", disable=None):
-        with probing(afma):
-            forms = correct_in_all_forms(
-                afma, own.logits, own.attention, other=(other.logits, other.attention), index=own.label
-            )
-        for form, counted in _count(run, forms, own.label[0].cpu()).items():
-            # One image has no other to swap with.
-            pixels[form].append(0 * counted if form == "swap" and len(items) == 1 else counted)
-    return MechanismReport(len(items), *(_score(run, torch.stack(pixels[form]).numpy()) for form in FORMS))
+    afma, items = check_measurable(run), labelled_items(run, section, limit)
+    tally = _MechanismTally(run, afma)
+    for own, other in _in_pairs(run, afma, items):
+        tally.add(own, other)
+    return tally.report()
 
 
 def measure_run(
@@ -134,14 +116,43 @@ def measure_run(
         ValueError: if the section has no labels.
         TypeError: if the attention is of an unknown kind.
     """
-    afma = find_afma(run.network)
-    if afma is None or run.reader.read_volume is not None:
+    if find_afma(run.network) is None or run.reader.read_volume is not None:
         return None, None
-    with probing(afma):
-        first = _attend(run, afma, _labelled(run, section)[0])
-    patches = isinstance(first.attention, PatchAttention)
-    attention = measure_attention(run, section=section, limit=limit) if patches else None
-    return attention, measure_mechanism(run, section=section, limit=limit)
+    afma, items = check_measurable(run), labelled_items(run, section, limit)
+    attention, mechanism = AttentionTally(run, afma), _MechanismTally(run, afma)
+    between_patches = True
+    for own, other in _in_pairs(run, afma, items):
+        between_patches = isinstance(own.attention, PatchAttention)
+        if between_patches:
+            attention.add(own)
+        mechanism.add(own, other)
+    return attention.report() if between_patches else None, mechanism.report()
+
+
+class _MechanismTally:
+    """Count pixels in all forms, image by image."""
+
+    def __init__(self, run: FinishedRun, afma: AFMANet) -> None:
+        self.run, self.afma = run, afma
+        self._pixels: dict[str, list[Tensor]] = {form: [] for form in FORMS}
+
+    def add(self, own: Attended, other: Attended) -> None:
+        with probing(self.afma):
+            forms = correct_in_all_forms(
+                self.afma, own.logits, own.attention, other=(other.logits, other.attention), index=own.label
+            )
+        for form, counted in _count(self.run, forms, own.label[0].cpu()).items():
+            # A single image has no other to swap with.
+            self._pixels[form].append(0 * counted if form == "swap" and other is own else counted)
+
+    def report(self) -> MechanismReport:
+        images = len(self._pixels["before"])
+        scores = (_score(self.run, torch.stack(counted).numpy()) for counted in self._pixels.values())
+        return MechanismReport(images, *scores)
+
+
+def _in_pairs(run: FinishedRun, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[Attended, Attended]]:
+    yield from tqdm(with_next(run, afma, items), total=len(items), desc=run.title, unit="image", disable=None)
 
 
 def _correct_by_methods(afma: Any, logits: Tensor, attention: Any, *, other: Any, index: Tensor) -> dict[str, Tensor]:
@@ -155,31 +166,6 @@ def _correct_by_methods(afma: Any, logits: Tensor, attention: Any, *, other: Any
         )
     used = attention.zeroed(), attention, attention.swapped(other), afma.gold(logits, attention, index)
     return {"before": logits, **{form: afma.correct(logits, one) for form, one in zip(FORMS[1:], used, strict=True)}}
-
-
-def _labelled(run: FinishedRun, section: str) -> list[Item]:
-    items = [item for item in run.reader.datalist(run.settings["dataset_dir"], section) if "label" in item]
-    if not items:
-        raise ValueError(f"`section` must have labels; got {section!r} without any. Choose another section.")
-    return list(items)
-
-
-def _with_next(run: FinishedRun, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[_Attended, _Attended]]:
-    """Each image with the next one, the last with the first; each goes through the network once."""
-    first = own = _attend(run, afma, items[0])
-    for item in items[1:]:
-        following = _attend(run, afma, item)
-        yield own, following
-        own = following
-    yield own, first
-
-
-def _attend(run: FinishedRun, afma: AFMANet, item: Item) -> _Attended:
-    image = run.prepare(item["image"])
-    index = run.read_label(item, image.shape[1:])
-    known = torch.where(index < len(class_names(run.reader.classes)), index, -1)
-    with probing(afma):
-        return _Attended(*afma.attend(image[None].to(run.device)), known[None].to(run.device))
 
 
 def _scored(run: FinishedRun) -> list[int]:

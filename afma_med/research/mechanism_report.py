@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from afma_med.metrics.small_objects import SmallObjects
-from afma_med.research.object_report import format_table
+from afma_med.visualize.text_table import format_table
 
 __all__ = [
     "FORMS",
@@ -95,18 +95,18 @@ def report_mechanism(reports: Sequence[tuple[str, MechanismReport]]) -> str:
         >>> scores = FormScores(0.5, math.nan, SmallObjects(0.1, 0.2, 0.3, 0.4, 5))
         >>> print(report_mechanism([("a", MechanismReport(9, *[scores] * 5))]))
         a (9 images, small objects of 5 classes)
-                  mIoU  small classes  IoU with large  without  recall with large  without
-        before  0.5000              -          0.1000   0.2000             0.3000   0.4000
-        zero    0.5000              -          0.1000   0.2000             0.3000   0.4000
-        after   0.5000              -          0.1000   0.2000             0.3000   0.4000
-        swap    0.5000              -          0.1000   0.2000             0.3000   0.4000
-        gold    0.5000              -          0.1000   0.2000             0.3000   0.4000
+                  mIoU    small classes    IoU with large    without    recall with large    without
+        before  0.5000                -            0.1000     0.2000               0.3000     0.4000
+        zero    0.5000                -            0.1000     0.2000               0.3000     0.4000
+        after   0.5000                -            0.1000     0.2000               0.3000     0.4000
+        swap    0.5000                -            0.1000     0.2000               0.3000     0.4000
+        gold    0.5000                -            0.1000     0.2000               0.3000     0.4000
     """
     blocks = []
     for name, report in reports:
         forms = [(form, getattr(report, form)) for form in FORMS]
         rows = [[form, *map(_figure, (one.miou, one.miou_small, *one.small_objects[:4]))] for form, one in forms]
-        table = format_table(("", "mIoU", "small classes", *_TITLES), rows, left={0})
+        table = format_table(("", "mIoU", "small classes", *_TITLES), rows)
         classes = report.before.small_objects.classes
         blocks.append(f"{name} ({report.images} images, small objects of {classes} classes)\n{table}")
     return "\n\n".join(blocks)
@@ -117,11 +117,11 @@ def report_small_objects(scores: Sequence[tuple[str, SmallObjects]]) -> str:
 
     Example:
         >>> print(report_small_objects([("a", SmallObjects(0.1, 0.2, 0.3, math.nan, 5))]))
-        run  IoU with large  without  recall with large  without  classes
-        a            0.1000   0.2000             0.3000        -        5
+        run      IoU with large    without    recall with large    without    classes
+        a                0.1000     0.2000               0.3000          -          5
     """
     rows = [(name, *map(_figure, one[:4]), str(one.classes)) for name, one in scores]
-    return format_table(("run", *_TITLES, "classes"), rows, left={0})
+    return format_table(("run", *_TITLES, "classes"), rows)
 
 
 def _flat(scores: FormScores) -> dict[str, float]:

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.contrib.concurrent import thread_map
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import class_names
 from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.data.object_sizes import SIZES, count_objects
-from afma_med.data.progress import map_with_progress
 from afma_med.data.survey import Survey, survey_section
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_chart import draw_object_counts, size_titles
+from afma_med.visualize.text_table import format_table
 
-__all__ = ["count_dataset_objects", "format_table", "report_objects"]
+__all__ = ["count_dataset_objects", "report_objects"]
 
 
 def count_dataset_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[np.int64]:
@@ -41,7 +42,7 @@ def count_dataset_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> N
 
     # Items are images, or the slices of volumes; files are images or whole volumes.
     items = [item for survey in surveys for item in (survey.files if read_volume else survey.items) if "label" in item]
-    counts = map_with_progress(count, items, title="Counting objects", unit="label")
+    counts = thread_map(count, items, desc="Counting objects", unit="label", disable=None)
     return sum(counts, start=np.zeros((classes, len(SIZES)), dtype=np.int64))
 
 
@@ -71,7 +72,7 @@ def report_objects(
         >>> folder = tempfile.mkdtemp()
         >>> root = write_street_scenes(folder + "/scenes", counts={"train": 1}, size=(48, 64))
         >>> print(report_objects(CAMVID, root, ["train"], folder).splitlines()[0])
-        train        small (< 1024 pixels)  medium (1024 to 9216 pixels)  large (> 9216 pixels)
+        train          small (< 1024 pixels)    medium (1024 to 9216 pixels)    large (> 9216 pixels)
     """
     scored = [k for k, name in enumerate(class_names(reader.classes)) if name not in reader.unscored]
     counts = {section: rows[scored] for section, rows in _count_sections(reader, root, sections).items()}
@@ -88,29 +89,6 @@ def report_objects(
         _table(section, rows, names, size_titles(reader.size_groups)) for section, rows in counts.items()
     )
     return f"{table}\n\nResults are in {folder} (objects.csv, objects.png)\n"
-
-
-def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> str:
-    """Align the columns of a table of text.
-
-    Args:
-        head: titles of the columns.
-        rows: cells, as many as there are titles.
-        left: numbers of the columns that are aligned on the left.
-
-    Example:
-        >>> print(format_table(("class", "images"), [("car", "7")], left={0}))
-        class  images
-        car         7
-    """
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [head, *rows]
-    )
 
 
 def _count_sections(
@@ -136,4 +114,4 @@ def _count_sections(
 def _table(section: str, counts: NDArray[np.int64], names: Sequence[str], titles: Sequence[str]) -> str:
     rows = [(name, *map(str, row)) for name, row in zip(names, counts.tolist(), strict=True)]
     rows.append(("all classes", *map(str, counts.sum(axis=0).tolist())))
-    return format_table((section, *titles), rows, left={0})
+    return format_table((section, *titles), rows)

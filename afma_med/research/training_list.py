@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.installed import bundles_folder
 from afma_med.data.folds import FOLDS
 from afma_med.handlers.checkpoints import BEST, LAST
 from afma_med.research.studies import study_options

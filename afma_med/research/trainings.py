@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.installed import bundles_folder
 from afma_med.handlers.checkpoints import LAST
 from afma_med.handlers.score_report import SCORES
 from afma_med.research.attention_report import attention_as_json

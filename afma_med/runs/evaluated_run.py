@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from afma_med.bundle.installed import run_command
 from afma_med.bundle.run import SETTINGS, read_settings
-from afma_med.runs.curves import read_curve
 from afma_med.handlers.checkpoints import BEST
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.metrics.pixel_scores import scores_from_pixels
+from afma_med.runs.curves import read_curve
 
 __all__ = ["EVALUATION", "PixelCounts", "Run", "read_run"]
 
@@ -95,10 +96,7 @@ def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) ->
     if not folder.is_dir():
         raise FileNotFoundError(f"`folder` must be the folder of a run; there is no `{folder}`. Check the path.")
     settings = _read_settings(folder)
-    command = (
-        f"python -m monai.bundle run --config_file \"['bundles/{settings['name']}.json','bundles/evaluate.json']\" "
-        f"--output_dir {folder}"
-    )
+    command = run_command(f"{settings['name']}.json", "evaluate.json", options={"output_dir": folder})
     paths = [folder / evaluation / name for name in ("scores.json", "images.csv")]
     for path in paths:
         if not path.is_file():

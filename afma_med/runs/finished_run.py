@@ -15,12 +15,12 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from afma_med.bundle.package import bundles_folder
+from afma_med._ops.tensors import without_metadata
+from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import find_weights, list_inputs, read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.handlers.checkpoints import BEST, LAST, load_weights
-from afma_med._ops.tensors import without_metadata
 
 __all__ = ["FinishedRun", "load_run"]
 

@@ -94,5 +94,5 @@ def read_result(path: str | os.PathLike[str]) -> Run:
     except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(
             f"`{path}` must be the result of a run; got: {type(error).__name__}: {error}. "
-            "Name a file that scripts/run_experiments.py wrote, or the run's folder."
+            "Name a result of a list of trainings, or the run's folder."
         ) from error

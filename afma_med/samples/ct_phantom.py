@@ -16,7 +16,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from afma_med.samples.sample_folder import SampleFolder, check_int, write_sample
+from afma_med.checks import check_int
+from afma_med.samples.sample_folder import SampleFolder, write_sample
 
 __all__ = ["draw_ct_phantom", "write_ct_phantom"]
 

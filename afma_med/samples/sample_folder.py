@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,11 +11,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from afma_med.atomic_write import replacing_folder
+from afma_med.checks import check_int
+
 __all__ = [
     "MARKER",
     "SampleFolder",
     "check_counts",
-    "check_int",
     "check_size",
     "is_sample",
     "number_sections",
@@ -78,6 +78,7 @@ def write_sample(
         FileExistsError: if ``root`` holds anything else, which is left alone.
 
     Example:
+        >>> import tempfile
         >>> sample = SampleFolder({"sample": "zeros", "version": 1}, [(0, ("a/0.txt",))], own=("a",))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     root = write_sample(folder, sample, draw=lambda number, paths: Path(paths[0]).touch(), title="Zeros")
@@ -88,38 +89,14 @@ def write_sample(
     if _is_complete(root, sample):
         return root
     _check_replaceable(root, sample)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
-        _draw_files(Path(folder, "new"), sample, draw, title)
-        try:
-            if root.exists():
-                root.rename(Path(folder, "old"))
-            Path(folder, "new").rename(root)
-        except OSError:
-            # Another process may have put the same sample there meanwhile, which is as good.
-            if not _is_complete(root, sample):
-                raise
-    return root
-
-
-def check_int(name: str, value: int, *, least: int = 0) -> int:
-    """Return an integer argument as int, or refuse it.
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is too small.
-
-    Example:
-        >>> check_int("seed", 3)
-        3
-    """
     try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` must be an integer ≥ {least}; got {value!r}. Pass an int.") from None
-    if number < least:
-        raise ValueError(f"`{name}` must be ≥ {least}; got {number}. Pass a larger number.")
-    return number
+        with replacing_folder(root) as new:
+            _draw_files(new, sample, draw, title)
+    except OSError:
+        # Another process may have put the same sample there meanwhile, which is as good.
+        if not _is_complete(root, sample):
+            raise
+    return root
 
 
 def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
@@ -169,7 +146,6 @@ def number_sections(counts: Mapping[str, int]) -> list[tuple[int, str]]:
 
 def _draw_files(root: Path, sample: SampleFolder, draw: Callable[[int, Sequence[Path]], None], title: str) -> None:
     """Draw all files below a new folder, and the marker last."""
-    root.mkdir(parents=True)
     parents = {str(Path(path).parent) for _, paths in sample.files for path in paths}
     for name in sorted({*sample.folders, *parents}):
         Path(root, name).mkdir(parents=True, exist_ok=True)

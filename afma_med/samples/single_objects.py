@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from afma_med.checks import check_int
 from afma_med.samples.bird_pictures import bird_species, draw_bird
-from afma_med.samples.sample_folder import SampleFolder, check_counts, check_int, number_sections, write_sample
+from afma_med.samples.sample_folder import SampleFolder, check_counts, number_sections, write_sample
 from afma_med.samples.skin_lesions import draw_lesion
 
 __all__ = ["draw_bird", "draw_lesion", "write_birds", "write_lesions"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from afma_med.samples.sample_folder import check_int
+from afma_med.checks import check_int
 from afma_med.samples.soft_shapes import Floats, blend, clouds, cover, ellipse, to_bytes
 
 __all__ = ["draw_lesion"]

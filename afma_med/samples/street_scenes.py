@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from afma_med.checks import check_int
 from afma_med.samples.sample_folder import (
     SampleFolder,
     check_counts,
-    check_int,
     check_size,
     number_sections,
     write_sample,

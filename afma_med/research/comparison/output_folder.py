@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from afma_med.atomic_write import replacing_folder
 from afma_med.research.comparison.files import Comparison, format_csv, format_json, format_text
 from afma_med.research.comparison.page import Picture, format_page
 
@@ -64,15 +64,9 @@ def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Se
     contents = {name: text.encode("utf-8") for name, text in texts.items()}
     contents |= {picture.name: picture.content for picture in pictures}
     contents[_MARKER] = format_json(found, files=[*contents, _MARKER]).encode("utf-8")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
-        new = Path(work, "new")
-        new.mkdir()
+    with replacing_folder(target) as new:
         for name, content in contents.items():
             (new / name).write_bytes(content)
-        if target.exists():
-            target.rename(Path(work, "earlier"))
-        new.rename(target)
 
 
 def _listed_files(marker: Path) -> set[str]:

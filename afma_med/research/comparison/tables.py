@@ -10,6 +10,7 @@ from afma_med.research.comparison.intervals import CONFIDENCE, Interval, Summary
 from afma_med.research.comparison.layout import Column, TableLayout
 from afma_med.research.comparison.paper import PaperTable
 from afma_med.research.comparison.results import Difference, Gain, VariantScores
+from afma_med.visualize.text_table import format_table
 
 __all__ = ["Row", "TextTable", "format_markdown", "write_table"]
 
@@ -85,17 +86,14 @@ def format_markdown(table: TextTable) -> str:
         >>> print(format_markdown(table))
         ## IoU, %
         <BLANKLINE>
-        |      | seeds | car        |
-        | ---- | ----- | ---------- |
-        | AFMA | 3     | 61.2 ± 0.4 |
+        |      | seeds   | car        |
+        |------|---------|------------|
+        | AFMA | 3       | 61.2 ± 0.4 |
     """
-    lines = [
+    head, *rows = (
         [cell.replace("|", "\\|") for cell in cells] for cells in (table.header, *(row.cells for row in table.rows))
-    ]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    spelled = [" | ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)) for cells in lines]
-    return "\n".join([f"## {table.title}", "", *(f"| {line} |" for line in spelled)])
+    )
+    return f"## {table.title}\n\n{format_table(head, rows, left=range(len(head)), style='github')}"
 
 
 def _variant_row(one: VariantScores, columns: Sequence[Column]) -> Row:

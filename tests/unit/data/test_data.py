@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _helpers.paths import SHARED
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from _helpers.paths import SHARED
 from afma_med.data import (
     CAMVID,
     VOID,

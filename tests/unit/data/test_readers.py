@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _helpers.paths import SHARED
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from _helpers.paths import SHARED
 from afma_med.cli import main
 from afma_med.data import (
     CITYSCAPES,
@@ -239,7 +239,7 @@ def test_check_as_a_command_prints_the_figures(tmp_path: Path, capsys: pytest.Ca
     isic_tree(tmp_path)
     assert main(["check", "isic", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "train         2  16×24 (2)" in printed
+    assert re.search(r"train +2 +16×24 \(2\)", printed)
     assert "lesion" in printed
     assert printed.endswith("Nothing is wrong with the files.\n")
 

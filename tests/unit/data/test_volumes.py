@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _helpers.paths import SHARED
 import gzip
 import itertools
 import os
@@ -24,6 +23,7 @@ from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Invertd, Orientation, Orientationd, Spacingd, SpatialPadd
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
+from _helpers.paths import SHARED
 from afma_med.data import DatasetError
 from afma_med.data.dicom_series import find_series, read_series
 from afma_med.data.lits import (

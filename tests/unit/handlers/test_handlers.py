@@ -369,9 +369,7 @@ def test_pr_curve_of_many_classes_is_refused() -> None:
 
 
 def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tmp_path / "bundle.json"
-    config.write_text('{"name": "polyps_afma"}', encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["run", "--config_file", f"['{config}']"])
+    monkeypatch.setattr("sys.argv", ["run", "--config_file", "polyps.json"])
     evaluator = scripted_evaluator([0.25, 0.5])
     network = Tiny()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -379,7 +377,11 @@ def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch:
     trainer = make_trainer(network, AFMALoss(), [validation], epochs=2, optimizer=optimizer)
     writer = SummaryWriter(tmp_path / "log")
     settings = {"encoder": "resnet18", "training": {"seed": 3, "crop_size": [16, 16]}}
-    RunRecord(writer, settings, optimizer=optimizer, evaluator=evaluator, classes=TABLE).attach(trainer)
+    configuration = {"name": "polyps_afma"}
+    record = RunRecord(
+        writer, settings, optimizer=optimizer, evaluator=evaluator, classes=TABLE, configuration=configuration
+    )
+    record.attach(trainer)
     trainer.run()
     writer.close()
     accumulator = EventAccumulator(str(tmp_path / "log"))
@@ -394,7 +396,7 @@ def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch:
     }
     assert "polyps_afma" in texts["configuration"]
     assert "resnet18" in texts["settings"]
-    assert str(config) in texts["command"]
+    assert "polyps.json" in texts["command"]
     start = HParamsPluginData.FromString(
         accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     ).session_start_info
@@ -403,13 +405,7 @@ def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch:
     assert accumulator.SummaryMetadata("_hparams_/session_end_info")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["run"], ["run", "--config_file", "no/such.json"], ["run", "--config_file", "['a"]]
-)
-def test_record_without_a_readable_configuration_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", arguments)
+def test_record_goes_on_without_a_configuration(tmp_path: Path) -> None:
     network = Tiny()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     trainer = make_trainer(network, AFMALoss(), [], optimizer=optimizer)

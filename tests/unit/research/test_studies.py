@@ -155,7 +155,8 @@ def test_list_names_a_study_once_for_training_and_evaluation(tmp_path: Path) -> 
         "network_def#_target_": "afma_med.research.studies.build_studied_network",
         "network_def#study": "row_sum",
     }
-    assert row_sum.options == {**built, "settings#study": "row_sum", "seed": 0}
+    settings = {"settings#study": "row_sum", "settings#network_target": built["network_def#_target_"]}
+    assert row_sum.options == {**built, **settings, "seed": 0}
     assert row_sum.evaluate == built
     assert relative.options["loss#_target_"] == "afma_med.research.studies.RelativeAFMALoss"
     assert relative.evaluate == {}

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from _helpers.paths import ROOT
-from _helpers.synthetic_runs import write_untrained as write_run
 import dataclasses
 import functools
 import json
 import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from monai.bundle import ConfigParser
 from PIL import Image
 
+from _helpers.paths import ROOT
+from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import AFMANet
-from afma_med.bundle.package import bundles_folder
-from afma_med.bundle.run import write_settings
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
 from afma_med.research.run_attention import find_corrected_object, show_attention

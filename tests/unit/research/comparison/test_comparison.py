@@ -477,7 +477,7 @@ def test_figures_are_spelled_in_percent(gain: Gain) -> None:
 
 def test_markdown_keeps_bars_in_cells() -> None:
     table = TextTable("T", ("", "seeds"), (Row("variant", ("a|b", "1")),))
-    assert format_markdown(table).splitlines()[-1] == "| a\\|b | 1     |"
+    assert format_markdown(table).splitlines()[-1].split() == ["|", "a\\|b", "|", "1", "|"]
 
 
 def test_folder_holds_what_it_lists(compared: Path) -> None:

@@ -1,20 +1,14 @@
-#!/usr/bin/env python
-"""Tell whether trained networks' attention is learnt, whether its correction helps, and whether it helps as claimed.
-
-A line for each run on its attention, a table for each run with the attention left out, swapped with another image's or
-made from the label, and a line for each evaluated run, baselines too, on small objects with and without a large one.
-What scripts/run_experiments.py has measured already is read from its results.
-"""
+"""What there is to know of the attention of runs, and of the small objects of evaluated ones, as tables."""
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afma_med.bundle.command_line import positive_int
 from afma_med.data import READERS
 from afma_med.metrics.small_objects import score_small_objects
 from afma_med.research.attention_report import AttentionReport, attention_from_json, report_attention, report_classes
@@ -25,9 +19,11 @@ from afma_med.research.mechanism_report import (
     report_mechanism,
     report_small_objects,
 )
-from afma_med.runs.evaluated_run import Run, read_run
+from afma_med.runs.evaluated_run import EVALUATION, Run, read_run
 from afma_med.runs.finished_run import load_run
 from afma_med.runs.result_file import read_result
+
+__all__ = ["RunFigures", "measure_folder", "read_figures", "report_figures"]
 
 _ATTENTION = (
     "error: squared distance to the gold attention, 1 for an attention of zeros; cosine: 1 for the gold one up to\n"
@@ -50,8 +46,16 @@ _SMALL_OBJECTS = (
 )
 
 
-class _Found(NamedTuple):
-    """What there is on one run."""
+class RunFigures(NamedTuple):
+    """Hold what there is on one run.
+
+    Args:
+        name: of the run.
+        attention: whether its attention is learnt; None if that was not measured.
+        mechanism: what its attention does; None if that was not measured.
+        evaluated: the run as evaluation left it; None if it is not evaluated.
+        reason: why attention or mechanism are None.
+    """
 
     name: str
     attention: AttentionReport | None
@@ -60,30 +64,79 @@ class _Found(NamedTuple):
     reason: str
 
 
-def main() -> None:
-    """Measure the runs that the command line names and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder, such as runs/camvid_afma, or result file")
-    parser.add_argument("--section", default="val", help="of the dataset (default: %(default)s)")
-    parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
-    parser.add_argument("--limit", type=positive_int, help="look at so many images only")
-    parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: %(default)s)")
-    parser.add_argument(
-        "--weights",
-        choices=("model", "ema"),
-        default="model",
-        help="of run folders: model.pt, or the moving average in last.pt (default: %(default)s)",
+def measure_folder(
+    path: str | os.PathLike[str],
+    *,
+    section: str = "val",
+    limit: int | None = None,
+    device: str = "cpu",
+    weights: str = "model",
+) -> RunFigures:
+    """Measure the run in a folder.
+
+    Args:
+        path: the folder.
+        section: of the dataset.
+        limit: look at so many images only.
+        device: for the network.
+        weights: ``"model"`` for the best ones, ``"ema"`` for the moving average in ``last.pt``.
+
+    Raises:
+        FileNotFoundError: if there is no such run.
+        ValueError: if it, the section or the device cannot be used.
+
+    Example:
+        >>> measure_folder("runs/none")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+    """
+    path = Path(path)
+    run = load_run(path, weights=weights, device=device)
+    attention, mechanism = measure_run(run, section=section, limit=limit)
+    # Of a baseline there is nothing else.
+    evaluated = read_run(path) if mechanism is None or (path / EVALUATION).is_dir() else None
+    return RunFigures(path.name, attention, mechanism, evaluated, _reason(run.settings, attention, mechanism))
+
+
+def read_figures(path: str | os.PathLike[str]) -> RunFigures:
+    """Read the figures in the result file of a run; lists share names, so the folder's name is part of the run's.
+
+    Args:
+        path: of the file, which a list of trainings wrote.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no result of a run.
+
+    Example:
+        >>> read_figures("none.json")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+    """
+    path = Path(path)
+    run = read_result(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    attention, mechanism = content.get("attention"), content.get("mechanism")
+    return RunFigures(
+        f"{path.parent.name}/{path.stem}",
+        None if attention is None else attention_from_json(attention),
+        None if mechanism is None else mechanism_from_json(mechanism),
+        run,
+        _reason(run.settings, attention, mechanism),
     )
-    args = parser.parse_args()
-    try:
-        found = [_read(Path(run), args) if run.endswith(".json") else _measure(Path(run), args) for run in args.runs]
-    except (OSError, TypeError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-    print("\n\n".join(_parts(found, by_class=args.by_class)))
 
 
-def _parts(found: list[_Found], *, by_class: bool) -> list[str]:
-    """The tables, each with its explanation, and what they lack."""
+def report_figures(found: Sequence[RunFigures], *, by_class: bool = False) -> str:
+    """Write the tables, each with its explanation, and what they lack.
+
+    Args:
+        found: of the runs.
+        by_class: write a table of the classes of each run too.
+
+    Example:
+        >>> report_figures([])
+        ''
+    """
     parts = []
     attentions = [(one.name, one.attention) for one in found if one.attention is not None]
     if attentions:
@@ -99,10 +152,10 @@ def _parts(found: list[_Found], *, by_class: bool) -> list[str]:
     if by_class and attentions:
         parts += [f"{name}\n{report_classes(one)}" for name, one in attentions]
         parts[-1] += f"\n{_CLASSES}"
-    return parts
+    return "\n\n".join(parts)
 
 
-def _missing(found: list[_Found]) -> list[str]:
+def _missing(found: Sequence[RunFigures]) -> list[str]:
     """What is not in the tables and why, a paragraph for each reason."""
     names: dict[tuple[str, str], list[str]] = {}
     for one in found:
@@ -116,31 +169,6 @@ def _missing(found: list[_Found]) -> list[str]:
     return [textwrap.fill(text, 116, break_long_words=False, break_on_hyphens=False) for text in texts]
 
 
-def _measure(path: Path, args: argparse.Namespace) -> _Found:
-    """What is measured of a run's folder."""
-    run = load_run(path, weights=args.weights, device=args.device)
-    attention, mechanism = measure_run(run, section=args.section, limit=args.limit)
-    # Of a baseline there is nothing else.
-    evaluated = read_run(path) if mechanism is None or (path / "evaluation").is_dir() else None
-    return _Found(path.name, attention, mechanism, evaluated, _reason(run.settings, attention, mechanism))
-
-
-def _read(path: Path, args: argparse.Namespace) -> _Found:
-    """What a result file holds, which has the same name in several lists: with that of the list."""
-    run = read_result(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if args.section != "val" or args.limit:
-        raise ValueError(f"`{path}` has figures of all validation images only. Name a run's folder instead.")
-    attention, mechanism = content.get("attention"), content.get("mechanism")
-    return _Found(
-        f"{path.parent.name}/{path.stem}",
-        None if attention is None else attention_from_json(attention),
-        None if mechanism is None else mechanism_from_json(mechanism),
-        run,
-        _reason(run.settings, attention, mechanism),
-    )
-
-
 def _reason(settings: Any, attention: object, mechanism: object) -> str:
     """Why a run is not in the tables of attention and mechanism."""
     reader = READERS.get(str(settings.get("name", "")).removesuffix("_afma"))
@@ -151,7 +179,3 @@ def _reason(settings: Any, attention: object, mechanism: object) -> str:
     if mechanism is not None and attention is None:
         return "their attention is not one between patches"
     return "their files are older than these figures (name the run's folder to measure them)"
-
-
-if __name__ == "__main__":
-    main()

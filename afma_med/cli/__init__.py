@@ -1,0 +1,80 @@
+"""The ``afma`` command, a module for each of its commands; torch is loaded only by what needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from afma_med import __version__
+from afma_med.cli import benchmark, bundle, check, compare, measure, objects, package, show, table5
+
+__all__ = ["build_parser", "main"]
+
+#: In the order of a user's steps; each has ``add_command``.
+_COMMANDS = (bundle, check, objects, show, compare, measure, package, table5, benchmark)
+
+_EPILOG = """\
+examples:
+  afma bundle camvid --copy .         copy a bundle here; the command prints how to train with it
+  afma check camvid FOLDER            look into every file of a dataset before training
+  afma show runs/camvid_afma          draw what a trained network attends to
+  afma compare runs/*                 compare evaluated runs with their baselines
+  afma show --help                    the options of one command
+
+exit codes:
+  0  all is well
+  1  a finding, such as a broken file of a dataset
+  2  a wrong command line, or an input that is missing or broken
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line.
+
+    Example:
+        >>> build_parser().parse_args(["bundle", "camvid"]).name
+        'camvid'
+    """
+    parser = argparse.ArgumentParser(
+        prog="afma",
+        description="Bundles, datasets, trained networks and comparisons of afma_med.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"afma_med {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
+    for command in _COMMANDS:
+        command.add_command(commands)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: of the command line; default: those of this program.
+
+    Returns:
+        The exit code: 0, 1 for a finding, 2 for a missing or broken input.
+
+    Raises:
+        SystemExit: with 2 for a wrong command line, with 0 after the help.
+
+    Example:
+        >>> main(["compare", "runs/none"])
+        2
+    """
+    given = build_parser().parse_args(arguments)
+    try:
+        code: int = given.run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return code

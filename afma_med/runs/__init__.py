@@ -1,0 +1,1 @@
+"""Finished runs: their files, settings, weights, counts and curves."""
