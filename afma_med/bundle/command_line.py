@@ -108,8 +108,8 @@ def evaluate_command(name: str, output_dir: str | os.PathLike[str], arguments: S
         arguments: of ``monai.bundle run``; default: those of this program.
 
     Example:
-        >>> evaluate_command("camvid_afma", "runs/camvid_afma", [])
-        'python -m monai.bundle run --config_file "[...evaluate.json\']" --output_dir runs/camvid_afma'
+        >>> print(evaluate_command("camvid_afma", "runs/camvid_afma", []))
+        python -m monai.bundle run --config_file "[...evaluate.json']" --output_dir runs/camvid_afma
     """
     typed = _configuration_files(sys.argv if arguments is None else arguments)
     bundle, folder = (Path(typed[0]).name, str(Path(typed[0]).parent)) if typed else (f"{name}.json", None)

@@ -203,7 +203,7 @@ def find_weights(output_dir: str | os.PathLike[str]) -> str:
     if not weights.is_file():
         raise FileNotFoundError(
             f"`output_dir` must hold trained weights; there is no file `{weights}`. "
-            "Train first, name the run's --output_dir, or pass --checkpoint FILE."
+            "Train first, or name another run. evaluate.json, inference.json and `afma show` take --checkpoint FILE."
         )
     return str(weights)
 

@@ -14,9 +14,9 @@ Print where an installed bundle and its overlays are, and the commands that trai
 with it. With --copy, copy them into a folder, where you can read and change them."""
 
 _EXAMPLES = """
-afma bundle camvid                          paths, overlays and commands
-afma bundle camvid --copy .                 copy the bundle into this folder
-afma bundle lits --copy bundles --overwrite replace an earlier copy that differs
+afma bundle camvid                            paths, overlays and commands
+afma bundle camvid --copy .                   copy the bundle into this folder
+afma bundle lits --copy bundles --overwrite   replace an earlier copy that differs
 """
 #: What each file beside a bundle is for.
 _ABOUT = {
@@ -53,7 +53,7 @@ def _run(given: argparse.Namespace) -> int:
         print(_describe(given.name))
     else:
         files = copy_bundle(given.name, given.copy, overwrite=given.overwrite)
-        print(f"Copied {len(files)} files to {given.copy}.\n")
+        print(f"Copied {len(files)} files into `{given.copy}`\n")
         print(_commands(given.name, folder=given.copy))
     return 0
 

@@ -6,7 +6,10 @@ import argparse
 
 from afma_med.cli.arguments import Commands, add_parser, read_point
 
-__all__ = ["add_command"]
+__all__ = ["FORMATS", "add_command"]
+
+#: The suffixes of :data:`afma_med.visualize.figure_file.SUFFIXES`, which would load matplotlib.
+FORMATS = ("png", "svg")
 
 _DESCRIPTION = """\
 Draw what trained networks attend to at points of an image: one run in full, several side by side."""
@@ -31,7 +34,7 @@ def add_command(commands: Commands) -> None:
     parser.add_argument("--montage", action="store_true", help="of a volume, draw slices with their predictions too")
     parser.add_argument("--checkpoint", help="weights beside their settings.json (default: the run's model.pt)")
     parser.add_argument("--output_dir", help="folder for the pictures (default: attention/ in the first RUN)")
-    parser.add_argument("--format", choices=("png", "svg"), default="png", help="of the pictures (default: png)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
     parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: cpu)")
     parser.set_defaults(run=_run)
 

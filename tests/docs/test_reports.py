@@ -43,7 +43,7 @@ def test_every_training_of_a_list_has_its_result(name: str) -> None:
 
 def test_attention_is_what_the_results_say() -> None:
     results = [path for name in LISTS for path in sorted((EXPERIMENTS / "results" / name).glob("*.json"))]
-    command = [sys.executable, "scripts/measure_attention.py", "--by_class", *map(str, results)]
+    command = [sys.executable, "-m", "afma_med", "measure", "--by_class", *map(str, results)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == (REPORTS / "attention.txt").read_text(encoding="utf-8")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 import zipfile
@@ -21,8 +20,10 @@ from monai.transforms import Compose
 from PIL import Image
 
 from _helpers.paths import ROOT
-from afma_med.bundle.package import bundles_folder, package_bundle, prune_config, reachable_ids
+from afma_med.bundle.installed import bundles_folder
+from afma_med.bundle.package import package_bundle, prune_config, reachable_ids
 from afma_med.bundle.run import write_settings
+from afma_med.cli import main
 from afma_med.data import READERS, class_names
 from afma_med.samples import write_street_scenes
 
@@ -365,27 +366,17 @@ def test_pruning_follows_references_wherever_they_stand() -> None:
     assert list(prune_config(config, ["run"])) == ["run", "a", "b", "d", "engine", "f", "g"]
 
 
-def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    script = ROOT / "scripts" / "package_bundle.py"
-    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
-    runpy.run_path(str(script), run_name="__main__")
-
-
-def test_script_says_where_and_what_to_try(
-    checkpoint: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_command_says_where_and_what_to_try(
+    checkpoint: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_script(monkeypatch, "camvid", "--checkpoint", str(checkpoint), "--zip")
+    assert main(["package", "camvid", "--checkpoint", str(checkpoint), "--zip"]) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("The package is in packages/camvid_afma. Try it: cd packages/camvid_afma && python")
     assert (elsewhere / "packages" / "camvid_afma_v0.1.0.zip").is_file()
 
 
-def test_script_refuses_in_one_line(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as left:
-        run_script(monkeypatch, "camvid", "--checkpoint", "runs/none/model.pt")
-    assert left.value.code == 1
+def test_command_refuses_in_one_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["package", "camvid", "--checkpoint", "runs/none/model.pt"]) == 2
     assert capsys.readouterr().err.startswith("error: `checkpoint` must be a run's model.pt; there is no file")
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, one_hot
 
-from _helpers.commands import run_script
+from _helpers.commands import run_afma
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med.data import camvid_datalist
 from afma_med.data.camvid import CLASSES, read_label
@@ -123,10 +123,10 @@ def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path
 
 
 def test_command_prints_a_line_for_each_run(run: FinishedRun, tmp_path: Path) -> None:
-    done = run_script("measure_attention", run.folder, "--limit", 1, "--by_class")
+    done = run_afma("measure", run.folder, "--limit", 1, "--by_class")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("afma ")
     assert [line.split()[0] for line in done.stdout.split("AUC\n")[1].splitlines()[:2]] == ["sky", "building"]
-    done = run_script("measure_attention", tmp_path)
-    assert done.returncode == 1
+    done = run_afma("measure", tmp_path)
+    assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: `output_dir` must hold trained weights")

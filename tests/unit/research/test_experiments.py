@@ -203,12 +203,12 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     given = ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), "--num_workers", "0"]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    assert f"python scripts/compare.py {tmp_path / 'results'}/*.json" in done.stdout.splitlines()[-1]
+    assert f"afma compare {tmp_path / 'results'}/*.json" in done.stdout.splitlines()[-1]
     settings = read_result(tmp_path / "results" / "gain_0.json").settings
     assert (settings["training"]["max_epochs"], settings["study"]) == (1, "gain")
     weights = torch.load(tmp_path / "runs" / "gain_0" / "model.pt", weights_only=True)
     assert weights["gain"].any(), "the study's own network was trained"
-    measure = [sys.executable, "scripts/measure_attention.py", "--by_class"]
+    measure = [sys.executable, "-m", "afma_med", "measure", "--by_class"]
     sources = [str(tmp_path / "results" / "gain_0.json"), str(tmp_path / "runs" / "gain_0")]
     told = [
         subprocess.run([*measure, source], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from _helpers.commands import run_script
+from _helpers.commands import run_afma
 from _helpers.synthetic_runs import random_rows
 from _helpers.synthetic_runs import write_run as write_evaluated
 from _helpers.synthetic_runs import write_untrained as write_run
@@ -370,7 +370,7 @@ def test_table_has_a_line_for_each_form() -> None:
 
 
 def measure(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return run_script("measure_attention", *arguments)
+    return run_afma("measure", *arguments)
 
 
 def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> No
         f"No figures of the attention, since their attention is not one between patches: {place}/control." in together
     )
     done = measure(paths[0], "--limit", 1)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "has figures of all validation images only" in done.stderr
 
 
@@ -413,5 +413,5 @@ def test_command_measures_the_weights_that_it_is_asked_for(folder: Path) -> None
 
 def test_command_needs_the_evaluation_of_a_baseline(scenes: Path, tmp_path: Path) -> None:
     done = measure(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "must hold an evaluated run" in done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from _helpers.paths import ROOT
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import AFMANet
+from afma_med.cli import main
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
 from afma_med.research.run_attention import find_corrected_object, show_attention
@@ -25,8 +23,6 @@ from afma_med.runs.finished_run import FinishedRun, load_run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.visualize import attend_image, object_points, predict_slices, smallest_object
-
-SCRIPT = ROOT / "scripts" / "show_attention.py"
 
 
 @functools.cache
@@ -257,12 +253,9 @@ def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: 
 # --- the command
 
 
-def test_command_says_where_the_pictures_are(
-    camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_says_where_the_pictures_are(camvid: Path, scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = sorted((scenes / "test").iterdir())[1]
-    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--image", str(image), "--point", "5,6"])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert main(["show", str(camvid), "--image", str(image), "--point", "5,6"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{image.stem}_row5_column6.png", f"The pictures are in {camvid / 'attention'}"]
     assert (camvid / "attention" / lines[0]).is_file()
@@ -277,8 +270,7 @@ def test_command_finds_the_object_that_the_correction_helps(
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
     monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
     monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
-    monkeypatch.setattr(sys, "argv", ["show_attention.py", str(camvid), "--corrected"])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert main(["show", str(camvid), "--corrected"]) == 0
     lines = capsys.readouterr().out.splitlines()
     asked = f"{Path(paths[1]).stem}_row6_column7.png" if helps else f"{Path(paths[0]).stem}_row1_column2.png"
     assert len(paths) == 2 and asked in lines
@@ -290,16 +282,11 @@ def test_corrected_objects_are_those_of_images(lits: Path) -> None:
         find_corrected_object(loaded(lits))
 
 
-def test_command_ends_with_the_error_alone(
-    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_ends_with_the_error_alone(camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in [
         ([str(tmp_path / "none")], "`run_dir` must be the folder of a run"),
         ([str(camvid), "--slice", "1"], "`image` must be a volume"),
         ([str(camvid), str(camvid), "--checkpoint", "model.pt"], "`--checkpoint` must go with one run"),
     ]:
-        monkeypatch.setattr(sys, "argv", ["show_attention.py", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        assert stopped.value.code == 1
+        assert main(["show", *arguments]) == 2
         assert capsys.readouterr().err.startswith(f"error: {message}")

@@ -6,9 +6,7 @@ import csv
 import itertools
 import json
 import math
-import runpy
 import statistics
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from _helpers.paths import ROOT
 from _helpers.synthetic_runs import (
     NAMES,
     SIZES,
@@ -27,6 +24,7 @@ from _helpers.synthetic_runs import (
     write_run,
     write_six_runs,
 )
+from afma_med.cli import main
 from afma_med.data import CAMVID, class_groups
 from afma_med.research.comparison import (
     check_comparable,
@@ -46,7 +44,6 @@ from afma_med.research.comparison.tables import Row, TextTable, format_markdown,
 from afma_med.research.comparison.variants import Pairing
 from afma_med.runs.curves import read_curve
 
-SCRIPT = ROOT / "scripts" / "compare.py"
 SCORED = NAMES[:-1]
 GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
 
@@ -636,19 +633,14 @@ def test_numbers_out_of_range_are_refused(folders: list[Path], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-# The script.
+# The command.
 
 
-def run_script(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
-
-
-def test_script_prints_tables_and_says_where_the_files_are(
+def test_command_prints_tables_and_says_where_the_files_are(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_script(monkeypatch, folders[0], folders[3], "--resamples", 5, "--images", 0)
+    assert main(["compare", str(folders[0]), str(folders[3]), "--resamples", "5", "--images", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "# CamVid: 6 images of the section test"
     assert any(line.startswith("| AFMA − baseline") for line in lines)
@@ -656,11 +648,7 @@ def test_script_prints_tables_and_says_where_the_files_are(
     assert (tmp_path / "comparisons" / "camvid_afma" / "index.html").is_file()
 
 
-def test_script_ends_with_the_error(
-    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        run_script(monkeypatch, folders[0], tmp_path / "none", "--output_dir", tmp_path / "out")
-    assert stopped.value.code == 1
+def test_command_ends_with_the_error(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(folders[0]), str(tmp_path / "none"), "--output_dir", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("error: `folder` must be the folder of a run; there is no")
     assert list(tmp_path.iterdir()) == []
