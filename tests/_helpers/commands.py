@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import runpy
 import subprocess
 import sys
@@ -37,6 +36,17 @@ def _run(typed: list[str], call: Callable[[], object]) -> subprocess.CompletedPr
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         if isinstance(ended.code, str):
             err.write(f"{ended.code}\n")
-    finally:
-        os.chdir(before)
     return subprocess.CompletedProcess(typed, code, out.getvalue(), err.getvalue())
+
+
+def run_afma(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """What ``afma ARGUMENTS`` does."""
+    typed = [str(argument) for argument in arguments]
+    return _run(lambda: main(typed), ["afma", *typed])
+
+
+def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """What ``python scripts/NAME.py ARGUMENTS`` does."""
+    typed = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    with mock.patch.object(sys, "argv", typed):
+        return _run(lambda: runpy.run_path(typed[0], run_name="__main__") and None, typed)

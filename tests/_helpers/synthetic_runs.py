@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from afma_med.bundle.package import bundles_folder
+from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import write_settings
 from afma_med.data import CAMVID, camvid_datalist, class_names
 from afma_med.data.camvid import read_label
