@@ -10,28 +10,15 @@ import sys
 from collections.abc import Callable
 from unittest import mock
 
-from _helpers.paths import ROOT, SCRIPTS
+from _helpers.paths import SCRIPTS
 from afma_med.cli import main
 
 
-def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """What ``python scripts/NAME.py ARGUMENTS`` does in the root of the checkout."""
-    script = str(SCRIPTS / f"{name}.py")
-    return _run([script, *map(str, arguments)], lambda: runpy.run_path(script, run_name="__main__"))
-
-
-def run_afma(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """What ``afma ARGUMENTS`` does in the root of the checkout."""
-    typed = list(map(str, arguments))
-    return _run(["afma", *typed], lambda: sys.exit(main(typed)))
-
-
-def _run(typed: list[str], call: Callable[[], object]) -> subprocess.CompletedProcess[str]:
-    out, err, code, before = io.StringIO(), io.StringIO(), 0, os.getcwd()
-    os.chdir(ROOT)
+def _run(command: Callable[[], int | None], typed: list[str]) -> subprocess.CompletedProcess[str]:
+    out, err = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", typed):
-            call()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = command() or 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         if isinstance(ended.code, str):

@@ -181,9 +181,9 @@ def test_what_the_parsers_know_without_torch_is_what_the_package_has() -> None:
 
 
 def test_module_is_the_command(here: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "afma_med", "show", "none"], capture_output=True, encoding="utf-8", check=False
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNDEFAULTENCODING"}
+    command = [sys.executable, "-m", "afma_med", "show", "none"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
