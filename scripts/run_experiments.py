@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
+import sys
 from pathlib import Path
 
 from afma_med.research.trainings import list_trainings, run_trainings
@@ -23,6 +25,8 @@ def main() -> None:
     args = parser.parse_args()
     if not Path(args.dataset_dir).is_dir():
         parser.error(f"--dataset_dir must be a folder; there is none at {args.dataset_dir}. Check the path.")
+    # A running training must end with the list: as on Ctrl-C, it saves what it has.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     results = args.results_dir or args.list.parent / "results" / args.list.stem
     try:

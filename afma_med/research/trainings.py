@@ -202,7 +202,13 @@ def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: 
     with log.open("a", encoding="utf-8") as output:
         # One thread: several of these beside each other slow one another many times over otherwise.
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            code = process.wait()
+        except BaseException:  # the list is stopped: its training saves and ends too
+            process.terminate()
+            process.wait()
+            raise
     if code:
         raise RuntimeError(f"`{' '.join(command[1:5])} ...` ended with code {code}; its output is in {log}.")
 

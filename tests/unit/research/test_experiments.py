@@ -217,3 +217,22 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     assert told[0].stdout.splitlines()[1].startswith("results/gain_0 ")
     figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in told]
     assert figures[0] == figures[1], "the result has what is measured from the run"
+
+
+def test_stopped_list_stops_its_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Training:
+        def wait(self) -> int:
+            calls.append("wait")
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            return 0
+
+        def terminate(self) -> None:
+            calls.append("terminate")
+
+    monkeypatch.setattr(trainings.subprocess, "Popen", lambda *command, **options: Training())
+    with pytest.raises(KeyboardInterrupt):
+        trainings._run("camvid_afma", [], {}, tmp_path / "log")
+    assert calls == ["wait", "terminate", "wait"]
