@@ -17,7 +17,7 @@ EXPERIMENTS = ROOT / "bundles" / "experiments"
 REPORTS = EXPERIMENTS / "reports"
 LISTS = ("camvid", "isic", "camvid_ablation")
 TUNING = "camvid_tuning"
-FAST = "camvid_fast"
+FAST = ("camvid_fast", "nuclei_fast")
 
 
 def spaced(line: str) -> str:
@@ -25,7 +25,7 @@ def spaced(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LISTS, TUNING, FAST, "camvid/released_protocol"])
+@pytest.mark.parametrize("name", [*LISTS, TUNING, *FAST, "camvid/released_protocol"])
 def test_report_is_what_compare_makes_of_the_results(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
