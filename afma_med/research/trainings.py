@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from afma_med.bundle.installed import bundles_folder
-from afma_med.handlers.run_files import EVALUATION, LAST, SCORES
+from afma_med.bundle.run import read_settings
+from afma_med.handlers.run_files import EVALUATION, LAST, SCORES, SETTINGS
 from afma_med.research.attention_report import attention_as_json
 from afma_med.research.benchmark import describe_machine
 from afma_med.research.mechanism import measure_run
@@ -110,7 +111,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     own = {**training.options, **(options or {})}
     # Names may hold dots, such as those of learning rates.
     log, commits = (folder.with_name(f"{folder.name}.{kind}") for kind in ("log", "commits"))
-    if _epochs_done(folder) < own.get("max_epochs", 1):
+    if not _is_trained(folder, own.get("max_epochs")):
         commits.parent.mkdir(parents=True, exist_ok=True)
         with commits.open("a", encoding="utf-8") as file:
             file.write(f"{_commit()}\n")
@@ -213,9 +214,15 @@ def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: 
         raise RuntimeError(f"`{' '.join(command[1:5])} ...` ended with code {code}; its output is in {log}.")
 
 
-def _epochs_done(folder: Path) -> int:
-    """How many epochs a run has behind it, by its log; a run that has none is begun anew."""
-    return max(read_curve(folder), default=0) if (folder / LAST).is_file() else 0
+def _is_trained(folder: Path, max_epochs: int | None) -> bool:
+    """Whether a run has had all its epochs: as many as the list says, or else as the run's settings do.
+
+    An overlay may set the number, too, and only the settings have that one.
+    """
+    if not ((folder / LAST).is_file() and (folder / SETTINGS).is_file()):
+        return False
+    wanted = max_epochs or read_settings(folder / LAST)["training"]["max_epochs"]
+    return max(read_curve(folder), default=0) >= int(wanted)
 
 
 @contextmanager

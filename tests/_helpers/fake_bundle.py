@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +36,8 @@ class FakeBundle:
         self.trained: dict[str, dict[str, Any]] = {}
         #: The next training is cut off after so many epochs.
         self.cut_after: int | None = None
+        #: Epochs of a training whose list does not say how many.
+        self.default_epochs = 3
         #: The training of this name fails before its first epoch.
         self.fails_at = ""
 
@@ -59,10 +62,12 @@ class FakeBundle:
             raise RuntimeError("cut off")
         self.trained[folder.name] = options
         folder.mkdir(parents=True, exist_ok=True)
-        epochs = options["max_epochs"] if self.cut_after is None else self.cut_after
+        wanted = options.get("max_epochs", self.default_epochs)
+        epochs = wanted if self.cut_after is None else self.cut_after
         offset = 0.01 * options.get("fold", 0)
         write_curve(folder, {epoch: 0.1 * epoch + (offset if epoch == 1 else 0) for epoch in range(1, epochs + 1)})
         (folder / "last.pt").touch()
+        (folder / "settings.json").write_text(json.dumps({"training": {"max_epochs": wanted}}), encoding="utf-8")
         if self.cut_after is not None:
             self.cut_after = None
             raise RuntimeError("cut off")

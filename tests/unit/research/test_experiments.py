@@ -90,8 +90,8 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> FakeBundle:
     return fake
 
 
-def run_list(folder: Path) -> list[str]:
-    listed = list_trainings(write_list(folder), only=["afma"], seeds=[0])
+def run_list(folder: Path, **changes: object) -> list[str]:
+    listed = list_trainings(write_list(folder, **changes), only=["afma"], seeds=[0])
     options = {"dataset_dir": "/data/camvid", "num_workers": 1}
     return run_trainings(listed, runs_dir=folder / "runs", results_dir=folder / "results", options=options)
 
@@ -132,11 +132,15 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> N
     assert len(bundle.calls) == 3
 
 
-def test_cut_training_fails_and_is_resumed_next_time(tmp_path: Path, bundle: FakeBundle) -> None:
+@pytest.mark.parametrize("options", [{"max_epochs": 3}, {}], ids=["list", "overlay"])
+def test_cut_training_fails_and_is_resumed_next_time(
+    tmp_path: Path, bundle: FakeBundle, options: dict[str, int]
+) -> None:
+    """Whether the list itself or one of its overlays says how many epochs there are."""
     bundle.cut_after = 2
-    assert run_list(tmp_path) == ["afma_0"]
+    assert run_list(tmp_path, options=options) == ["afma_0"]
     assert not (tmp_path / "results" / "afma_0.json").exists()
-    assert run_list(tmp_path) == []
+    assert run_list(tmp_path, options=options) == []
     assert len(json.loads((tmp_path / "results" / "afma_0.json").read_text(encoding="utf-8"))["commits"]) == 2
     assert [options.get("resume") for kind, _, options in bundle.calls if kind == "train"] == [None, True]
 
