@@ -13,7 +13,7 @@ export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore::UserWarning}
 
 echo
 echo "1/3  Training on synthetic street scenes (two to three minutes on two CPU cores) ..."
-.venv/bin/python -c 'from afma_med.data import write_street_scenes; write_street_scenes("data/street_scenes")'
+.venv/bin/python -c 'from afma_med.samples import write_street_scenes; write_street_scenes("data/street_scenes")'
 .venv/bin/python -m monai.bundle run --config_file "$bundle" --dataset_dir data/street_scenes --output_dir "$run" "$@"
 
 echo

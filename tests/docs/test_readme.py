@@ -181,3 +181,9 @@ def test_own_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monk
     small = {"encoder": "resnet18", "crop_size": [64, 64], "batch_size": 2, "max_epochs": 1, "num_workers": 0}
     run(config_file=config, dataset_dir="data", **small)
     assert (tmp_path / "runs" / "polyps_afma" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name)
+def test_names_that_shell_scripts_import_exist(script: Path) -> None:
+    for statement in re.findall(r"from afma_med[\w.]* import [\w, ]+", script.read_text(encoding="utf-8")):
+        exec(statement)
