@@ -1,4 +1,4 @@
-"""Networks leave Python: scripted, traced, exported, compiled, as ONNX, they give the same at other sizes."""
+"""Exported networks (TorchScript, torch.export, torch.compile, ONNX) give the same numbers, at other sizes too."""
 
 from __future__ import annotations
 
