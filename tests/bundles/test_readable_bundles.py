@@ -103,3 +103,15 @@ def test_normalization_without_weights() -> None:
 def test_evaluate_command_names_bundle_and_run() -> None:
     command = evaluate_command("cub_afma", "runs/b")
     assert command.endswith("['bundles/cub_afma.json','bundles/evaluate.json']\" --output_dir runs/b")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_list_of_handlers_refers_to_one_that_may_be_disabled(path: Path) -> None:
+    """MONAI leaves a disabled handler out of a list only if it stands there itself; a reference to it is None."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    base = json.loads((ROOT / "bundles" / "camvid_afma.json").read_text(encoding="utf-8"))
+    parts = {name: part for name, part in {**base, **content}.items() if isinstance(part, dict)}
+    disabled = {f"@{name}" for name, part in parts.items() if "_disabled_" in part}
+    lists = [part["handlers"] for part in content.values() if isinstance(part, dict) and "handlers" in part]
+    lists += [part for name, part in content.items() if name.endswith("handlers") and isinstance(part, list)]
+    assert not [one for handlers in lists for one in handlers if isinstance(one, str) and one in disabled]
