@@ -90,7 +90,7 @@ def evaluate_command(name: str, output_dir: str | os.PathLike[str], arguments: S
         >>> print(evaluate_command("camvid_afma", "runs/camvid_afma", []))
         python -m monai.bundle run --config_file "[...evaluate.json']" --output_dir runs/camvid_afma
     """
-    typed = _configuration_files(sys.argv if arguments is None else arguments)
+    typed = _configuration_files(arguments)
     bundle, folder = (Path(typed[0]).name, str(Path(typed[0]).parent)) if typed else (f"{name}.json", None)
     return run_command(bundle, "evaluate.json", options={"output_dir": output_dir}, folder=folder)
 
@@ -119,7 +119,7 @@ def find_unknown_ids(arguments: Sequence[str]) -> dict[str, str | None]:
         >>> find_unknown_ids(["--config_file", "bundles/camvid_afma.json", "--max_epoch", "3"])
         {'max_epoch': 'max_epochs'}
     """
-    files = _configuration_files(sys.argv if arguments is None else arguments)
+    files = _configuration_files(arguments)
     try:
         configurations = [ConfigParser.load_config_file(file) for file in files]
     except (OSError, ValueError):
@@ -153,7 +153,7 @@ def read_configuration(arguments: Sequence[str] | None = None) -> dict[str, Any]
         >>> read_configuration(["--config_file", "bundles/camvid_afma.json"])["name"]
         'camvid_afma'
     """
-    files = _configuration_files(sys.argv if arguments is None else arguments)
+    files = _configuration_files(arguments)
     try:
         return dict(ConfigParser.load_config_files(files)) if files else {}
     except (OSError, ValueError):
@@ -180,8 +180,9 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
         sys.stderr.write(f"error: {text}\nAFMA_MED_TRACEBACK=1 shows where.\n")
 
 
-def _configuration_files(arguments: Sequence[str]) -> list[str]:
-    given = [value for name, value in _options(arguments) if name == "config_file"]
+def _configuration_files(arguments: Sequence[str] | None) -> list[str]:
+    """The files that a command line names; None for that of this program."""
+    given = [value for name, value in _options(sys.argv if arguments is None else arguments) if name == "config_file"]
     try:
         files = ast.literal_eval(given[0]) if given and given[0].startswith("[") else given[:1]
     except (SyntaxError, ValueError):

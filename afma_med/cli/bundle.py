@@ -90,5 +90,5 @@ def _commands(name: str, *, folder: str | None = None) -> str:
         ),
     }
     lines = [f"{title}\n  {command}" for title, command in commands.items()]
-    drawn = ", or draws a small synthetic sample beside it" if has_sample(name) else ""
+    drawn = ", or draws a small synthetic sample next to it" if has_sample(name) else ""
     return "\n".join([*lines, "", f"Without --dataset_dir a training takes the dataset in data/{name}{drawn}."])

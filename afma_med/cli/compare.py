@@ -37,5 +37,5 @@ def _run(given: argparse.Namespace) -> int:
 
     folder = compare_runs(given.runs, given.output_dir, resamples=given.resamples, images=given.images)
     print((folder / "comparison.md").read_text(encoding="utf-8"))
-    print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures beside it.")
+    print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures next to it.")
     return 0

@@ -24,7 +24,7 @@ def add_command(commands: Commands) -> None:
     summary = "write a trained bundle as a directory for MONAI's model zoo, Label and Deploy"
     parser = add_parser(commands, "package", summary, description=_DESCRIPTION, examples=_EXAMPLES)
     parser.add_argument("name", metavar="NAME", choices=names, help=f"dataset: {', '.join(names)}")
-    parser.add_argument("--checkpoint", required=True, help="a run's model.pt, beside its settings.json")
+    parser.add_argument("--checkpoint", required=True, help="a run's model.pt, next to its settings.json")
     parser.add_argument("--output_dir", default="packages", help="folder for NAME_afma (default: packages)")
     parser.add_argument("--version", default="0.1.0", help="of the packaged model (default: 0.1.0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier package")

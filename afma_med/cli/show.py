@@ -32,7 +32,7 @@ def add_command(commands: Commands) -> None:
     _add_points(parser)
     parser.add_argument("--slice", type=int, help="of a volume (default: the one with most predicted foreground)")
     parser.add_argument("--montage", action="store_true", help="of a volume, draw slices with their predictions too")
-    parser.add_argument("--checkpoint", help="weights beside their settings.json (default: the run's model.pt)")
+    parser.add_argument("--checkpoint", help="weights next to their settings.json (default: the run's model.pt)")
     parser.add_argument("--output_dir", help="folder for the pictures (default: attention/ in the first RUN)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
     parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: cpu)")

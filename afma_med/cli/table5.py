@@ -11,7 +11,7 @@ from afma_med.research.table5 import PAPER, TABLE_5
 __all__ = ["add_command"]
 
 _DESCRIPTION = """\
-Print and write parameters and multiply-adds of the paper's hosts, with and without AFMA, beside its
+Print and write parameters and multiply-adds of the paper's hosts, with and without AFMA, next to its
 Table 5, and name every difference. Nothing is trained and nothing is downloaded."""
 
 _EXAMPLES = """
@@ -22,7 +22,7 @@ afma table5 --hosts Unet FPN --encoder resnet18 --size 512 512 --csv unet_fpn.cs
 
 def add_command(commands: Commands) -> None:
     """Add ``afma table5``."""
-    summary = "parameters and multiply-adds of the paper's hosts beside its Table 5"
+    summary = "parameters and multiply-adds of the paper's hosts next to its Table 5"
     parser = add_parser(commands, "table5", summary, description=_DESCRIPTION, examples=_EXAMPLES)
     for name, default in PAPER.items():
         kind = positive_int if isinstance(default, int) else str
