@@ -1,4 +1,4 @@
-"""Soft shapes and clouds of the embedded samples: what lesions and birds are painted with."""
+"""Soft shapes and clouds, from which lesions and birds are painted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cover(depth: Floats) -> Floats:
 
 
 def blend(image: Floats, color: ArrayLike, share: Floats) -> None:
-    """Paint ``color``, (3,) or (H,W,3), into an image (H,W,3), as far as ``share`` (H,W) covers it.
+    """Blend ``color``, (3,) or (H,W,3), into an image (H,W,3) with the weights ``share`` (H,W).
 
     Example:
         >>> image = np.zeros((1, 1, 3))
