@@ -25,10 +25,10 @@ from afma_med.handlers.run_files import BEST
 
 __all__ = ["license_text", "package_bundle", "prune_config", "reachable_ids"]
 
-_WEIGHTS = "$@bundle_root + '/models/model.pt'"
+_WEIGHTS = "$@paths#bundle_root + '/models/model.pt'"
 _EVALUATE_COMMAND = (
     "$'python -m monai.bundle run --config_file \"[\\'configs/train.json\\',\\'configs/evaluate.json\\']\" "
-    "--checkpoint %s/model.pt' % @output_dir"
+    "--checkpoint %s/model.pt' % @paths#output_dir"
 )
 #: What `monai.bundle run` looks for, and what MONAI asks of a configuration for inference.
 _INFERENCE_ROOTS = (
@@ -230,7 +230,7 @@ def _write_package(folder: Path, bundles: Path, facts: PackageFacts) -> None:
 
 def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any]]:
     source = bundles / f"{facts.reader.name}_afma.json"
-    baked: dict[str, Any] = dict(facts.settings)
+    baked: dict[str, Any] = {"image_range": None, **facts.settings}
     bundle = ConfigParser.load_config_files([str(source)])
     # The weights of the package come in their place; a training of it may name them again.
     train = {**bundle, **baked, "encoder_weights": None}

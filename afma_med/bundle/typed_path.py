@@ -41,7 +41,7 @@ def typed_path(name: str, value: Any, arguments: Sequence[str] | None = None) ->
 def _find_text(name: str, arguments: Sequence[str]) -> str:
     """Return what follows the last ``--name`` or ``--name=``; an empty text if nothing does."""
     found = ""
-    for argument, after in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, after in zip(arguments, [*arguments[1:], "--"], strict=False):
         option, equals, value = argument.partition("=")
         if option.replace("-", "_") == f"__{name}":
             found = value if equals else "" if after.startswith("--") else after
