@@ -10,7 +10,7 @@ __all__ = ["add_command"]
 
 _DESCRIPTION = """\
 Look into every file of a dataset; print sections, image sizes, classes with their weights, objects by
-size, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing."""
+size, warnings, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing."""
 
 _EXAMPLES = """
 afma check camvid data/camvid
