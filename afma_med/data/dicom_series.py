@@ -113,7 +113,8 @@ def _check_modality(folder: object, file: str) -> None:
     except RuntimeError as error:
         raise _unusable(folder, str(error).strip().splitlines()[-1]) from error
     modality = reader.GetMetaData(_MODALITY).strip() if reader.HasMetaDataKey(_MODALITY) else "CT"
-    if modality != "CT":
+    # OT, "other", is what programs write that convert images; the values decide there.
+    if modality not in ("CT", "OT"):
         raise ValueError(
             f"`{folder}` must hold a CT series, whose values are Hounsfield units; got the modality {modality}. "
             "Pass the folder of a CT series."

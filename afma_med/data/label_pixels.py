@@ -26,6 +26,8 @@ __all__ = [
     "read_mask_label",
 ]
 
+# White of a mask that was stored with loss: a spot of one pixel is darker than 255.
+_LOSSY_WHITE = 160
 # These may hold several pictures; a camera's MPO does not count, whose first picture is the photograph.
 _STACKS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 
@@ -117,8 +119,8 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         pixels = _read_mask_pixels(path)
         highest = int(pixels.max(initial=0))
         half = 127 if highest <= 255 else 32767
-        # With loss, 0 and 1 become other low values or vanish; without, they are exact.
-        if (0 if lossy else 1) < highest <= half:
+        # With loss, 0 and 1 become other low values or vanish, and grey masks lie on both sides of half.
+        if 0 < highest < _LOSSY_WHITE if lossy else 1 < highest <= half:
             raise ValueError(
                 f"a mask must reach white{'' if lossy else ', or hold 0 and 1 only'}; the highest value of this {kind} "
                 f"file is {highest}. Scale the original to 0 and 255 and save it again, as PNG."
@@ -147,8 +149,8 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
             bad values.
     """
     with naming(item["image"]), Image.open(item["image"]) as image:
-        width, height = oriented_size(image)
         highest = highest_deep_value(image)
+        width, height = oriented_size(image)
         pages = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
         if pages > 1:
             raise ValueError(

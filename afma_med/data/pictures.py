@@ -123,7 +123,8 @@ def to_rgb(image: Image.Image, image_range: float | None = None) -> Image.Image:
         >>> to_rgb(Image.fromarray(np.array([[4095]], dtype=np.uint16)), 4095).getpixel((0, 0))
         (255, 255, 255)
     """
-    orientation, deep = image.getexif().get(_EXIF_ORIENTATION, 1), _read_deep_pixels(image)
+    deep = _read_deep_pixels(image)  # first: asking a PNG for its EXIF data loads it with 8 bits
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if deep is not None:
         scale = 255 / (image_range or bits_range(deep.max(initial=0).item()))
         # The tiny addend undoes rounding, so that whole results stay.

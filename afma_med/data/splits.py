@@ -176,7 +176,7 @@ def _encoding(data: bytes) -> str:
 
 
 def _read_names(file: Path, known: Collection[str]) -> set[str]:
-    lines = read_lines(file)
+    lines = [(number, line) for number, line in read_lines(file) if any(_columns(line))]
     if lines and _columns(lines[0][1])[0].lower() in _HEADERS - set(known):
         lines = lines[1:]
     return {_read_name(file, number, line, known) for number, line in lines}
