@@ -65,12 +65,7 @@ def pair_files(
 
 
 def files_below(root: Path) -> list[Path]:
-    """List every file below a folder, in linked folders too, but nothing hidden.
-
-    Example:
-        >>> files_below(Path("nowhere"))
-        []
-    """
+    """List every file below a folder, in linked folders too, but nothing hidden."""
     found, seen = [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
         # A link may lead back up.
@@ -118,10 +113,6 @@ def picture_files(
         name_prefix: what every name begins with.
         name_suffix: what every name ends with, before the file's suffix.
         known: ends of names that the dataset has for other purposes; no warning for these.
-
-    Example:
-        >>> picture_files([Path("a.WEBP"), Path("b.tif")])
-        {'a': [PosixPath('a.WEBP')], 'b': [PosixPath('b.tif')]}
     """
     paths = list(paths)
     found = files_by_name(paths, PICTURES, name_prefix=name_prefix, name_suffix=name_suffix)
@@ -202,10 +193,6 @@ def unlabelled_items(
         images: files of each name, see :func:`files_by_name`.
         image_dir: where they are, for messages.
         check: see :func:`pair_by_name`.
-
-    Raises:
-        FileNotFoundError: if there is no image.
-        DatasetError: naming every file that cannot be opened.
     """
     # An image is its own partner, so that the same checks apply.
     pairs = pair_by_name(images, images, image_dir=image_dir, label_dir=image_dir, check=check)
@@ -222,13 +209,6 @@ def dataset_folders(
     title: str, root: str | os.PathLike[str], section: str, needed: Sequence[str], *, layout: str
 ) -> list[Path]:
     """Return the folders that a section of a dataset needs.
-
-    Args:
-        title: of the dataset.
-        root: folder of the dataset.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-        needed: the folders below ``root``.
-        layout: what ``root`` must hold, for the message.
 
     Raises:
         ValueError: if the section is unknown.

@@ -20,12 +20,7 @@ _POSITION, _MODALITY = "0020|0032", "0008|0060"
 
 
 def find_series(root: Path) -> list[Path]:
-    """List the folders, ``root`` included, that hold DICOM files.
-
-    Example:
-        >>> find_series(Path("nowhere"))
-        []
-    """
+    """List the folders, ``root`` included, that hold DICOM files."""
     return sorted({path.parent for path in files_below(root) if is_dicom(path)})
 
 

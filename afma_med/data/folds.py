@@ -62,12 +62,7 @@ def check_fold(fold: object) -> None:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return a key that sorts names by the numbers in them, ``"a9"`` before ``"a10"``.
-
-    Example:
-        >>> sorted(["a10", "a9", "b1"], key=natural_key)
-        ['a9', 'a10', 'b1']
-    """
+    """Return a key that sorts names by the numbers in them, ``"a9"`` before ``"a10"``."""
     # Every second part is a number, so numbers are compared with numbers.
     parts: list[str | int] = [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
     return parts, name

@@ -141,9 +141,6 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
         read_label: item -> (H,W) train ids.
         classes: K.
 
-    Returns:
-        One :class:`~afma_med.data.dataset_reader.Inspected`.
-
     Raises:
         ValueError: naming the file, if it cannot be read, holds several pictures, its label is of another size, or has
             bad values.

@@ -116,9 +116,6 @@ def group_pixels(
     Returns:
         The same shape, 0 small, 1 medium, 2 large.
 
-    Raises:
-        ValueError: if the groups need a spacing and there is none.
-
     Example:
         >>> group_pixels(np.array([[1, 1, 0, 1]]), SizeGroups((2, 3))).tolist()
         [[1, 1, 0, 0]]
@@ -145,9 +142,6 @@ def count_objects(
 
     Returns:
         (K,3) small, medium and large objects.
-
-    Raises:
-        ValueError: if the groups need a spacing and there is none.
 
     Example:
         >>> label = np.zeros((40, 40), dtype=np.uint8)

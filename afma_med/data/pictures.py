@@ -52,23 +52,13 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def oriented_size(image: Image.Image) -> tuple[int, int]:
-    """Return (width, height) after the EXIF orientation; reads the header only.
-
-    Example:
-        >>> oriented_size(Image.new("L", (4, 2)))
-        (4, 2)
-    """
+    """Return (width, height) after the EXIF orientation; reads the header only."""
     width, height = image.size
     return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
 
 
 def is_lossy(image: Image.Image) -> bool:
-    """Return whether a picture was stored with loss, judged by its content, not by its name.
-
-    Example:
-        >>> is_lossy(Image.new("L", (4, 2)))
-        False
-    """
+    """Return whether a picture was stored with loss, judged by its content, not by its name."""
     if image.format == "WEBP" and isinstance(image, ImageFile.ImageFile):
         with open(image.filename, "rb") as file:
             return b"VP8L" not in file.read(64)
@@ -100,10 +90,6 @@ def highest_deep_value(image: Image.Image) -> float | None:
 
     Raises:
         ValueError: if there are NaN or infinite pixels.
-
-    Example:
-        >>> highest_deep_value(Image.fromarray(np.array([[0, 3000]], dtype=np.uint16)))
-        3000
     """
     deep = _read_deep_pixels(image)
     return None if deep is None else deep.max(initial=0).item()

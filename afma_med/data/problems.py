@@ -37,14 +37,7 @@ class DatasetWarning(UserWarning):
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the texts of the :class:`DatasetWarning` that the block raises; others are raised again after it.
-
-    Example:
-        >>> with collect_warnings() as texts:
-        ...     warnings.warn("two files are skipped", DatasetWarning)
-        >>> texts
-        ['two files are skipped']
-    """
+    """Collect the texts of the :class:`DatasetWarning` that the block raises; others are raised again after it."""
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DatasetWarning)
@@ -63,14 +56,7 @@ def missing_layout(dataset: str, root: Path, missing: Path, layout: str) -> File
 
 
 def list_files(what: str, items: Iterable[Path | str], *, shown: int = 8) -> str:
-    """Return one problem with the first files that have it; an empty text without any.
-
-    Example:
-        >>> print(list_files("files", ["b", "a"]))
-        2 files:
-          a
-          b
-    """
+    """Return one problem with the first files that have it; an empty text without any."""
     found = sorted(str(item) for item in items)
     if not found:
         return ""

@@ -69,10 +69,6 @@ def find_split_file(folder: Path, section: str) -> Path | None:
 
     Raises:
         DatasetError: if there are several.
-
-    Example:
-        >>> find_split_file(Path("nowhere"), "train") is None
-        True
     """
     wanted = [section + suffix for suffix in _SUFFIXES]
     found = sorted(path for path in folder.glob("*.*") if path.name.lower() in wanted)

@@ -65,12 +65,7 @@ _BARK = (0.36, 0.28, 0.20)
 
 
 def bird_species(index: int) -> tuple[int, str]:
-    """Number, from 0, and name the species of a picture.
-
-    Example:
-        >>> bird_species(5)
-        (2, 'Ember_robin')
-    """
+    """Number, from 0, and name the species of a picture."""
     # Two in turn, so that two sections that take the pictures in turn both have all species.
     number = index // 2 % len(_SPECIES)
     return number, _SPECIES[number].name
@@ -85,10 +80,6 @@ def draw_bird(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
     Returns:
         The image (H,W,3), red, green, blue, or at times (H,W), grey; and 51 times the votes of five annotators (H,W).
-
-    Raises:
-        TypeError: if a number is not an integer.
-        ValueError: if a number is negative.
 
     Example:
         >>> image, votes = draw_bird(0, 3)

@@ -55,10 +55,6 @@ def draw_ct_phantom(seed: int, index: int) -> tuple[NDArray[np.int16], NDArray[n
         Hounsfield units, 112 to 144 by 112 to 144 by 20 to 32 voxels as stored; the label of the same shape, 0
         background, 1 liver, 2 tumour; and the (4,4) affine from voxels to millimetres right, anterior, superior.
 
-    Raises:
-        TypeError: if a number is not an integer.
-        ValueError: if a number is negative.
-
     Example:
         >>> volume, label, affine = draw_ct_phantom(0, 1)
         >>> volume.shape == label.shape, np.unique(label).tolist(), "".join(nib.aff2axcodes(affine))
@@ -90,9 +86,6 @@ def write_ct_phantom(root: str | os.PathLike[str], *, seed: int = 0, count: int 
         root: folder of the sample; absent, empty, or written by this function.
         seed: which sample, ≥ 0.
         count: volumes, ≥ 0.
-
-    Returns:
-        ``root`` as a path.
 
     Raises:
         FileExistsError: if ``root`` holds anything else, which is left alone.

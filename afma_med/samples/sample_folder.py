@@ -57,12 +57,7 @@ class SampleFolder(NamedTuple):
 
 
 def is_sample(root: str | os.PathLike[str]) -> bool:
-    """Return whether ``root`` holds any embedded sample, by its marker file.
-
-    Example:
-        >>> is_sample("no/such/folder")
-        False
-    """
+    """Return whether ``root`` holds any embedded sample, by its marker file."""
     return any(Path(root, marker).is_file() for marker in _MARKERS)
 
 
@@ -105,19 +100,8 @@ def write_sample(
         draw: (number, paths) -> None, writes the files of one number.
         title: of the progress bar.
 
-    Returns:
-        ``root`` as an absolute path.
-
     Raises:
         FileExistsError: if ``root`` holds anything else, which is left alone.
-
-    Example:
-        >>> import tempfile
-        >>> sample = SampleFolder({"sample": "zeros", "version": 1}, [(0, ("a/0.txt",))], own=("a",))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     root = write_sample(folder, sample, draw=lambda number, paths: Path(paths[0]).touch(), title="Zeros")
-        ...     sorted(path.name for path in root.rglob("*"))
-        ['0.txt', 'a', 'sample.json']
     """
     root = Path(root).absolute()
     if _is_complete(root, sample):
@@ -134,16 +118,7 @@ def write_sample(
 
 
 def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
-    """Return a pair (height, width) of integers.
-
-    Raises:
-        TypeError: if it is not a pair of integers.
-        ValueError: if a side is too small.
-
-    Example:
-        >>> check_size([48, 64], least=32)
-        (48, 64)
-    """
+    """Return a pair (height, width) of integers."""
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
         raise TypeError(f"`size` must be a pair (height, width); got {size!r}. Pass two integers ≥ {least}.")
     return check_int("size[0]", size[0], least=least), check_int("size[1]", size[1], least=least)
@@ -152,26 +127,12 @@ def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
 def sample_settings(
     version: int, seed: int, counts: Mapping[str, int] | None, *, default: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return the checked settings that all samples of pictures have; see :func:`check_counts`.
-
-    Example:
-        >>> sample_settings(1, 0, {"val": 2}, default={"train": 4, "val": 1})
-        {'version': 1, 'seed': 0, 'counts': {'train': 0, 'val': 2}}
-    """
+    """Return the checked settings that all samples of pictures have; see :func:`check_counts`."""
     return {"version": version, "seed": check_int("seed", seed), "counts": check_counts(counts, default=default)}
 
 
 def check_counts(counts: Mapping[str, int] | None, *, default: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of images of each section; 0 for sections that ``counts`` leaves out.
-
-    Raises:
-        TypeError: if a count is not an integer.
-        ValueError: if a count is negative or a section unknown.
-
-    Example:
-        >>> check_counts({"train": 2}, default={"train": 60, "test": 16})
-        {'train': 2, 'test': 0}
-    """
+    """Return the number of images of each section; 0 for sections that ``counts`` leaves out."""
     if counts is None:
         return dict(default)
     unknown = sorted(set(counts) - set(default))

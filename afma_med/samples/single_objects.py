@@ -34,9 +34,6 @@ def write_lesions(root: str | os.PathLike[str], *, seed: int = 0, counts: Mappin
         seed: which sample, ≥ 0.
         counts: images per section, ≥ 0; None for 48 train, 8 val, 16 test, 0 for a section left out.
 
-    Returns:
-        ``root`` as a path.
-
     Raises:
         FileExistsError: if ``root`` holds anything else, which is left alone.
         TypeError: if a number is not an integer.

@@ -108,22 +108,12 @@ def write_street_scenes(
 
 
 def is_street_scenes(root: str | os.PathLike[str]) -> bool:
-    """Return whether ``root`` holds the sample of :func:`write_street_scenes`, by its marker file.
-
-    Example:
-        >>> is_street_scenes("no/such/folder")
-        False
-    """
+    """Return whether ``root`` holds the sample of :func:`write_street_scenes`, by its marker file."""
     return Path(root, _MARKER).is_file()
 
 
 def scene_settings(seed: int, *, counts: Mapping[str, int] | None, size: Sequence[int]) -> dict[str, Any]:
-    """Return the checked settings of a sample of street scenes.
-
-    Example:
-        >>> scene_settings(0, counts={"val": 2}, size=(48, 64))["counts"]
-        {'train': 0, 'val': 2, 'test': 0}
-    """
+    """Return the checked settings of a sample of street scenes."""
     settings = sample_settings(_VERSION, seed, counts, default=_COUNTS)
     return settings | {"size": list(check_size(size, least=_MIN_SIDE))}
 

@@ -75,16 +75,6 @@ class LoadImagePictured(LoadImaged):
     Args:
         keys: items that hold paths.
         image_range: see :class:`LoadImagePicture`.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read as a picture.
-
-    Example:
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/gray.png"
-        >>> Image.new("L", (4, 2)).save(path)
-        >>> LoadImagePictured("image")({"image": path})["image"].shape
-        torch.Size([3, 2, 4])
     """
 
     def __init__(self, keys: KeysCollection, image_range: float | None = None) -> None:
@@ -154,11 +144,6 @@ class MapToRawIdsd(MapTransform):
     Args:
         keys: items that hold train ids.
         classes: table of the classes.
-
-    Example:
-        >>> from afma_med.data import ISIC
-        >>> MapToRawIdsd("pred", ISIC.classes)({"pred": torch.tensor([[[0, 1]]])})["pred"]
-        tensor([[[  0, 255]]], dtype=torch.uint8)
     """
 
     def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
@@ -194,11 +179,6 @@ class ColorizeClassesd(MapTransform):
     Args:
         keys: items that hold train ids.
         classes: table of the classes.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> ColorizeClassesd("pred", camvid.CLASSES)({"pred": torch.tensor([[[1]]])})["pred"].flatten().tolist()
-        [128, 0, 0]
     """
 
     def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
