@@ -44,9 +44,9 @@ def pair_files(
     Args:
         image_dir: folder of the images.
         label_dir: folder of the labels.
-        label_suffix: what label names add to image names.
+        label_suffix: end of the label names, after the image name.
         keep: which names belong to the list.
-        problems: what else is wrong with the dataset, for the same error.
+        problems: further problems of the dataset, for the same error.
 
     Returns:
         ``[{"image": path, "label": path}, ...]`` in the order of the names.
@@ -85,8 +85,8 @@ def files_by_name(
     Args:
         paths: files of any kind.
         suffixes: which kinds of files count, in lower case.
-        name_prefix: what every name begins with.
-        name_suffix: what every name ends with, before the file's suffix.
+        name_prefix: beginning of every name.
+        name_suffix: end of every name, before the file's suffix.
 
     Example:
         >>> files_by_name([Path("a_L.png"), Path("b.txt")], (".png",), name_suffix="_L")
@@ -110,8 +110,8 @@ def picture_files(
 
     Args:
         paths: files of any kind.
-        name_prefix: what every name begins with.
-        name_suffix: what every name ends with, before the file's suffix.
+        name_prefix: beginning of every name.
+        name_suffix: end of every name, before the file's suffix.
         known: ends of names that the dataset has for other purposes; no warning for these.
     """
     paths = list(paths)
@@ -147,8 +147,8 @@ def pair_by_name(
         keep: which names belong to the list.
         image_dir: where the images are, for messages.
         label_dir: where the labels are.
-        check: pair -> what is wrong with it, one line each; default: pictures must open and agree in size.
-        problems: what else is wrong with the dataset, for the same error; empty texts do not count.
+        check: pair -> its problems, one line each; default: pictures must open and agree in size.
+        problems: further problems of the dataset, for the same error; empty texts do not count.
 
     Returns:
         ``[{"image": path, "label": path}, ...]`` in the order of the names.
@@ -200,7 +200,7 @@ def unlabelled_items(
 
 
 def check_section(section: str) -> None:
-    """Raise a ValueError that lists the sections if there is no such section."""
+    """Raise a ValueError that lists the sections if the name of a section is unknown."""
     if section not in SECTIONS:
         raise ValueError(f"`section` must be one of {list(SECTIONS)}; got {section!r}. Choose one of them.")
 
@@ -227,7 +227,7 @@ def _first(files: Mapping[str, Sequence[Path]], names: Iterable[str]) -> list[Pa
 
 
 def _picture_problems(pair: dict[str, str]) -> list[str]:
-    """Return what is wrong with the headers of an image and its label, one line each."""
+    """Return the problems that the headers of an image and its label show, one line each."""
     sizes, problems = [], []
     for path in dict.fromkeys(pair.values()):  # an image without a label is its own partner
         try:

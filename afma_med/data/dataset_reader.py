@@ -18,7 +18,7 @@ __all__ = ["SECTIONS", "DatasetReader", "Inspected", "Item"]
 #: The sections of every dataset.
 SECTIONS = ("train", "val", "test")
 
-#: Paths of an image and, where there is one, its label under ``"image"`` and ``"label"``; and what else a reader needs.
+#: Paths of an image and, where there is one, its label under ``"image"`` and ``"label"``; and further entries that a reader needs.
 Item = Mapping[str, Any]
 
 
@@ -26,7 +26,7 @@ class Inspected(NamedTuple):
     """Hold what one image, or one slice of a volume, and its label contain.
 
     Args:
-        item: what the transforms of a training take.
+        item: input of the transforms of a training.
         size: (H, W) in pixels.
         counts: (K,) int64, the label's pixels of each class; None without a label.
         highest: the highest value of a picture of more than 8 bits; None for others.
@@ -47,7 +47,7 @@ class DatasetReader(NamedTuple):
         classes: table of the classes, raw ids as the dataset's label files have them.
         datalist: (root, section) -> items of paths, whole images or volumes; raises DatasetError where files do not
             pair.
-        inspect: item of paths -> what lies in the files, one :class:`Inspected` an image or slice; raises ValueError,
+        inspect: item of paths -> contents of the files, one :class:`Inspected` an image or slice; raises ValueError,
             naming the file and the remedy, if they cannot be used.
         read_label: :class:`Inspected` item -> (H,W) uint8 train ids, void as ``VOID``.
         find_inputs: file or folder -> items ``{"image": path}``, for prediction.

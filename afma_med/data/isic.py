@@ -36,7 +36,7 @@ off, always the same ones."""
 
 
 class _Folders(NamedTuple):
-    """Folders of a section in one layout, and what the names begin with."""
+    """Folders of a section in one layout, and the beginnings of the names."""
 
     image_dir: str
     label_dir: str

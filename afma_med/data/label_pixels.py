@@ -76,7 +76,7 @@ def read_coded_label(
         (H,W) train ids.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, is a JPEG, or holds what the table does not list.
+        ValueError: naming the file, if it cannot be read, is a JPEG, or holds values that are not in the table.
     """
     with naming(path):
         with Image.open(path) as image:

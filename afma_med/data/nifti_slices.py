@@ -49,7 +49,7 @@ class NiftiSlices:
         grid: of the slices, axes "PLS": rows from anterior to posterior, columns from the patient's right to left,
             slices from inferior to superior; upright in radiological display.
         stored: grid of the file's own axes.
-        missing: what the file has in place of a geometry; an empty text if it has one.
+        missing: why the file has no geometry, in words; an empty text if it has one.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -163,7 +163,7 @@ class NiftiSlices:
 
 
 def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of what is cached of a file; it changes with the file's path, size and time of change."""
+    """Return the path of cached results of a file; it changes with the file's path, size and time of change."""
     folder = Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
     status = path.stat()
     key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}")).hexdigest()[:16]

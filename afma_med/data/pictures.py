@@ -44,7 +44,7 @@ _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what goes wrong with a file into a ValueError that names the file."""
+    """Turn the errors of reading a file into a ValueError that names the file."""
     try:
         yield
     except UNREADABLE as error:

@@ -32,7 +32,7 @@ class DatasetError(ValueError):
 
 
 class DatasetWarning(UserWarning):
-    """Report what may be wrong with a dataset whose files can be used."""
+    """Report a possible problem of a dataset whose files can be used."""
 
 
 @contextmanager

@@ -29,11 +29,11 @@ class Survey(NamedTuple):
 
     Args:
         files: items of paths, whole images or volumes.
-        items: what a training takes, images or slices.
+        items: the items that a training takes, images or slices.
         counts: (items,K) int64, pixels of each class; zeros for items without a label.
         sizes: how many items have each size (H, W).
         problems: everything that is wrong, one text each.
-        warnings: what may be wrong, one text each.
+        warnings: possible problems, one text each.
         highest: the highest value of the pictures of more than 8 bits; None without such pictures.
     """
 
@@ -58,7 +58,7 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
         The :class:`Survey`; files with problems are in none of its lists.
 
     Raises:
-        FileNotFoundError: if the folder holds no such section at all.
+        FileNotFoundError: if the folder does not hold the section.
 
     Example:
         >>> import tempfile
@@ -98,7 +98,7 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
 def survey_dataset(
     reader: DatasetReader, root: str | os.PathLike[str], sections: Sequence[str], *, labelled: bool = True
 ) -> dict[str, Survey]:
-    """Survey several sections, log what may be wrong, and refuse the dataset if anything is wrong.
+    """Survey several sections, log the warnings, and raise an error if there are problems.
 
     Args:
         reader: the dataset.
@@ -142,7 +142,7 @@ def find_image_range(surveys: Mapping[str, Survey]) -> float | None:
 
 
 def _inspect(reader: DatasetReader, item: Item) -> list[Inspected] | str:
-    """Return the contents of an item, or what is wrong with it."""
+    """Return the contents of an item, or its problem."""
     try:
         return reader.inspect(item)
     except ValueError as error:

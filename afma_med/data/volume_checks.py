@@ -58,7 +58,7 @@ def check_values(volume: NiftiSlices) -> None:
 
 
 def pair_problems(pair: Mapping[str, str], *, geometry: str = "") -> list[str]:
-    """Return what is wrong with a volume and its label by their headers and lengths, one line each.
+    """Return the problems of a volume and its label that headers and file lengths show, one line each.
 
     Args:
         pair: paths of NIfTI files, or of folders of one DICOM series.

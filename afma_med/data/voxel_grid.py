@@ -23,7 +23,7 @@ __all__ = [
     "write_geometry",
 ]
 
-# What programs write that know nothing of the patient, in the axes of NIfTI and of ITK.
+# Affines of programs that know nothing of the patient, in the axes of NIfTI and of ITK.
 _IDENTITIES = (np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0]))
 
 
@@ -86,14 +86,14 @@ def require_same_grid(image: Grid, label: Grid, *, paths: Sequence[str | os.Path
 
 
 def missing_geometry(image: Any) -> str:
-    """Return what a NIfTI image has in place of a geometry; an empty text if it has one."""
+    """Return why a NIfTI image has no geometry, in words; an empty text if it has one."""
     if not int(image.header["sform_code"]) and not int(image.header["qform_code"]):
         return "no orientation in its header"
     return "an identity affine" if any(np.array_equal(image.affine, one) for one in _IDENTITIES) else ""
 
 
 def grid_kind(grid: Grid) -> str:
-    """Return in words what kind of geometry a grid has."""
+    """Return the kind of geometry of a grid, in words."""
     axes = grid.affine[:3, :3] / nib.affines.voxel_sizes(grid.affine)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
         return "sheared axes"

@@ -19,7 +19,7 @@ _Pair: TypeAlias = tuple[float, float]
 _Tone: TypeAlias = tuple[float, float, float]
 
 _SIZES = ((160, 213), (200, 150), (160, 240), (176, 176))
-# As in CUB a few, these of each two dozen pictures are grey.
+# These of each two dozen pictures are grey; CUB has a few, too.
 _GRAY, _GRAY_PERIOD = (9, 10), 24
 _ANNOTATORS = 5
 
@@ -76,7 +76,7 @@ def draw_bird(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
     Args:
         seed: which sample, ≥ 0.
-        index: which picture of the sample, ≥ 0; it tells the species.
+        index: which picture of the sample, ≥ 0; it decides the species.
 
     Returns:
         The image (H,W,3), red, green, blue, or at times (H,W), grey; and 51 times the votes of five annotators (H,W).

@@ -212,7 +212,7 @@ class SaveImageVolumed(SaveImaged):
     def _target(self, source: Path) -> Path:
         source = Path(os.path.abspath(source))
         within = os.path.relpath(source.parent, self.input_dir) if self.input_dir else ""
-        # The folder of a DICOM series may itself be what is to be predicted.
+        # The input may be the folder of a DICOM series itself.
         within = "" if within.startswith("..") else within
         folder = self.output_dir / within
         if folder.resolve() == source.parent.resolve():
