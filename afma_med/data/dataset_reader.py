@@ -18,7 +18,7 @@ __all__ = ["SECTIONS", "DatasetReader", "Inspected", "Item"]
 #: The sections of every dataset.
 SECTIONS = ("train", "val", "test")
 
-#: Paths of an image and, where there is one, its label under ``"image"`` and ``"label"``; and further entries that a reader needs.
+#: Paths of an image and, where there is one, its label under ``"image"`` and ``"label"``; and what else a reader needs.
 Item = Mapping[str, Any]
 
 

@@ -34,6 +34,9 @@ with Validation and Test (Test_v2 in 2017), val (or validation) and test in the 
 masks may be pictures of any format. Without a folder for val and test, 10 % and 20 % of the training images are split
 off, always the same ones."""
 
+# Texts among the images of the challenges.
+_KNOWN = ("_metadata.csv", "ATTRIBUTION.txt", "LICENSE.txt")
+
 
 class _Folders(NamedTuple):
     """Folders of a section in one layout, and the beginnings of the names."""
@@ -72,7 +75,7 @@ def _list_section(root: Path, own: Mapping[str, _Folders], section: str) -> list
     """List the section of its own folder, or its share of the training folder."""
     folders = own.get(section, own["train"])
     image_dir, label_dir = root / folders.image_dir, root / folders.label_dir
-    images = picture_files(image_dir.iterdir(), name_prefix=folders.image_prefix)
+    images = picture_files(image_dir.iterdir(), name_prefix=folders.image_prefix, known=_KNOWN)
     # ISIC 2017 keeps pictures of superpixels among its images.
     images = {name: paths for name, paths in images.items() if not name.endswith("_superpixels")}
     if not label_dir.is_dir():

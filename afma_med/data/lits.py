@@ -25,7 +25,7 @@ from afma_med.data.nifti_slices import NiftiSlices, cache_file
 from afma_med.data.problems import DatasetError, missing_layout
 from afma_med.data.slice_weights import balanced_slice_weights
 from afma_med.data.splits import find_split_file, read_split_files, section_names, unlisted
-from afma_med.data.volume_checks import check_values, pair_problems, warn_of_geometry
+from afma_med.data.volume_checks import check_values, input_problems, pair_problems, warn_of_geometry
 from afma_med.data.voxel_grid import require_same_grid
 
 __all__ = [
@@ -135,7 +135,10 @@ def find_volumes(source: Path, *, geometry: str = "") -> list[dict[str, str]]:
                 names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
     for folder in find_series(source):
         names.setdefault(str(folder.relative_to(source)), []).append(folder)
-    return _list_items(names, None, names, root=source, geometry=geometry)
+    _list_items(names, None, names, root=source, geometry=geometry)
+    # To the last voxel: a prediction of many volumes must not stop halfway.
+    check = partial(input_problems, geometry=geometry)
+    return _sorted_items(unlabelled_items(names, source, check=check), geometry)
 
 
 def inspect_volume(item: Item, *, cache_dir: str | os.PathLike[str] | None = None) -> list[Inspected]:
@@ -243,7 +246,12 @@ def _list_items(
     else:
         keep = names.__contains__
         items = pair_by_name(images, labels, keep=keep, image_dir=root, label_dir=root, check=check)
-    warn_of_geometry([item["image"] for item in items], geometry)
+    all_paths = [path for files in images.values() for path in files]
+    warn_of_geometry([item["image"] for item in items], all_paths=all_paths, geometry=geometry)
+    return _sorted_items(items, geometry)
+
+
+def _sorted_items(items: list[dict[str, str]], geometry: str) -> list[dict[str, str]]:
     return [item | ({"geometry": geometry} if geometry else {}) for item in sorted(items, key=_number)]
 
 

@@ -226,6 +226,15 @@ class TestGeometry:
         with pytest.warns(DatasetWarning, match=rf"(?s)1 volumes whose geometry differs .*volume-2\.nii: {kind}"):
             lits_datalist(root, "train")
 
+    def test_the_rest_are_the_volumes_of_all_sections(self, tmp_path: Path) -> None:
+        affine = REAL.copy()
+        affine[0, 2] = 1.0
+        root = volumes(tmp_path / "lits", 4, {3: affine})
+        for section, names in (("train", "volume-0\nvolume-1\nvolume-2"), ("val", "volume-3")):
+            (root / f"{section}.txt").write_text(names, encoding="utf-8")
+        with pytest.warns(DatasetWarning, match=r"(?s)1 volumes whose geometry differs .*volume-3\.nii: sheared axes"):
+            lits_datalist(root, "val")
+
     def test_sound_geometries_are_not_named(self, tmp_path: Path) -> None:
         turned = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(tuple("SRA")), (6, 5, 4))
         root = volumes(tmp_path / "lits", 4, {2: REAL @ np.linalg.inv(turned)})
@@ -455,6 +464,8 @@ class TestStrictness:
             lambda: inspect_volume({"image": str(path)}),
             lambda: inspect_volume({"image": str(path)}),  # the second time from the cache
             lambda: LoadImageVolumed("image")({"image": str(path)}),
+            lambda: find_volumes(path),
+            lambda: find_volumes(tmp_path),
         ):
             with pytest.raises(
                 ValueError, match=r"volume-0\.nii` must hold Hounsfield units.*got values from .*Convert"
@@ -473,8 +484,9 @@ class TestStrictness:
         volume(root / f"volume-1{suffix}", voxels)
         assert main(["check", "lits", str(root), "--section", "train"]) == 1
         assert f"volume-1{suffix}` must be a whole NIfTI volume; got: 1 voxels" in capsys.readouterr().out
-        with pytest.raises(DatasetError, match="NaN or infinite"):
-            survey_dataset(LITS, root, ["train"])
+        for use in (lambda: survey_dataset(LITS, root, ["train"]), lambda: find_volumes(root)):
+            with pytest.raises(DatasetError, match="NaN or infinite"):
+                use()
 
     @pytest.mark.parametrize(("modality", "refused"), [("MR", True), ("PT", True), ("CT", False), ("OT", False)])
     def test_dicom_series_of_other_modalities_are_refused(self, tmp_path: Path, modality: str, refused: bool) -> None:
