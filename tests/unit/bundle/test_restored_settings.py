@@ -38,7 +38,7 @@ def test_supplied_geometry(tmp_path: Path, overlay: str) -> None:
 
 
 def test_range_of_deep_pictures(tmp_path: Path) -> None:
-    for section, highest in (("train", 3000), ("val", 200)):
+    for section, highest in (("train", 3000), ("val", 200), ("test", 100)):
         for kind in ("images", "masks"):
             (tmp_path / section / kind).mkdir(parents=True)
         Image.fromarray(np.full((8, 8), highest, dtype=np.uint16)).save(tmp_path / section / "images" / "a.png")
