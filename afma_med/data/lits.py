@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import VOID, ClassInfo, class_names, raw_id_lookup
-from afma_med.data.datalist import check_section, files_below, files_by_name, pair_by_name, unlabelled_items
+from afma_med.data.datalist import (
+    check_section,
+    files_below,
+    files_by_name,
+    pair_by_name,
+    unlabelled_items,
+    warn_skipped,
+)
 from afma_med.data.dataset_reader import Inspected, Item
 from afma_med.data.dicom_series import find_series, is_dicom
 from afma_med.data.nifti_slices import NiftiSlices, cache_file
@@ -56,6 +63,7 @@ Without train.txt, val.txt and test.txt, 10 % of the volumes are split off for v
 ones. If there are test-volume-N.nii, those 20 % stay in train."""
 
 _SUFFIXES = (".nii", ".nii.gz")
+_TEXTS = (".txt", ".csv", ".tsv", ".json", ".md")
 _Files = Mapping[str, Sequence[Path]]
 
 
@@ -87,10 +95,13 @@ def lits_datalist(root: str | os.PathLike[str], section: str, *, geometry: str =
     """
     check_section(section)
     folder = Path(root)
-    paths = [path for path in files_below(folder) if path.name.lower().endswith(_SUFFIXES)]
-    images = files_by_name(paths, _SUFFIXES, name_prefix="volume-")
-    labels = files_by_name(paths, _SUFFIXES, name_prefix="segmentation-")
-    withheld = files_by_name(paths, _SUFFIXES, name_prefix="test-volume-")
+    paths = files_below(folder)
+    kinds = [
+        files_by_name(paths, _SUFFIXES, name_prefix=f"{kind}-") for kind in ("volume", "segmentation", "test-volume")
+    ]
+    images, labels, withheld = kinds
+    used = {path for files in kinds for same in files.values() for path in same}
+    warn_skipped(path for path in paths if path not in used and path.suffix.lower() not in _TEXTS)
     if not images and not withheld:
         raise missing_layout("LiTS", folder, folder / "volume-0.nii", LAYOUT)
     known = {f"volume-{name}" for name in images} | {f"test-volume-{name}" for name in withheld}
@@ -129,12 +140,17 @@ def find_volumes(source: Path, *, geometry: str = "") -> list[dict[str, str]]:
     if source.is_file() and is_dicom(source):
         raise DatasetError([f"{source} is one file of a DICOM series: pass its folder, {source.parent}"])
     names: dict[str, list[Path]] = {source.name: [source]} if source.is_file() else {}
+    series = find_series(source)
+    skipped = []
     for path in sorted(files_below(source)):
-        for name, paths in files_by_name([path], _SUFFIXES).items():
+        found = files_by_name([path], _SUFFIXES)
+        skipped += [] if found or path.parent in series else [path]
+        for name, paths in found.items():
             if not name.startswith("segmentation-"):
                 names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
-    for folder in find_series(source):
+    for folder in series:
         names.setdefault(str(folder.relative_to(source)), []).append(folder)
+    warn_skipped(skipped)
     _list_items(names, None, names, root=source, geometry=geometry)
     # To the last voxel: a prediction of many volumes must not stop halfway.
     check = partial(input_problems, geometry=geometry)

@@ -177,6 +177,16 @@ class TestPictureFormats:
         with pytest.warns(DatasetWarning, match=r"(?s)2 files are skipped.*c\.heic.*d\.npy"):
             find_pictures(root / "train" / "images")
 
+    def test_skipped_volumes_are_counted_and_named(self, tmp_path: Path) -> None:
+        root = volumes(tmp_path / "lits", 3)
+        for name in ("volume-3.nrrd", "vol-4.nii", "notes.txt"):
+            (root / name).touch()
+        with pytest.warns(DatasetWarning, match=r"(?s)2 files are skipped.*vol-4\.nii.*volume-3\.nrrd"):
+            assert len(lits_datalist(root, "train")) == 3
+        (root / "vol-4.nii").unlink()
+        with pytest.warns(DatasetWarning, match=r"(?s)3 files are skipped.*volume-3\.nrrd"):
+            assert len(find_volumes(root)) == 3
+
     def test_expected_files_of_cityscapes_are_not_reported(self, tmp_path: Path) -> None:
         save(tmp_path / "leftImg8bit/train/ulm/a_leftImg8bit.png", np.zeros((8, 8, 3), dtype=np.uint8))
         for kind in ("labelIds", "color", "instanceIds"):
