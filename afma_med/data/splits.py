@@ -184,7 +184,8 @@ def _read_name(file: Path, number: int, line: str, known: Collection[str]) -> st
     words = [word for column in columns for word in column.split()]
     # A name may hold spaces and commas, so the line as a whole comes first.
     for entries in ([line], columns, words):
-        matches = list(dict.fromkeys(name for entry in entries for name in _meanings(entry) if name in known))
+        found = (next((name for name in _meanings(entry) if name in known), None) for entry in entries)
+        matches = list(dict.fromkeys(name for name in found if name is not None))
         # Of paths, the first one is the image's.
         if len(matches) == 1 or (matches and all(re.search(r"[/\\]", entry) for entry in entries)):
             return matches[0]

@@ -366,7 +366,7 @@ class TestSplitFiles:
         assert stems(nuclei_datalist(tmp_path, "train")) == ["a", "b", "c"]
 
     def test_names_with_spaces_and_commas(self, tmp_path: Path) -> None:
-        plain(tmp_path, ["cell 1", "cell 2", "x,y", "v1.2", "e"])
+        plain(tmp_path, ["cell 1", "cell 2", "x,y", "v1.2", "v1", "e"])
         (tmp_path / "train.txt").write_text("cell 1\n'cell 2.png'\nx,y\nv1.2\n", encoding="utf-8")
         assert stems(nuclei_datalist(tmp_path, "train")) == ["cell 1", "cell 2", "v1.2", "x,y"]
 
