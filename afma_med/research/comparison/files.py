@@ -1,4 +1,4 @@
-"""The figures of a comparison as files: JSON, CSV, Markdown."""
+"""The folder of a comparison: JSON, CSV, Markdown, the page and its pictures. It is complete or absent."""
 
 from __future__ import annotations
 
@@ -6,58 +6,94 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-from afma_med.research.comparison.intervals import Interval
-from afma_med.research.comparison.paper import PAPER_TRAINING, PaperTable
-from afma_med.research.comparison.results import ArmScores, Gain
-from afma_med.research.comparison.tables import TextTable, format_markdown
-from afma_med.runs.run import Run
+from afma_med.atomic_write import replacing_folder
+from afma_med.research.comparison.page import Picture, format_page
+from afma_med.research.comparison.paper import PAPER_TRAINING
+from afma_med.research.comparison.results import ArmScores, Comparison, Interval
+from afma_med.research.comparison.tables import TextTable, format_markdown, write_tables
 
-__all__ = ["Comparison", "format_csv", "format_json", "format_text"]
+__all__ = ["check_replaceable", "write_folder"]
 
+# The file that identifies a folder as a comparison; it lists the others.
+_MARKER = "comparison.json"
 _CSV_HEADER = (
     *("kind", "arm", "baseline", "score", "value", "deviation", "seeds"),
     *("over_seeds_low", "over_seeds_high", "over_images_low", "over_images_high", "source"),
 )
 
 
-class Comparison(NamedTuple):
-    """Hold all that a comparison found.
+def check_replaceable(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that holds anything but an earlier comparison.
 
     Args:
-        title: of the dataset, for people.
-        scope: how much of what was evaluated.
-        run: any of those compared, for what they share.
-        arms: their scores.
-        gains: what AFMA adds.
-        paper: tables that may stand beside.
-        tables: of text.
-        notes: what people should know: a missing baseline, what was left out and why.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        folder: absent, empty, or written by :func:`write_folder`.
+
+    Raises:
+        FileExistsError: if it holds other files.
+
+    Example:
+        >>> check_replaceable("no/such/folder")
     """
+    target = Path(folder)
+    if not target.exists() and not target.is_symlink():
+        return
+    found = {path.name for path in target.iterdir()} if target.is_dir() else {target.name}
+    if found and _MARKER not in found:
+        raise FileExistsError(
+            f"`output_dir` must be a new folder or an earlier comparison; `{target}` holds no {_MARKER}. "
+            "Choose another --output_dir."
+        )
+    foreign = sorted(found - _listed_files(target / _MARKER))
+    if foreign:
+        raise FileExistsError(
+            f"`output_dir` must hold nothing but an earlier comparison; `{target}` holds {', '.join(foreign)} too. "
+            "Move these files elsewhere first."
+        )
 
-    title: str
-    scope: str
-    run: Run
-    arms: Sequence[ArmScores]
-    gains: Sequence[Gain]
-    paper: Sequence[PaperTable]
-    tables: Sequence[TextTable]
-    notes: Sequence[str]
-    resamples: int
-    seed: int
 
-
-def format_json(found: Comparison, *, files: Iterable[str]) -> str:
-    """Format everything as JSON: what was compared, every figure with its intervals, the paper's rows, the files.
+def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Sequence[Picture]) -> None:
+    """Write a comparison next to its folder and move it there when complete, in place of an earlier one.
 
     Args:
+        folder: a folder that passes :func:`check_replaceable`.
         found: the comparison.
-        files: names of the files of its folder.
+        pictures: of the comparison, in the order of the page.
     """
+    tables = write_tables(found)
+    texts = {
+        "index.html": format_page(found, tables, pictures),
+        "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
+        "details.md": _format_text(found, [table for table in tables if table.detail], ", in detail"),
+        "comparison.csv": _format_csv(found),
+    }
+    contents = {name: text.encode("utf-8") for name, text in texts.items()}
+    contents |= {picture.name: picture.content for picture in pictures}
+    contents[_MARKER] = _format_json(found, files=[*contents, _MARKER]).encode("utf-8")
+    with replacing_folder(Path(os.path.realpath(folder))) as new:
+        for name, content in contents.items():
+            (new / name).write_bytes(content)
+
+
+def _listed_files(marker: Path) -> set[str]:
+    """The files that an earlier comparison lists; none if its list cannot be read."""
+    try:
+        return set(json.loads(marker.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _format_text(found: Comparison, tables: Sequence[TextTable], addition: str = "") -> str:
+    head = f"# {found.title}: {found.scope}{addition}"
+    notes = "\n".join(f"- {note}" for note in found.notes)
+    return "\n\n".join(filter(None, [head, *map(format_markdown, tables), notes])) + "\n"
+
+
+def _format_json(found: Comparison, *, files: Iterable[str]) -> str:
     evaluation = found.run.evaluation
     content = {
         "bundle": found.run.settings["name"],
@@ -68,7 +104,15 @@ def format_json(found: Comparison, *, files: Iterable[str]) -> str:
         "resamples": found.resamples,
         "bootstrap_seed": found.seed,
         "arms": [_arm_json(one) for one in found.arms],
-        "differences": [_gain_json(gain) for gain in found.gains],
+        "differences": [
+            {
+                "arm": gain.pairing.arm.label,
+                "baseline": gain.pairing.baseline.label,
+                "common_seeds": gain.pairing.common_seeds,
+                "scores": _scores_json(gain.scores),
+            }
+            for gain in found.gains
+        ],
         "paper": [
             {
                 "source": table.source,
@@ -78,32 +122,39 @@ def format_json(found: Comparison, *, files: Iterable[str]) -> str:
             }
             for table in found.paper
         ],
-        "notes": list(found.notes),
+        "notes": found.notes,
         "files": sorted(files),
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def format_csv(found: Comparison) -> str:
-    """Format every figure as CSV, one a row: scores of arms, differences with their intervals, the paper's."""
+def _arm_json(one: ArmScores) -> dict[str, Any]:
+    return {
+        "label": one.arm.label,
+        "baseline": one.arm.is_baseline,
+        "settings": one.arm.settings,
+        "runs": [
+            {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
+            for run in one.arm.runs
+        ],
+        "scores": _scores_json(one.scores),
+    }
+
+
+def _scores_json(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {key: _number(value) if isinstance(value, float) else value for key, value in figures._asdict().items()}
+        for name, figures in scores.items()
+    }
+
+
+def _format_csv(found: Comparison) -> str:
+    """Every figure in a row: scores of arms, differences with their intervals, the paper's scores."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_HEADER, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(_csv_rows(found))
     return text.getvalue()
-
-
-def format_text(found: Comparison, *, detail: bool = False) -> str:
-    """Format the tables as Markdown, and the notes below.
-
-    Args:
-        found: the comparison.
-        detail: the tables for those who want to know more, instead of the main ones.
-    """
-    head = f"# {found.title}: {found.scope}{', in detail' * detail}"
-    tables = [format_markdown(table) for table in found.tables if table.detail == detail]
-    notes = "\n".join(f"- {note}" for note in found.notes)
-    return "\n\n".join(filter(None, [head, *tables, notes])) + "\n"
 
 
 def _csv_rows(found: Comparison) -> Iterator[dict[str, object]]:
@@ -125,38 +176,8 @@ def _csv_rows(found: Comparison) -> Iterator[dict[str, object]]:
                 yield {"kind": "paper", "arm": label, "score": score, "value": value, "source": source}
 
 
-def _arm_json(one: ArmScores) -> dict[str, Any]:
-    arm = one.arm
-    return {
-        "label": arm.label,
-        "baseline": arm.is_baseline,
-        "settings": arm.settings,
-        "runs": [
-            {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
-            for run in arm.runs
-        ],
-        "scores": _scores_json(one.scores),
-    }
-
-
-def _gain_json(gain: Gain) -> dict[str, Any]:
-    return {
-        "arm": gain.pairing.arm.label,
-        "baseline": gain.pairing.baseline.label,
-        "common_seeds": list(gain.pairing.common_seeds),
-        "scores": _scores_json(gain.scores),
-    }
-
-
-def _scores_json(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Figures by name; JSON has no NaN."""
-    return {
-        name: {key: _number(value) if isinstance(value, float) else value for key, value in figures._asdict().items()}
-        for name, figures in scores.items()
-    }
-
-
 def _number(value: float | None) -> float | None:
+    """None for NaN, which JSON does not have."""
     return None if value is None or math.isnan(value) else value
 
 

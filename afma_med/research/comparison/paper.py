@@ -1,4 +1,4 @@
-"""The paper's own Tables 1, 2 and 4."""
+"""The paper's own Tables 1 (CamVid), 2 (Cityscapes) and 4 (CamVid by object size)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ from typing import Any, NamedTuple
 
 from afma_med.runs.run import Run
 
-__all__ = [
-    "PAPER_TRAINING",
-    "PaperTable",
-    "PaperValues",
-    "describe_paper",
-    "find_paper_tables",
-    "read_paper_tables",
-]
+__all__ = ["PAPER_TRAINING", "PaperTable", "PaperValues", "describe_paper", "find_paper_tables", "read_paper_tables"]
 
-#: How the paper's networks were trained, not how the other networks of a comparison were.
+#: How the paper's networks were trained.
 PAPER_TRAINING = "ResNet-101 from scratch, the paper's own training"
 
 
@@ -29,7 +22,7 @@ class PaperValues(NamedTuple):
     Args:
         network: name in segmentation_models_pytorch.
         afma: with AFMA, or the baseline.
-        scores: by the names of ``evaluation/scores.json``; fractions of 1.
+        scores: fractions of 1, by the names of ``evaluation/scores.json``.
     """
 
     network: str
@@ -44,8 +37,8 @@ class PaperTable(NamedTuple):
         source: the paper.
         number: of the table.
         dataset: name of the reader.
-        section: that the paper evaluated.
-        beside: section and number of images of the runs that the table may stand beside.
+        section: the section that the paper evaluated.
+        beside: section and number of images of the runs that the table may be shown with.
         rows: networks, each without and with AFMA.
     """
 
@@ -59,34 +52,42 @@ class PaperTable(NamedTuple):
 
 @functools.cache
 def read_paper_tables() -> tuple[PaperTable, ...]:
-    """Read Tables 1 (CamVid), 2 (Cityscapes) and 4 (CamVid by object size) of the paper.
+    """Read the tables of the paper.
 
     Example:
         >>> table = read_paper_tables()[0]
         >>> table.dataset, table.rows[2].network, table.rows[2].afma, table.rows[2].scores["mIoU_small"]
         ('camvid', 'Unet', False, 0.503)
     """
-    text = (
-        importlib.resources.files("afma_med.research.comparison")
-        .joinpath("paper_tables.json")
-        .read_text(encoding="utf-8")
-    )
-    content = json.loads(text)
-    return tuple(_read_table(content["source"], table) for table in content["tables"])
+    file = importlib.resources.files("afma_med.research.comparison") / "paper_tables.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    tables = []
+    for table in content["tables"]:
+        columns = table.pop("columns")
+        rows = (
+            PaperValues(
+                row["network"],
+                row["afma"],
+                {name: round(value / 100, 4) for name, value in zip(columns, row["values"], strict=True)},
+            )
+            for row in table.pop("rows")
+        )
+        tables.append(PaperTable(content["source"], rows=tuple(rows), **table))
+    return tuple(tables)
 
 
 def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTable], str]:
-    """Choose what of the paper may stand beside a run: tables of its dataset, rows of its networks.
+    """Choose the tables and rows of the paper for the dataset, images and networks of a comparison.
 
-    CamVid's test section has 233 images; the labels of Cityscapes' are withheld, and its 500 validation images take
-    their place. With another number of images, the dataset is another one, such as the embedded sample.
+    CamVid's test section has 233 images. The labels of Cityscapes' test section are withheld, and its 500 validation
+    images take their place. With another number of images, the dataset is another one, such as the embedded sample.
 
     Args:
         run: any of those compared.
         networks: names in segmentation_models_pytorch, in any case.
 
     Returns:
-        The tables with those rows, and what to tell people if there are tables of the dataset, but none may be shown.
+        The tables with those rows, and a reason if there are tables of the dataset but none may be shown.
     """
     own = {"section": run.evaluation["section"], "images": run.evaluation["images"]}
     tables = [table for table in read_paper_tables() if f"{table.dataset}_afma" == run.settings["name"]]
@@ -98,11 +99,13 @@ def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTa
             f"runs were evaluated on {own['images']} of {own['section']}."
         )
     names = {network.lower() for network in networks}
-    return [table._replace(rows=_rows_of(table.rows, names)) for table in fitting], ""
+    return [
+        table._replace(rows=tuple(row for row in table.rows if row.network.lower() in names)) for table in fitting
+    ], ""
 
 
 def describe_paper(tables: Sequence[PaperTable]) -> str:
-    """Say where rows of the paper come from and that they are of another training; empty without rows.
+    """Say where the paper's rows come from and how they were trained; empty without rows.
 
     Example:
         >>> describe_paper(read_paper_tables()[:1])
@@ -116,19 +119,3 @@ def describe_paper(tables: Sequence[PaperTable]) -> str:
         f"Rows marked as the paper's are no runs of this comparison: {shown[0].source}, Table{'s' * (len(shown) > 1)} "
         f"{numbers}; {PAPER_TRAINING}; section {shown[0].section}."
     )
-
-
-def _rows_of(rows: Sequence[PaperValues], names: Collection[str]) -> tuple[PaperValues, ...]:
-    return tuple(row for row in rows if row.network.lower() in names)
-
-
-def _read_table(source: str, table: dict[str, Any]) -> PaperTable:
-    rows = [
-        PaperValues(
-            row["network"],
-            row["afma"],
-            {name: round(value / 100, 4) for name, value in zip(table["columns"], row["values"], strict=True)},
-        )
-        for row in table["rows"]
-    ]
-    return PaperTable(source, table["number"], table["dataset"], table["section"], table["beside"], tuple(rows))

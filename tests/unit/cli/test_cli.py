@@ -19,9 +19,8 @@ from afma_med.bundle import installed
 from afma_med.bundle.command_line import evaluate_command
 from afma_med.bundle.installed import bundle_files, bundle_names, bundles_folder, copy_bundle, run_command
 from afma_med.bundle.run import write_settings
-from afma_med.cli import arguments, build_parser, main
-from afma_med.cli import bundle as bundle_command
-from afma_med.cli.show import FORMATS
+from afma_med.cli import build_parser, bundles, datasets, main
+from afma_med.cli.runs import FORMATS
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import SECTIONS
 from afma_med.samples import SAMPLES, write_street_scenes
@@ -175,7 +174,7 @@ def test_help_loads_no_torch() -> None:
 
 def test_what_the_parsers_know_without_torch_is_what_the_package_has() -> None:
     assert bundle_names() == sorted(READERS)
-    assert tuple(SECTIONS) == arguments.SECTIONS
+    assert tuple(SECTIONS) == datasets.SECTIONS
     assert tuple(f".{name}" for name in FORMATS) == SUFFIXES
     assert {name for name in bundle_names() if installed.has_sample(name)} == set(SAMPLES)
 
@@ -195,7 +194,7 @@ def test_bundle_prints_paths_that_exist(
     assert main(["bundle", "camvid"]) == 0
     text = capsys.readouterr().out
     paths = re.findall(r"^  (\S+\.(?:json|conf))", text, flags=re.MULTILINE)
-    assert [Path(path).name for path in paths] == ["camvid_afma.json", *bundle_command._ABOUT]
+    assert [Path(path).name for path in paths] == ["camvid_afma.json", *bundles._ABOUT]
     assert {Path(path).name for path in paths} == set(bundle_files("camvid")), "every file has its line"
     for path in re.findall(r"[^\s'\"\[,]+\.(?:json|conf)", text):
         assert Path(path).name == "onnx_export.json" or Path(path).is_file(), path

@@ -18,8 +18,16 @@ from afma_med.data.nifti_slices import NiftiSlices
 from afma_med.research.comparison import compare_runs, group_runs, pair_with_baselines, read_run
 from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
-from afma_med.research.comparison.gallery import BETTER, WORSE, draw_changes, draw_gallery, draw_sheet
-from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
+from afma_med.research.comparison.gallery import (
+    BETTER,
+    WORSE,
+    ImageScore,
+    draw_changes,
+    draw_gallery,
+    draw_sheet,
+    most_changed,
+    rank_images,
+)
 from afma_med.runs.run import Run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom

@@ -36,13 +36,17 @@ from afma_med.research.comparison import (
     read_run,
 )
 from afma_med.research.comparison.arms import Pairing
-from afma_med.research.comparison.intervals import (
-    Interval,
-)
-from afma_med.research.comparison.layout import group_classes, lay_out_tables, size_headings
 from afma_med.research.comparison.paper import find_paper_tables, read_paper_tables
-from afma_med.research.comparison.results import Difference, Gain, compare_with_baselines, summarise_arm
-from afma_med.research.comparison.tables import Row, TextTable, format_markdown, write_table
+from afma_med.research.comparison.results import Difference, Gain, Interval, compare_with_baselines, summarise_arm
+from afma_med.research.comparison.tables import (
+    Row,
+    TextTable,
+    format_markdown,
+    group_classes,
+    lay_out_tables,
+    size_headings,
+    write_table,
+)
 from afma_med.runs.curves import read_curve
 
 SCORED = NAMES[:-1]
