@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
+import textwrap
 
 from afma_med import __version__
 from afma_med.cli.bundles import BUNDLE, PACKAGE
@@ -48,12 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"afma_med {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
     for command in _COMMANDS:
-        examples = "\n".join(f"  {line}" for line in command.examples.strip().splitlines())
+        description, _, examples = (inspect.getdoc(command.run) or "").partition("\n\nexamples:\n")
         own = commands.add_parser(
             command.name,
             help=command.summary,
-            description=command.description,
-            epilog=f"examples:\n{examples}",
+            description=description,
+            epilog=f"examples:\n{textwrap.indent(examples, '  ')}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(own)

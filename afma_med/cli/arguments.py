@@ -1,4 +1,4 @@
-"""What the commands share: their description as data, and types of arguments. Nothing here loads torch."""
+"""What the commands share: how they are described, and types of arguments."""
 
 from __future__ import annotations
 
@@ -6,35 +6,19 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-from afma_med.bundle.installed import bundle_names
-
-__all__ = ["Command", "add_bundle_name", "positive_int", "read_point"]
+__all__ = ["Command", "positive_int", "read_point"]
 
 
 class Command(NamedTuple):
-    """Describe a command.
+    """Describe a command: its name, a summary for the list of commands, and two functions.
 
-    Args:
-        name: of the command.
-        summary: one line for the list of commands.
-        description: what the command does, in lines of up to 100 characters.
-        examples: lines of the shell.
-        add_arguments: adds its arguments to a parser.
-        run: runs the parsed command and returns its exit code.
+    The docstring of ``run`` is the help: a description, then examples. ``run`` returns the exit code.
     """
 
     name: str
     summary: str
-    description: str
-    examples: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-
-
-def add_bundle_name(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names a bundle."""
-    names = bundle_names()
-    parser.add_argument("name", metavar="NAME", choices=names, help=f"dataset: {', '.join(names)}")
 
 
 def positive_int(text: str) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from afma_med.bundle.installed import bundle_files, copy_bundle, find_bundle_file, has_sample, run_command
-from afma_med.cli.arguments import Command, add_bundle_name
+from afma_med.bundle.installed import bundle_files, bundle_names, copy_bundle, find_bundle_file, has_sample, run_command
+from afma_med.cli.arguments import Command
 
 __all__ = ["BUNDLE", "PACKAGE"]
 
@@ -26,13 +26,26 @@ _ABOUT = {
 }
 
 
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    names = bundle_names()
+    parser.add_argument("name", metavar="NAME", choices=names, help=f"dataset: {', '.join(names)}")
+
+
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    add_bundle_name(parser)
+    _add_name(parser)
     parser.add_argument("--copy", metavar="FOLDER", help="copy the bundle and its overlays into this folder")
     parser.add_argument("--overwrite", action="store_true", help="with --copy, replace files that differ")
 
 
 def _bundle(given: argparse.Namespace) -> int:
+    """Print where an installed bundle and its overlays are, and the commands that train, evaluate and predict
+    with it. With --copy, copy them into a folder, where you can read and change them.
+
+    examples:
+    afma bundle camvid                            paths, overlays and commands
+    afma bundle camvid --copy .                   copy the bundle into this folder
+    afma bundle lits --copy bundles --overwrite   replace an earlier copy that differs
+    """
     if given.overwrite and given.copy is None:
         raise ValueError("`--overwrite` must go with --copy; got it alone. Add --copy FOLDER, or leave it out.")
     if given.copy is None:
@@ -69,24 +82,11 @@ def _commands(name: str, *, folder: str | None = None) -> str:
     return "\n".join([*lines, "", f"Without --dataset_dir a training takes the dataset in data/{name}{drawn}."])
 
 
-BUNDLE = Command(
-    "bundle",
-    "print where a bundle is and how to run it, or copy it",
-    """\
-Print where an installed bundle and its overlays are, and the commands that train, evaluate and predict
-with it. With --copy, copy them into a folder, where you can read and change them.""",
-    """
-afma bundle camvid                            paths, overlays and commands
-afma bundle camvid --copy .                   copy the bundle into this folder
-afma bundle lits --copy bundles --overwrite   replace an earlier copy that differs
-""",
-    _add_bundle,
-    _bundle,
-)
+BUNDLE = Command("bundle", "print where a bundle is and how to run it, or copy it", _add_bundle, _bundle)
 
 
 def _add_package(parser: argparse.ArgumentParser) -> None:
-    add_bundle_name(parser)
+    _add_name(parser)
     parser.add_argument("--checkpoint", required=True, help="a run's model.pt, next to its settings.json")
     parser.add_argument("--output_dir", default="packages", help="folder for NAME_afma (default: packages)")
     parser.add_argument("--version", default="0.1.0", help="of the packaged model (default: 0.1.0)")
@@ -95,6 +95,12 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 
 
 def _package(given: argparse.Namespace) -> int:
+    """Write a trained bundle as a directory for MONAI's model zoo, MONAI Label and MONAI Deploy.
+
+    examples:
+    afma package camvid --checkpoint runs/camvid_afma/model.pt
+    afma package lits --checkpoint runs/lits_afma/model.pt --version 1.2.0 --overwrite --zip
+    """
     from afma_med.bundle.package import package_bundle
 
     folder = package_bundle(
@@ -113,13 +119,5 @@ def _package(given: argparse.Namespace) -> int:
 
 
 PACKAGE = Command(
-    "package",
-    "write a trained bundle as a directory for MONAI's model zoo, Label and Deploy",
-    "Write a trained bundle as a directory for MONAI's model zoo, MONAI Label and MONAI Deploy.",
-    """
-afma package camvid --checkpoint runs/camvid_afma/model.pt
-afma package lits --checkpoint runs/lits_afma/model.pt --version 1.2.0 --overwrite --zip
-""",
-    _add_package,
-    _package,
+    "package", "write a trained bundle as a directory for MONAI's model zoo, Label and Deploy", _add_package, _package
 )

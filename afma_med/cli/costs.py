@@ -32,6 +32,13 @@ def _add_table5(parser: argparse.ArgumentParser) -> None:
 
 
 def _table5(given: argparse.Namespace) -> int:
+    """Print and write parameters and multiply-adds of the paper's hosts, with and without AFMA, next to its
+    Table 5, and name every difference. Nothing is trained and nothing is downloaded.
+
+    examples:
+    afma table5
+    afma table5 --hosts Unet FPN --encoder resnet18 --size 512 512 --csv unet_fpn.csv
+    """
     from afma_med.research.model_table import HostSettings, format_model_table, measure_hosts, write_model_table
 
     settings = HostSettings(given.encoder, given.classes, given.feature, given.patch_size, tuple(given.size))
@@ -46,17 +53,7 @@ def _table5(given: argparse.Namespace) -> int:
 
 
 TABLE5 = Command(
-    "table5",
-    "parameters and multiply-adds of the paper's hosts next to its Table 5",
-    """\
-Print and write parameters and multiply-adds of the paper's hosts, with and without AFMA, next to its
-Table 5, and name every difference. Nothing is trained and nothing is downloaded.""",
-    """
-afma table5
-afma table5 --hosts Unet FPN --encoder resnet18 --size 512 512 --csv unet_fpn.csv
-""",
-    _add_table5,
-    _table5,
+    "table5", "parameters and multiply-adds of the paper's hosts next to its Table 5", _add_table5, _table5
 )
 
 
@@ -73,6 +70,18 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(given: argparse.Namespace) -> int:
+    """Time AFMA against its dense form and the bare backbone, interleaved in one run; measure peak memory
+    and count multiply-adds.
+
+    Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole
+    Unet; "growth", alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of
+    the logits. Labels and logits are regions of about 60 pixels across, in which every class occurs.
+
+    examples:
+    afma benchmark --cases unet --repeats 5
+    afma benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
+    afma benchmark --quick                      tiny sizes, to see that it runs
+    """
     cases = choose_cases(given.cases, quick=given.quick)
     options = _check_options(given)
 
@@ -118,18 +127,6 @@ def _cells(row: dict[str, Any]) -> str:
 BENCHMARK = Command(
     "benchmark",
     "time AFMA against its dense form and the bare backbone; memory and multiply-adds",
-    """\
-Time AFMA against its dense form and the bare backbone, interleaved in one run; measure peak memory
-and count multiply-adds.
-
-Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole
-Unet; "growth", alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of
-the logits. Labels and logits are regions of about 60 pixels across, in which every class occurs.""",
-    """
-afma benchmark --cases unet --repeats 5
-afma benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
-afma benchmark --quick                      tiny sizes, to see that it runs
-""",
     _add_benchmark,
     _benchmark,
 )

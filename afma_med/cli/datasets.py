@@ -56,6 +56,14 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(given: argparse.Namespace) -> int:
+    """Look into every file of a dataset; print sections, image sizes, classes with their weights, objects by
+    size, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing.
+
+    examples:
+    afma check camvid data/camvid
+    afma check lits data/lits --section train
+    afma check mydata:READER data/mine          a DatasetReader of your own, in mydata.py
+    """
     from afma_med.research.dataset_report import report_dataset
 
     text, sound = report_dataset(given.reader, given.root, [given.section] if given.section else SECTIONS)
@@ -64,18 +72,7 @@ def _check(given: argparse.Namespace) -> int:
 
 
 CHECK = Command(
-    "check",
-    "look into every file of a dataset; print counts, sizes, classes, objects, problems",
-    """\
-Look into every file of a dataset; print sections, image sizes, classes with their weights, objects by
-size, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing.""",
-    """
-afma check camvid data/camvid
-afma check lits data/lits --section train
-afma check mydata:READER data/mine          a DatasetReader of your own, in mydata.py
-""",
-    _add_dataset,
-    _check,
+    "check", "look into every file of a dataset; print counts, sizes, classes, objects, problems", _add_dataset, _check
 )
 
 
@@ -85,6 +82,12 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
 
 
 def _objects(given: argparse.Namespace) -> int:
+    """Count the objects of a dataset by class and size; print the table, and write it with a bar chart.
+
+    examples:
+    afma objects camvid data/camvid
+    afma objects lits data/lits --section train --output_dir lits_objects
+    """
     from afma_med.research.dataset_report import report_objects
 
     folder = given.output_dir or f"objects/{given.reader.name}"
@@ -93,13 +96,5 @@ def _objects(given: argparse.Namespace) -> int:
 
 
 OBJECTS = Command(
-    "objects",
-    "count the objects of a dataset by class and size; write a table and a bar chart",
-    "Count the objects of a dataset by class and size; print the table, and write it with a bar chart.",
-    """
-afma objects camvid data/camvid
-afma objects lits data/lits --section train --output_dir lits_objects
-""",
-    _add_objects,
-    _objects,
+    "objects", "count the objects of a dataset by class and size; write a table and a bar chart", _add_objects, _objects
 )

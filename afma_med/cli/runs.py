@@ -34,6 +34,15 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(given: argparse.Namespace) -> int:
+    """Draw what trained networks attend to at points of an image: one run in full, several side by side.
+
+    examples:
+    afma show runs/camvid_afma                            the smallest predicted object of the first test image
+    afma show runs/camvid_afma --corrected                the small object that the correction helps most
+    afma show runs/camvid_afma --image a.png --point 120,80
+    afma show runs/a runs/b --objects car --format svg    two runs side by side, at each predicted car
+    afma show runs/lits_afma --image volume-7.nii --montage
+    """
     if given.corrected and given.image is not None:
         raise ValueError("`--corrected` must go without --image, since it chooses one; got both. Leave one out.")
     if given.checkpoint is not None and len(given.runs) > 1:
@@ -61,20 +70,7 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
-SHOW = Command(
-    "show",
-    "draw what trained networks attend to in an image",
-    "Draw what trained networks attend to at points of an image: one run in full, several side by side.",
-    """
-afma show runs/camvid_afma                            the smallest predicted object of the first test image
-afma show runs/camvid_afma --corrected                the small object that the correction helps most
-afma show runs/camvid_afma --image a.png --point 120,80
-afma show runs/a runs/b --objects car --format svg    two runs side by side, at each predicted car
-afma show runs/lits_afma --image volume-7.nii --montage
-""",
-    _add_show,
-    _show,
-)
+SHOW = Command("show", "draw what trained networks attend to in an image", _add_show, _show)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +83,13 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(given: argparse.Namespace) -> int:
+    """Compare finished, evaluated runs: what AFMA adds to its baseline, by class and by size of object.
+
+    examples:
+    afma compare runs/baseline runs/camvid_afma
+    afma compare runs/* --output_dir comparison --resamples 10000
+    afma compare results/camvid/*.json          results of a list of trainings
+    """
     from afma_med.research.comparison import compare_runs
 
     folder = compare_runs(given.runs, given.output_dir, resamples=given.resamples, images=given.images)
@@ -96,16 +99,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 COMPARE = Command(
-    "compare",
-    "compare evaluated runs: tables, charts and pictures of what AFMA adds",
-    "Compare finished, evaluated runs: what AFMA adds to its baseline, by class and by size of object.",
-    """
-afma compare runs/baseline runs/camvid_afma
-afma compare runs/* --output_dir comparison --resamples 10000
-afma compare results/camvid/*.json          results of a list of trainings
-""",
-    _add_compare,
-    _compare,
+    "compare", "compare evaluated runs: tables, charts and pictures of what AFMA adds", _add_compare, _compare
 )
 
 
@@ -124,6 +118,18 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
 
 
 def _measure(given: argparse.Namespace) -> int:
+    """Measure whether trained networks' attention is learnt, whether its correction helps, and whether it
+    helps as claimed.
+
+    A line for each run on its attention, a table for each run with the attention left out, swapped with
+    another image's or made from the label, and a line for each evaluated run, baselines too, on small
+    objects with and without a large one. The result files of a list of trainings hold these figures.
+
+    examples:
+    afma measure runs/camvid_afma --section test
+    afma measure runs/camvid_afma --limit 20 --by_class
+    afma measure results/camvid/*.json          results of a list of trainings
+    """
     from afma_med.research.run_figures import measure_folder, read_figures, report_figures
 
     options = {"section": given.section, "limit": given.limit, "device": given.device, "weights": given.weights}
@@ -138,20 +144,5 @@ def _measure(given: argparse.Namespace) -> int:
 
 
 MEASURE = Command(
-    "measure",
-    "measure whether the attention of runs is learnt, and whether it helps",
-    """\
-Measure whether trained networks' attention is learnt, whether its correction helps, and whether it
-helps as claimed.
-
-A line for each run on its attention, a table for each run with the attention left out, swapped with
-another image's or made from the label, and a line for each evaluated run, baselines too, on small
-objects with and without a large one. The result files of a list of trainings hold these figures.""",
-    """
-afma measure runs/camvid_afma --section test
-afma measure runs/camvid_afma --limit 20 --by_class
-afma measure results/camvid/*.json          results of a list of trainings
-""",
-    _add_measure,
-    _measure,
+    "measure", "measure whether the attention of runs is learnt, and whether it helps", _add_measure, _measure
 )

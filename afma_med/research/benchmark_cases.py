@@ -16,15 +16,7 @@ _QUICK_GROWTH = (((160, 160), 2, 3), ((320, 320), 2, 3))
 
 
 class BenchmarkOptions(NamedTuple):
-    """Hold the options of all cases.
-
-    Args:
-        device: ``"cpu"`` or ``"cuda"``.
-        repeats: number of timed rounds, at least 2.
-        batch: B.
-        amp: run under autocast, without gradient scaling.
-        threads: threads of the CPU.
-    """
+    """Hold the options of all cases: ``repeats`` counts timed rounds, ``amp`` runs under autocast without scaling."""
 
     device: str = "cpu"
     repeats: int = 10
@@ -34,14 +26,9 @@ class BenchmarkOptions(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Describe what is measured.
+    """Describe a case of the group ``"alone"``, ``"unet"`` or ``"growth"``.
 
-    Args:
-        group: ``"alone"``, ``"unet"`` or ``"growth"``.
-        encoder: decides the channels of the feature map.
-        size: height and width of the image.
-        depth: depth of the feature map.
-        classes: K.
+    The encoder decides the channels of the feature map of this depth; ``size`` is height and width of the image.
     """
 
     group: str
@@ -56,12 +43,7 @@ class Case(NamedTuple):
 
 
 def list_cases(quick: bool) -> list[Case]:
-    """List all cases, or with ``quick`` those of tiny sizes.
-
-    Example:
-        >>> print(list_cases(quick=True)[0])
-        alone-resnet18-64x96-d2
-    """
+    """List all cases, or with ``quick`` those of tiny sizes."""
     encoders = ("resnet18",) if quick else ("resnet34", "resnet101")
     geometries, growth = (_QUICK_GEOMETRIES, _QUICK_GROWTH) if quick else (_GEOMETRIES, _GROWTH)
     cases = [Case(group, encoder, *g) for group in ("alone", "unet") for encoder in encoders for g in geometries]

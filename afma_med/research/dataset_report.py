@@ -31,13 +31,8 @@ _SHOWN = 4
 def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections: Sequence[str]) -> tuple[str, bool]:
     """Read every file of a dataset and report sections, sizes, classes, objects and problems.
 
-    Args:
-        reader: the dataset.
-        root: its folder.
-        sections: names of sections; one that does not exist is a problem.
-
     Returns:
-        The report, and whether there is no problem.
+        The report, and whether there is no problem; a section that does not exist is one.
 
     Raises:
         FileNotFoundError: if the folder holds none of the sections.
@@ -68,11 +63,7 @@ def report_objects(
 ) -> str:
     """Count the objects of the scored classes in a dataset's labels, and write ``objects.csv`` and ``objects.png``.
 
-    Args:
-        reader: the dataset.
-        root: its folder.
-        sections: names of sections; those that do not exist, or have no labels, are left out.
-        output_dir: folder for the two files, which are replaced.
+    Sections that do not exist, or have no labels, are left out.
 
     Returns:
         The tables, and where the files are.
@@ -81,15 +72,6 @@ def report_objects(
         FileNotFoundError: if the folder holds none of the sections.
         DatasetError: if files cannot be used; the message names all of them.
         ValueError: if no section has labels.
-
-    Example:
-        >>> import tempfile
-        >>> from afma_med.data import CAMVID
-        >>> from afma_med.samples import write_street_scenes
-        >>> folder = tempfile.mkdtemp()
-        >>> root = write_street_scenes(folder + "/scenes", counts={"train": 1}, size=(48, 64))
-        >>> print(report_objects(CAMVID, root, ["train"], folder).splitlines()[0])
-        train          small (< 1024 pixels)    medium (1024 to 9216 pixels)    large (> 9216 pixels)
     """
     surveys, _ = _survey(reader, root, sections)
     problems = [text for survey in surveys.values() for text in survey.problems]

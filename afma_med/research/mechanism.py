@@ -80,11 +80,8 @@ class AttentionReport(NamedTuple):
 class FormScores(NamedTuple):
     """Hold the scores of one of the :data:`~afma_med.research.correction_forms.FORMS`.
 
-    Args:
-        miou: mean IoU of the scored classes.
-        miou_small: mean IoU of the small classes; NaN if the dataset has no such group.
-        iou_with, iou_without, recall_with, recall_without, classes: as in
-            :class:`~afma_med.metrics.small_objects.SmallObjects`.
+    Mean IoU of the scored classes, and of the small ones, NaN if the dataset has no such group; then the fields of
+    :class:`~afma_med.metrics.small_objects.SmallObjects`.
     """
 
     miou: float
@@ -102,16 +99,7 @@ class FormScores(NamedTuple):
 
 
 class MechanismReport(NamedTuple):
-    """Hold the scores of all :data:`FORMS`.
-
-    Args:
-        images: number of images.
-        before: the network's own logits.
-        zero: corrected by an attention of zeros.
-        after: corrected as trained.
-        swap: corrected by keys and values of the next image; all NaN for a single image.
-        gold: corrected by the attention made from the label.
-    """
+    """Hold the number of images, and the scores of all forms; those of ``swap`` are NaN for a single image."""
 
     images: int
     before: FormScores
@@ -130,15 +118,11 @@ class _Attended(NamedTuple):
 
 
 class _PatchFigures(NamedTuple):
-    """Figures of the attention of one image.
+    """Figures of the attention of one image, by class."""
 
-    squares (3,K): squared distance, norm of attention and of gold attention; strongest (K,N): largest entry of each
-    row; filled (K,N): whether the patch has pixels of the class.
-    """
-
-    squares: Tensor
-    strongest: Tensor
-    filled: Tensor
+    squares: Tensor  # (3,K) squared distance, squared norms of attention and of gold attention
+    strongest: Tensor  # (K,N) largest entry of each row
+    filled: Tensor  # (K,N) whether the patch has pixels of the class
 
 
 def measure_run(
@@ -147,11 +131,6 @@ def measure_run(
     """Measure a run's attention, and score its predictions with it, without it, and with others in its place.
 
     Labels are compared at the size at which the network sees the images; the sizes of objects are in its pixels.
-
-    Args:
-        run: finished.
-        section: section of the dataset, with labels.
-        limit: use only the first ``limit`` images.
 
     Returns:
         The attention's figures, None for an attention that is not between patches; the scores of all forms. Both are

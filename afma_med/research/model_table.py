@@ -23,15 +23,7 @@ _PARTS = ("AFMANet", "AFMANet.backbone", "AFMANet.afma_block")
 
 
 class HostSettings(NamedTuple):
-    """Hold the settings of hosts; the defaults are the paper's.
-
-    Args:
-        encoder: name of the encoder.
-        classes: K.
-        feature: number of the feature map.
-        patch_size: side of a patch in pixels.
-        size: height and width of the image.
-    """
+    """Hold the settings of hosts, with those of the paper as defaults; ``size`` is height and width of the image."""
 
     encoder: str = "resnet101"
     classes: int = 12
@@ -41,19 +33,10 @@ class HostSettings(NamedTuple):
 
 
 def measure_hosts(hosts: Sequence[str], settings: HostSettings) -> Iterator[dict[str, Any]]:
-    """Build and run hosts with AFMA, on tensors without data, and yield a row of figures for each.
-
-    Args:
-        hosts: names, keys of Table 5.
-        settings: of all hosts.
+    """Build and run hosts of Table 5 with AFMA, on tensors without data, and yield a row of figures for each.
 
     Raises:
         ValueError: if the encoder is unknown, or a host cannot be built and run.
-
-    Example:
-        >>> next(measure_hosts(["Unet"], HostSettings("resnet1")))
-        Traceback (most recent call last):
-        ValueError: --encoder must be one of resnet18, ...
     """
     known = smp.encoders.get_encoder_names()
     if settings.encoder not in known and not settings.encoder.startswith("tu-"):
@@ -69,13 +52,7 @@ def measure_hosts(hosts: Sequence[str], settings: HostSettings) -> Iterator[dict
 
 
 def count_calls(network: nn.Module) -> list[int]:
-    """Count each later call of a layer by Table 5's rules.
-
-    Args:
-        network: gets a hook on each of its layers.
-
-    Returns:
-        The list of counts, which grows with each call.
+    """Return a list that grows with each later call of a layer, by its multiply-adds after Table 5's rules.
 
     Example:
         >>> layer = nn.Linear(3, 2)
@@ -122,11 +99,7 @@ def write_model_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def list_differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say in a line each what agrees with Table 5, what does not, and why.
-
-    Args:
-        rows: rows of :func:`measure_hosts` with the paper's settings.
-    """
+    """Say in a line each what agrees with Table 5, what does not, and why, for rows with the paper's settings."""
     lines = ["Table 5's FLOPs are multiply-adds at 640×960, not its caption's 720×960: compared at that size only."]
     for ours, theirs, tolerance, title in COMPARED if rows[0]["size"] == "640x960" else COMPARED[:2]:
         far = {row["host"]: gap for row in rows if abs(gap := row[ours] - row[theirs]) > tolerance}

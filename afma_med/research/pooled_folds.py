@@ -29,32 +29,18 @@ _NOT_REPEATED = ("version", "settings", "counts")
 
 
 def result_path(training: Training, results_dir: Path) -> Path:
-    """Return the file of a training's result; those of folds have a folder of their own.
-
-    Example:
-        >>> training = Training("afma_0_fold1", "lesion_slices_afma", (), {"fold": 1}, {}, pooled="afma_0")
-        >>> result_path(training, Path("results")).as_posix()
-        'results/folds/afma_0_fold1.json'
-    """
+    """Return the file of a training's result; those of folds have a folder of their own."""
     return results_dir / (_FOLDER if training.pooled else "") / f"{training.name}.json"
 
 
 def pool_if_complete(training: Training, results_dir: Path) -> list[Path]:
-    """Pool the results of all folds of a training, for each of its evaluations whose folds are complete.
-
-    Args:
-        training: any fold; a training without folds has nothing to pool.
-        results_dir: folder for the pooled results, ``ARM_SEED.json``; those of the folds are in ``folds/`` below.
+    """Pool the results of all folds of a training into ``ARM_SEED.json``, for each evaluation with complete folds.
 
     Returns:
         The files that were written: those that were missing, or older than the result of a fold.
 
     Raises:
         ValueError: if the results do not belong together, or a file is malformed.
-
-    Example:
-        >>> pool_if_complete(Training("afma_0", "isic_afma", (), {}, {}), Path("results"))
-        []
     """
     if training.pooled is None:
         return []
@@ -76,13 +62,9 @@ def pool_runs(runs: Sequence[Run], target: Path) -> Run:
 
     Scores that do not follow from counts of pixels, such as those of objects, are left out.
 
-    Args:
-        runs: one for each fold.
-        target: file of the pooled run.
-
     Returns:
-        The run, with the settings that the folds share, and the mean of their validation curves over the epochs that
-        all of them have.
+        The run of the file ``target``, with the settings that the folds share, and the mean of their validation curves
+        over the epochs that all of them have.
 
     Raises:
         ValueError: if two runs differ in more than the fold, or an image is tested twice. The message names them.

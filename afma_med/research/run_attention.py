@@ -87,10 +87,6 @@ def show_attention(
 def find_corrected_object(run: TrainedNetwork, *, section: str = "test") -> tuple[str, tuple[int, int]] | None:
     """Find the small object of a section in which the correction makes most pixels right.
 
-    Args:
-        run: trained with AFMA, on images.
-        section: section of its dataset, with labels.
-
     Returns:
         Path of the image and (row, column) in it as the run sees it; None if no small object gains.
 

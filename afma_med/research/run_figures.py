@@ -46,15 +46,7 @@ _TITLES = ("IoU with large", "without", "recall with large", "without")
 
 
 class RunFigures(NamedTuple):
-    """Hold the figures of one run.
-
-    Args:
-        name: of the run.
-        attention: figures of its attention; None if it was not measured.
-        mechanism: scores with and without its attention; None if they were not measured.
-        evaluated: the evaluated run; None if it is not evaluated.
-        reason: why attention or mechanism are None.
-    """
+    """Hold the figures of one run, and the reason why ``attention`` or ``mechanism`` is None."""
 
     name: str
     attention: AttentionReport | None
@@ -64,14 +56,7 @@ class RunFigures(NamedTuple):
 
 
 def reports_as_json(attention: AttentionReport | None, mechanism: MechanismReport | None) -> dict[str, Any]:
-    """Return the reports as entries of a result file, with None for NaN.
-
-    Example:
-        >>> report = AttentionReport(9, 0.5, math.nan, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6))
-        >>> content = reports_as_json(report, None)
-        >>> content["attention"]["cosine"] is None, reports_from_json(content)[0].miou
-        (True, (0.5, 0.52, 0.6))
-    """
+    """Return the reports as entries of a result file, with None for NaN."""
     return {"attention": _plain(attention), "mechanism": _plain(mechanism)}
 
 
@@ -120,11 +105,6 @@ def measure_folder(
     Raises:
         FileNotFoundError: if there is no such run.
         ValueError: if the run, the section or the device cannot be used.
-
-    Example:
-        >>> measure_folder("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
     """
     path = Path(path)
     run = load_network(path, weights=weights, device=device)
@@ -140,11 +120,6 @@ def read_figures(path: str | os.PathLike[str]) -> RunFigures:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a result of a run.
-
-    Example:
-        >>> read_figures("none.json")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
     """
     path = Path(path)
     run = read_result(path)
@@ -154,16 +129,7 @@ def read_figures(path: str | os.PathLike[str]) -> RunFigures:
 
 
 def report_figures(found: Sequence[RunFigures], *, by_class: bool = False) -> str:
-    """Write the tables, each with its explanation, and name the runs without figures.
-
-    Args:
-        found: figures of the runs.
-        by_class: write a table of the classes of each run too.
-
-    Example:
-        >>> report_figures([])
-        ''
-    """
+    """Write the tables, each with its explanation, by class too if asked, and name the runs without figures."""
     parts = []
     attentions = [(one.name, one.attention) for one in found if one.attention is not None]
     if attentions:
@@ -199,45 +165,20 @@ def report_attention(reports: Iterable[tuple[str, AttentionReport]]) -> str:
 
 
 def report_classes(report: AttentionReport) -> str:
-    """Write the classes of a report as a table.
-
-    Example:
-        >>> one = ClassAttention("car", 0.02, 1.0, 0.0512, 0.61)
-        >>> print(report_classes(AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6), (one,))))
-        class      share of gold    error    cosine    AUC
-        car                2.00%    1.000     0.051   0.61
-    """
+    """Write the classes of a report as a table."""
     columns = [("share of gold", ".2%"), ("error", ".3f"), ("cosine", ".3f"), ("AUC", ".2f")]
     return _table("class", columns, [(one.name, one[1:]) for one in report.classes])
 
 
 def report_mechanism(name: str, report: MechanismReport) -> str:
-    """Write the report of a run as a table.
-
-    Example:
-        >>> scores = FormScores(0.5, math.nan, 0.1, 0.2, 0.3, 0.4, 5)
-        >>> print(report_mechanism("a", MechanismReport(9, *[scores] * 5)))
-        a (9 images, small objects of 5 classes)
-                  mIoU    small classes    IoU with large    without    recall with large    without
-        before  0.5000                -            0.1000     0.2000               0.3000     0.4000
-        zero    0.5000                -            0.1000     0.2000               0.3000     0.4000
-        after   0.5000                -            0.1000     0.2000               0.3000     0.4000
-        swap    0.5000                -            0.1000     0.2000               0.3000     0.4000
-        gold    0.5000                -            0.1000     0.2000               0.3000     0.4000
-    """
+    """Write the report of a run as a table, with a row for each form."""
     columns = [(title, ".4f") for title in ("mIoU", "small classes", *_TITLES)]
     table = _table("", columns, [(form, getattr(report, form)[:6]) for form in FORMS])
     return f"{name} ({report.images} images, small objects of {report.before.classes} classes)\n{table}"
 
 
 def report_small_objects(scores: Iterable[tuple[str, SmallObjects]]) -> str:
-    """Write the scores of small objects of several runs as a table.
-
-    Example:
-        >>> print(report_small_objects([("a", SmallObjects(0.1, 0.2, 0.3, math.nan, 5))]))
-        run      IoU with large    without    recall with large    without    classes
-        a                0.1000     0.2000               0.3000          -          5
-    """
+    """Write the scores of small objects of several runs as a table."""
     return _table("run", [*((title, ".4f") for title in _TITLES), ("classes", "d")], scores)
 
 

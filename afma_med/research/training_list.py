@@ -65,11 +65,6 @@ def list_trainings(
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is malformed, or an arm, overlay or study unknown.
-
-    Example:
-        >>> list_trainings("no/such/list.json")
-        Traceback (most recent call last):
-        FileNotFoundError: `path` must be a list of trainings; there is no file `no/such/list.json`. Check the path.
     """
     given = _read_list(Path(path))
     arms = given["arms"]

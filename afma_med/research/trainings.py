@@ -91,12 +91,7 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     """Train, evaluate the scored weights and those of the last epoch on the test section, and write the result.
 
     The result holds the figures of :func:`afma_med.research.mechanism.measure_run` on the validation section too.
-
-    Args:
-        training: training of :func:`list_trainings`.
-        folder: folder of the run.
-        result: JSON file; results by other protocols go to a folder of the protocol's name next to it.
-        options: further ids and their values.
+    Results by other protocols go to folders next to it.
 
     Raises:
         RuntimeError: if training or evaluation ends with an error.

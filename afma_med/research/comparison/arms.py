@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -53,10 +52,6 @@ class Arm(NamedTuple):
     def seeds(self) -> tuple[int, ...]:
         """Return the seeds of the runs."""
         return tuple(run.seed for run in self.runs)
-
-    def values(self, score: str) -> dict[int, float]:
-        """Return the values of a score by seed, NaN where a run has none."""
-        return {run.seed: run.scores.get(score, math.nan) for run in self.runs}
 
 
 class Pairing(NamedTuple):
@@ -187,12 +182,7 @@ def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
 
 
 def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that vary between arms but have the same value in more than half of them.
-
-    Labels leave these values out.
-
-    Args:
-        settings: settings of the arms; those of AFMA are compared between arms with AFMA.
+    """Return the settings that vary but have the same value in more than half of the arms; labels leave them out.
 
     Example:
         >>> usual_settings([{"afma": True, "feature": feature} for feature in (2, 2, 3)])
@@ -207,12 +197,7 @@ def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def spell_setting(value: object) -> str:
-    """Return the value of a setting as text.
-
-    Example:
-        >>> spell_setting([160, 224]), spell_setting(None), spell_setting(0.01)
-        ('160, 224', 'none', '0.01')
-    """
+    """Return the value of a setting as text."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "none" if value is None else str(value)

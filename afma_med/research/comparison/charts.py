@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from afma_med.research.comparison.page import Picture
-from afma_med.research.comparison.results import Comparison, Difference, Gain, paired_differences
+from afma_med.research.comparison.results import Comparison, Difference, Gain
 from afma_med.research.comparison.tables import group_classes, size_headings
 
 __all__ = ["draw_charts", "draw_class_gains", "draw_curves", "draw_size_gains"]
@@ -31,11 +31,7 @@ _CLASS: Mapping[str, Any] = {"marker": "o", "ls": "", "color": "#56B4E9", "ms": 
 
 
 def draw_charts(found: Comparison) -> tuple[list[Picture], list[str]]:
-    """Draw gains by class and by size of object, and training curves.
-
-    Returns:
-        The pictures, and the reasons why some are left out.
-    """
+    """Draw gains by class and by size of object, and training curves; return also why some are left out."""
     pictures, wide, sizes = [], len(found.gains) > 1, size_headings(found.run)
     if found.gains:
         caption = "Gain in IoU of each class over the baseline: 95 % interval over images, and each common seed."
@@ -55,14 +51,9 @@ def draw_charts(found: Comparison) -> tuple[list[Picture], list[str]]:
 
 
 def draw_class_gains(gains: Sequence[Gain], groups: Mapping[str, Sequence[str]]) -> Figure:
-    """Draw what AFMA adds to the IoU of each class, one panel for each arm.
+    """Draw what AFMA adds to the IoU of each class and each group of classes, one panel for each arm.
 
     A bar is the difference, with its interval over images; a point is a seed.
-
-    Args:
-        gains: at least one.
-        groups: names of classes by ``"small"``, ``"large"``, ``"other"``, from top to bottom; the mean of a group is
-            below its classes.
     """
     rows = _class_rows(groups)
     figure, panels = _panels(len(gains), width=5.6, height=1.4 + 0.3 * len(rows))
@@ -73,7 +64,7 @@ def draw_class_gains(gains: Sequence[Gain], groups: Mapping[str, Sequence[str]])
         middles, reaches = _intervals(known)
         axes.errorbar(middles, places, xerr=reaches, label="95 % over images", **_ERROR_BAR)
         for place, (_, score, _) in zip(places, rows, strict=True):
-            seeds = paired_differences(gain.pairing.arm.values(score), gain.pairing.baseline.values(score))
+            seeds = gain.of_seeds(score)
             axes.plot([100 * x for x in seeds], [place] * len(seeds), **_SEED)
         axes.plot([], [], label="a seed", **_SEED)
         for group in groups:
@@ -91,11 +82,6 @@ def draw_size_gains(gains: Sequence[Gain], sizes: Mapping[str, str], classes: Se
     """Draw what AFMA adds to the IoU of small, medium and large objects, one panel for each arm.
 
     A square is the mean over the classes, with its interval over images; a point is a class.
-
-    Args:
-        gains: at least one.
-        sizes: headings by name.
-        classes: names.
     """
     figure, panels = _panels(len(gains), width=6.4, height=5.0)
     places = np.arange(len(sizes))
@@ -120,10 +106,6 @@ def draw_size_gains(gains: Sequence[Gain], sizes: Mapping[str, str], classes: Se
 
 def draw_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], *, ylabel: str = "validation mIoU") -> Figure:
     """Draw training curves as the paper's Fig. 12: a thick line is the mean over seeds, a thin one is a seed.
-
-    Args:
-        curves: values by epoch for each seed of each arm, by the arm's label.
-        ylabel: title of the vertical axis.
 
     Example:
         >>> figure = draw_curves({"AFMA": [{1: 0.25, 2: 0.5}, {1: 0.75, 2: 1.0}]})

@@ -17,7 +17,7 @@ from afma_med.research.comparison.arms import (
 from afma_med.research.comparison.charts import draw_charts
 from afma_med.research.comparison.files import check_replaceable, write_folder
 from afma_med.research.comparison.gallery import draw_galleries
-from afma_med.research.comparison.paper import describe_paper, find_paper_tables
+from afma_med.research.comparison.paper import find_paper_tables
 from afma_med.research.comparison.results import Comparison, compare_with_baselines, summarise_arm
 from afma_med.research.comparison.tables import find_reader, group_classes
 from afma_med.runs.result_file import read_result
@@ -89,7 +89,7 @@ def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
     arms = group_runs(runs)
     pairings, alone = pair_with_baselines(arms)
     gains = compare_with_baselines(pairings, groups=group_classes(runs[0]), resamples=resamples, seed=seed)
-    paper, reason = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
+    paper, paper_note = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
     notes = []
     if usual := usual_settings([arm.settings for arm in arms]):
         named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())
@@ -109,7 +109,7 @@ def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
         arms=[summarise_arm(arm) for arm in arms],
         gains=gains,
         paper=paper,
-        notes=[*notes, *filter(None, [reason, describe_paper(paper)])],
+        notes=[*notes, *filter(None, [paper_note])],
         resamples=resamples,
         seed=seed,
     )

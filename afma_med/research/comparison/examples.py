@@ -49,9 +49,7 @@ class Example(NamedTuple):
 def find_items(reader: DatasetReader, runs: Sequence[Run]) -> dict[str, Item]:
     """List the images and labels of the evaluated section, by the names that ``images.csv`` gives the images.
 
-    Args:
-        reader: of the dataset.
-        runs: the first of their dataset folders that exists is used.
+    The dataset is the first of the runs' folders that exists.
 
     Raises:
         FileNotFoundError: if no folder exists, or it does not hold the section.
@@ -77,11 +75,6 @@ def find_prediction(run: Run, image: str) -> Path:
 
     Raises:
         FileNotFoundError: if there is none.
-
-    Example:
-        >>> find_prediction(Run(Path("runs/none"), {}, {}, {}, None), "test/a.png")
-        Traceback (most recent call last):
-        FileNotFoundError: there is no prediction of test/a.png in runs/none/evaluation/labels
     """
     path, folder = PurePath(image), run.folder / EVALUATION
     if re.search(r"\.nii(\.gz)?$", path.name, flags=re.IGNORECASE):
@@ -102,12 +95,6 @@ def load_example(
     reader: DatasetReader, item: Item, *, arm: str | os.PathLike[str], baseline: str | os.PathLike[str]
 ) -> Example:
     """Load an image, its label and two predictions; of a volume, the axial slice where the predictions differ most.
-
-    Args:
-        reader: of the dataset.
-        item: paths of image and label.
-        arm: path of the prediction with AFMA.
-        baseline: path of the prediction without.
 
     Raises:
         OSError: if a file cannot be read.

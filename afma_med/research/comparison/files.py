@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from afma_med.atomic_write import replacing_folder
 from afma_med.research.comparison.page import Picture, format_page
 from afma_med.research.comparison.paper import PAPER_TRAINING
-from afma_med.research.comparison.results import ArmScores, Comparison, Interval
+from afma_med.research.comparison.results import Comparison, Difference, Summary
 from afma_med.research.comparison.tables import TextTable, format_markdown, write_tables
 
 __all__ = ["check_replaceable", "write_folder"]
@@ -28,17 +27,7 @@ _CSV_HEADER = (
 
 
 def check_replaceable(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that holds anything but an earlier comparison.
-
-    Args:
-        folder: absent, empty, or written by :func:`write_folder`.
-
-    Raises:
-        FileExistsError: if it holds other files.
-
-    Example:
-        >>> check_replaceable("no/such/folder")
-    """
+    """Raise FileExistsError for a folder that holds other files than those of an earlier comparison."""
     target = Path(folder)
     if not target.exists() and not target.is_symlink():
         return
@@ -57,26 +46,21 @@ def check_replaceable(folder: str | os.PathLike[str]) -> None:
 
 
 def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Sequence[Picture]) -> None:
-    """Write a comparison next to its folder and move it there when complete, in place of an earlier one.
-
-    Args:
-        folder: a folder that passes :func:`check_replaceable`.
-        found: the comparison.
-        pictures: of the comparison, in the order of the page.
-    """
-    tables = write_tables(found)
+    """Write a comparison next to its folder and move it there when complete, in place of an earlier one."""
+    tables, content = write_tables(found), _describe(found)
     texts = {
         "index.html": format_page(found, tables, pictures),
         "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
         "details.md": _format_text(found, [table for table in tables if table.detail], ", in detail"),
-        "comparison.csv": _format_csv(found),
+        "comparison.csv": _format_csv(content),
     }
     contents = {name: text.encode("utf-8") for name, text in texts.items()}
     contents |= {picture.name: picture.content for picture in pictures}
-    contents[_MARKER] = _format_json(found, files=[*contents, _MARKER]).encode("utf-8")
+    content["files"] = sorted([*contents, _MARKER])
+    contents[_MARKER] = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
     with replacing_folder(Path(os.path.realpath(folder))) as new:
-        for name, content in contents.items():
-            (new / name).write_bytes(content)
+        for name, data in contents.items():
+            (new / name).write_bytes(data)
 
 
 def _listed_files(marker: Path) -> set[str]:
@@ -93,25 +77,38 @@ def _format_text(found: Comparison, tables: Sequence[TextTable], addition: str =
     return "\n\n".join(filter(None, [head, *map(format_markdown, tables), notes])) + "\n"
 
 
-def _format_json(found: Comparison, *, files: Iterable[str]) -> str:
+def _describe(found: Comparison) -> dict[str, Any]:
+    """What comparison.json holds, but for its list of files."""
     evaluation = found.run.evaluation
-    content = {
+    return {
         "bundle": found.run.settings["name"],
         "section": evaluation["section"],
         "images": evaluation["images"],
-        "classes": list(found.run.counts.classes),
+        "classes": found.run.counts.classes,
         "size_groups": evaluation["size_groups"],
         "resamples": found.resamples,
         "bootstrap_seed": found.seed,
-        "arms": [_arm_json(one) for one in found.arms],
+        "arms": [
+            {
+                "label": arm.label,
+                "baseline": arm.is_baseline,
+                "settings": arm.settings,
+                "runs": [
+                    {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
+                    for run in arm.runs
+                ],
+                "scores": _without_nan(scores),
+            }
+            for arm, scores in found.arms
+        ],
         "differences": [
             {
-                "arm": gain.pairing.arm.label,
-                "baseline": gain.pairing.baseline.label,
-                "common_seeds": gain.pairing.common_seeds,
-                "scores": _scores_json(gain.scores),
+                "arm": pairing.arm.label,
+                "baseline": pairing.baseline.label,
+                "common_seeds": pairing.common_seeds,
+                "scores": _without_nan(scores),
             }
-            for gain in found.gains
+            for pairing, scores in found.gains
         ],
         "paper": [
             {
@@ -123,63 +120,40 @@ def _format_json(found: Comparison, *, files: Iterable[str]) -> str:
             for table in found.paper
         ],
         "notes": found.notes,
-        "files": sorted(files),
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _arm_json(one: ArmScores) -> dict[str, Any]:
+def _without_nan(scores: Mapping[str, Summary | Difference]) -> dict[str, dict[str, Any]]:
+    """Figures by score; None for NaN, which JSON does not have."""
     return {
-        "label": one.arm.label,
-        "baseline": one.arm.is_baseline,
-        "settings": one.arm.settings,
-        "runs": [
-            {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
-            for run in one.arm.runs
-        ],
-        "scores": _scores_json(one.scores),
+        score: {key: None if value != value else value for key, value in figures._asdict().items()}
+        for score, figures in scores.items()
     }
 
 
-def _scores_json(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {key: _number(value) if isinstance(value, float) else value for key, value in figures._asdict().items()}
-        for name, figures in scores.items()
-    }
-
-
-def _format_csv(found: Comparison) -> str:
-    """Every figure in a row: scores of arms, differences with their intervals, the paper's scores."""
+def _format_csv(content: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_HEADER, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_csv_rows(found))
+    writer.writerows(_csv_rows(content))
     return text.getvalue()
 
 
-def _csv_rows(found: Comparison) -> Iterator[dict[str, object]]:
-    for one in found.arms:
-        for score, summary in one.scores.items():
-            row = {"value": _number(summary.mean), "deviation": _number(summary.deviation), "seeds": summary.seeds}
-            yield {"kind": "arm", "arm": one.arm.label, "score": score, **row}
-    for gain in found.gains:
-        sides = {"arm": gain.pairing.arm.label, "baseline": gain.pairing.baseline.label}
-        for score, difference in gain.scores.items():
-            ends = _ends("over_seeds", difference.over_seeds) | _ends("over_images", difference.over_images)
-            row = {"value": _number(difference.value), "seeds": difference.seeds, **ends}
-            yield {"kind": "difference", **sides, "score": score, **row}
-    for table in found.paper:
-        source = f"{table.source}, Table {table.number} ({PAPER_TRAINING})"
-        for own in table.rows:
-            label = f"{own.network} {'AFMA' if own.afma else 'baseline'}"
-            for score, value in own.scores.items():
-                yield {"kind": "paper", "arm": label, "score": score, "value": value, "source": source}
-
-
-def _number(value: float | None) -> float | None:
-    """None for NaN, which JSON does not have."""
-    return None if value is None or math.isnan(value) else value
-
-
-def _ends(name: str, interval: Interval | None) -> dict[str, float]:
-    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
+def _csv_rows(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every figure in a row: scores of arms, differences with their intervals, the paper's scores."""
+    for arm in content["arms"]:
+        for score, figures in arm["scores"].items():
+            value, deviation, seeds = figures.values()
+            row = {"score": score, "value": value, "deviation": deviation, "seeds": seeds}
+            yield {"kind": "arm", "arm": arm["label"], **row}
+    for gain in content["differences"]:
+        for score, figures in gain["scores"].items():
+            row = {"score": score, "value": figures["value"], "seeds": figures["seeds"]}
+            for name in ("over_seeds", "over_images"):
+                row[f"{name}_low"], row[f"{name}_high"] = figures[name] or ("", "")
+            yield {"kind": "difference", "arm": gain["arm"], "baseline": gain["baseline"], **row}
+    for table in content["paper"]:
+        source = f"{table['source']}, Table {table['table']} ({PAPER_TRAINING})"
+        for own in table["rows"]:
+            row = {"kind": "paper", "arm": f"{own['network']} {'AFMA' if own['afma'] else 'baseline'}"}
+            yield from ({**row, "score": score, "value": x, "source": source} for score, x in own["scores"].items())

@@ -37,13 +37,7 @@ _CHANGES = (
 
 
 class ImageScore(NamedTuple):
-    """Hold how well an image is segmented without and with AFMA.
-
-    Args:
-        image: name.
-        baseline: mean IoU over the classes of the image's label, averaged over seeds.
-        arm: the same with AFMA.
-    """
+    """Hold the name of an image and its mean IoU over the classes of its label, without and with AFMA."""
 
     image: str
     baseline: float
@@ -82,15 +76,7 @@ def most_changed(ranked: Sequence[ImageScore], count: int) -> tuple[list[ImageSc
 
 
 def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], list[str]]:
-    """Draw the images that each arm helped most and hurt most.
-
-    Args:
-        found: the comparison.
-        images: number of images of each kind.
-
-    Returns:
-        The pictures, and the reasons why some are left out.
-    """
+    """Draw the images that each arm helped most and hurt most; return also why some are left out."""
     reader = find_reader(found.run)
     if not images or not found.gains:
         return [], []
@@ -118,17 +104,11 @@ def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], li
 def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) -> dict[str, NDArray[np.uint8]]:
     """Draw the images that AFMA helped most and those that it hurt most, with the predictions of ``pairing.shown``.
 
-    Args:
-        pairing: an arm and its baseline.
-        reader: of the dataset.
-        images: number of images of each kind.
-
     Returns:
         Pictures (H,W,3) by ``"helped"`` and ``"hurt"``; a kind without images is left out.
 
     Raises:
-        OSError: if the dataset or a prediction is missing or cannot be read.
-        ValueError: if its files are malformed.
+        OSError, ValueError: if a file of the dataset or a prediction is missing or malformed.
     """
     run, baseline = pairing.shown
     items = find_items(reader, [run, baseline])
@@ -148,16 +128,7 @@ def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) ->
 def draw_sheet(
     scores: Iterable[ImageScore], examples: Iterable[Example], *, classes: Sequence[ClassInfo]
 ) -> NDArray[np.uint8]:
-    """Draw a row for each image, with name and scores above, and a legend below all.
-
-    Args:
-        scores: of the images.
-        examples: the images, at least one.
-        classes: table of the classes.
-
-    Returns:
-        (H,W,3) uint8.
-    """
+    """Draw a row for each image, with name and scores above, and a legend below all: (H,W,3)."""
     rows = [_write_line(_HEADINGS)]
     for score, example in zip(scores, examples, strict=True):
         place = f", {example.place}" if example.place else ""
@@ -173,9 +144,6 @@ def draw_changes(example: Example) -> NDArray[np.uint8]:
     """Draw where AFMA is right and the baseline wrong (``BETTER``), and the reverse (``WORSE``), over the pale image.
 
     Void pixels of the label are neither right nor wrong.
-
-    Returns:
-        (H,W,3) uint8.
 
     Example:
         >>> label, prediction = np.array([[1, 1]], dtype=np.uint8), np.array([[1, 2]], dtype=np.uint8)

@@ -5,25 +5,19 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from afma_med.runs.run import Run
 
-__all__ = ["PAPER_TRAINING", "PaperTable", "PaperValues", "describe_paper", "find_paper_tables", "read_paper_tables"]
+__all__ = ["PAPER_TRAINING", "PaperTable", "PaperValues", "find_paper_tables", "read_paper_tables"]
 
 #: How the paper's networks were trained.
 PAPER_TRAINING = "ResNet-101 from scratch, the paper's own training"
 
 
 class PaperValues(NamedTuple):
-    """Hold a row of a table.
-
-    Args:
-        network: name in segmentation_models_pytorch.
-        afma: with AFMA, or the baseline.
-        scores: fractions of 1, by the names of ``evaluation/scores.json``.
-    """
+    """Hold a row of a table: a network of segmentation_models_pytorch, with AFMA or not, and its scores by name."""
 
     network: str
     afma: bool
@@ -52,27 +46,17 @@ class PaperTable(NamedTuple):
 
 @functools.cache
 def read_paper_tables() -> tuple[PaperTable, ...]:
-    """Read the tables of the paper.
-
-    Example:
-        >>> table = read_paper_tables()[0]
-        >>> table.dataset, table.rows[2].network, table.rows[2].afma, table.rows[2].scores["mIoU_small"]
-        ('camvid', 'Unet', False, 0.503)
-    """
+    """Read the tables of the paper; scores are fractions of 1."""
     file = importlib.resources.files("afma_med.research.comparison") / "paper_tables.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    tables = []
+    content, tables = json.loads(file.read_text(encoding="utf-8")), []
     for table in content["tables"]:
-        columns = table.pop("columns")
-        rows = (
-            PaperValues(
-                row["network"],
-                row["afma"],
-                {name: round(value / 100, 4) for name, value in zip(columns, row["values"], strict=True)},
-            )
-            for row in table.pop("rows")
-        )
-        tables.append(PaperTable(content["source"], rows=tuple(rows), **table))
+        rows = []
+        for row in table["rows"]:
+            fractions = [round(value / 100, 4) for value in row["values"]]
+            scores = dict(zip(table["columns"], fractions, strict=True))
+            rows.append(PaperValues(row["network"], row["afma"], scores))
+        own = {name: table[name] for name in ("number", "dataset", "section", "beside")}
+        tables.append(PaperTable(content["source"], **own, rows=tuple(rows)))
     return tuple(tables)
 
 
@@ -87,35 +71,24 @@ def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTa
         networks: names in segmentation_models_pytorch, in any case.
 
     Returns:
-        The tables with those rows, and a reason if there are tables of the dataset but none may be shown.
+        The tables with those rows, and a note: where they come from, or why they are left out.
     """
     own = {"section": run.evaluation["section"], "images": run.evaluation["images"]}
     tables = [table for table in read_paper_tables() if f"{table.dataset}_afma" == run.settings["name"]]
-    fitting = [table for table in tables if table.beside == own]
+    names, fitting = {network.lower() for network in networks}, []
+    for table in tables:
+        if table.beside == own:
+            fitting.append(table._replace(rows=tuple(row for row in table.rows if row.network.lower() in names)))
     if tables and not fitting:
         wanted = tables[0].beside
         return [], (
             f"The paper's rows are left out: they belong to {wanted['images']} images of {wanted['section']}, these "
             f"runs were evaluated on {own['images']} of {own['section']}."
         )
-    names = {network.lower() for network in networks}
-    return [
-        table._replace(rows=tuple(row for row in table.rows if row.network.lower() in names)) for table in fitting
-    ], ""
-
-
-def describe_paper(tables: Sequence[PaperTable]) -> str:
-    """Say where the paper's rows come from and how they were trained; empty without rows.
-
-    Example:
-        >>> describe_paper(read_paper_tables()[:1])
-        "Rows marked as the paper's are no runs of this comparison: Sang, ...TPAMI 2023, Table 1; ResNet-101 ..."
-    """
-    shown = [table for table in tables if table.rows]
-    if not shown:
-        return ""
-    numbers = " and ".join(str(table.number) for table in shown)
-    return (
-        f"Rows marked as the paper's are no runs of this comparison: {shown[0].source}, Table{'s' * (len(shown) > 1)} "
-        f"{numbers}; {PAPER_TRAINING}; section {shown[0].section}."
+    if not any(table.rows for table in fitting):
+        return fitting, ""
+    numbers = f"Table{'s' * (len(fitting) > 1)} {' and '.join(str(table.number) for table in fitting)}"
+    return fitting, (
+        f"Rows marked as the paper's are no runs of this comparison: {fitting[0].source}, {numbers}; {PAPER_TRAINING}; "
+        f"section {fitting[0].section}."
     )

@@ -18,8 +18,8 @@ from afma_med.research.comparison.paper import PaperTable
 from afma_med.runs.run import Run
 
 __all__ = ["CONFIDENCE", "ArmScores", "Comparison", "Difference", "Gain", "Interval", "Summary"]
-__all__ += ["bootstrap_weights", "compare_with_baselines", "paired_differences", "percentile_interval"]
-__all__ += ["resample_scores", "student_interval", "summarise_arm", "summarise_seeds"]
+__all__ += ["bootstrap_weights", "compare_with_baselines", "percentile_interval", "resample_scores"]
+__all__ += ["student_interval", "summarise_arm", "summarise_seeds"]
 
 #: Confidence level of all intervals.
 CONFIDENCE = 0.95
@@ -36,13 +36,7 @@ class Interval(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Summarise a score over seeds.
-
-    Args:
-        mean: NaN without a value.
-        deviation: sample standard deviation; None for fewer than two values.
-        seeds: number of values.
-    """
+    """Hold mean and sample standard deviation of a score over so many seeds; the latter needs two."""
 
     mean: float = math.nan
     deviation: float | None = None
@@ -60,12 +54,11 @@ class Difference(NamedTuple):
     """Hold how much higher a score is with AFMA than without.
 
     Args:
-        value: mean of the differences of common seeds; without common seeds, the difference of the means. NaN if a side
-            has no value.
+        value: mean difference of the common seeds; without common seeds, difference of the means.
         seeds: number of common seeds with a value on both sides.
-        over_seeds: 95 % interval over seeds; None for fewer than two.
-        over_images: 95 % interval over images; None for fewer than two, and for scores that do not follow from counts
-            of pixels.
+        over_seeds: interval over seeds; None for fewer than two.
+        over_images: interval over images; None for fewer than two, and for scores that do not follow from counts of
+            pixels.
     """
 
     value: float = math.nan
@@ -80,6 +73,11 @@ class Gain(NamedTuple):
     pairing: Pairing
     scores: dict[str, Difference]
 
+    def of_seeds(self, score: str) -> list[float]:
+        """Return the difference of a score for each common seed that has a value on both sides."""
+        pairs = [[run.scores.get(score, math.nan) for run in pair] for pair in self.pairing.runs]
+        return [arm - baseline for arm, baseline in pairs if not math.isnan(arm - baseline)]
+
 
 class Comparison(NamedTuple):
     """Hold all that a comparison found.
@@ -92,8 +90,7 @@ class Comparison(NamedTuple):
         gains: what AFMA adds.
         paper: the paper's tables for the same images.
         notes: remarks for the reader, such as what was left out and why.
-        resamples: number of resamples of the bootstrap.
-        seed: of the bootstrap.
+        resamples, seed: of the bootstrap.
     """
 
     title: str
@@ -108,40 +105,18 @@ class Comparison(NamedTuple):
 
 
 def summarise_seeds(values: Iterable[float]) -> Summary:
-    """Compute mean and sample standard deviation of a score over seeds.
-
-    Args:
-        values: one for each seed; NaN, where the class does not occur, is left out.
-
-    Example:
-        >>> summarise_seeds([1.0, 3.0, math.nan])
-        Summary(mean=2.0, deviation=1.4142135623730951, seeds=2)
-    """
+    """Summarise a score over seeds, without NaN, which stands for a class that does not occur."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return Summary()
     return Summary(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
 
 
-def paired_differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
-    """Subtract the baseline's value of the same seed, in the order of the common seeds; NaN is left out.
-
-    Example:
-        >>> paired_differences({0: 0.5, 1: 0.75, 2: 0.5}, {1: 0.5, 0: 0.25, 7: 0.5})
-        [0.25, 0.25]
-    """
-    differences = [values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())]
-    return [difference for difference in differences if not math.isnan(difference)]
-
-
 def student_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:
     """Compute Student's confidence interval of a mean: mean ± t(n − 1) · standard deviation / √n.
 
     For paired differences, it estimates what other seeds of the training would give. It assumes that the values are
-    independent and normally distributed.
-
-    Returns:
-        The interval; None for fewer than two values.
+    independent and normally distributed, and is None for fewer than two of them.
 
     Example:
         >>> [round(end, 2) for end in student_interval([1.0, 2.0, 3.0])]
@@ -160,13 +135,8 @@ def bootstrap_weights(images: int, *, resamples: int, seed: int) -> NDArray[np.f
     All runs get the same weights, so that they are compared on the same images. ``weights @ counts`` are the counts of
     pixels of every resample.
 
-    Args:
-        images: I.
-        resamples: R.
-        seed: of the random numbers.
-
     Returns:
-        (R,I); each row sums to I.
+        (R,I) for R resamples of I images; each row sums to I.
 
     Example:
         >>> bootstrap_weights(3, resamples=2, seed=0).sum(axis=1).tolist()
@@ -177,16 +147,10 @@ def bootstrap_weights(images: int, *, resamples: int, seed: int) -> NDArray[np.f
 
 
 def percentile_interval(samples: NDArray[np.float64], *, confidence: float = CONFIDENCE) -> Interval | None:
-    """Compute the percentile interval of bootstrapped values.
+    """Compute the percentile interval of bootstrapped values (R,), without NaN, for resamples without the class.
 
-    It estimates what other images of the same kind would give for the same trained networks.
-
-    Args:
-        samples: (R,) values of the resamples; NaN, where none of its images has the class, is left out.
-        confidence: between 0 and 1.
-
-    Returns:
-        The interval; None if all values are NaN.
+    It estimates what other images of the same kind would give for the same trained networks. It is None if all values
+    are NaN.
 
     Example:
         >>> percentile_interval(np.arange(101.0), confidence=0.5)
@@ -200,20 +164,12 @@ def percentile_interval(samples: NDArray[np.float64], *, confidence: float = CON
 
 def summarise_arm(arm: Arm) -> ArmScores:
     """Summarise every score of an arm over its seeds."""
-    return ArmScores(arm, {name: summarise_seeds(arm.values(name).values()) for name in _score_names(arm.runs)})
+    values = {name: [run.scores.get(name, math.nan) for run in arm.runs] for name in _score_names(arm.runs)}
+    return ArmScores(arm, {name: summarise_seeds(each) for name, each in values.items()})
 
 
 def resample_scores(run: Run, weights: NDArray[np.float64], *, groups: _Groups) -> dict[str, NDArray[np.float64]]:
-    """Compute a run's scores on resamples of its images.
-
-    Args:
-        run: with counts of I images.
-        weights: (R,I), of :func:`bootstrap_weights`.
-        groups: names of classes by ``"small"`` and ``"large"``.
-
-    Returns:
-        (R,) values of each score.
-    """
+    """Compute a run's scores on R resamples of its images, (R,) each, with weights of :func:`bootstrap_weights`."""
     pixels = run.counts.pixels
     resampled = (weights @ pixels.reshape(len(pixels), -1)).reshape(-1, *pixels.shape[1:])
     return scores_from_pixels(resampled, run.counts.classes, run.counts.objects, groups=groups)
@@ -230,12 +186,7 @@ def compare_with_baselines(
     Args:
         pairings: pairings of :func:`~afma_med.research.comparison.arms.pair_with_baselines`.
         groups: names of classes by ``"small"`` and ``"large"``.
-        resamples: R of the bootstrap.
-        seed: of the bootstrap.
-
-    Example:
-        >>> compare_with_baselines([], groups={})
-        []
+        resamples, seed: of the bootstrap.
     """
     runs = {run.folder: run for pairing in pairings for side in pairing for run in side.runs}
     resampled: dict[Path, _Scores] = {folder: {} for folder in runs}
@@ -247,17 +198,16 @@ def compare_with_baselines(
 
 
 def _compare(pairing: Pairing, resampled: Mapping[Path, _Scores]) -> Gain:
-    runs = [*pairing.arm.runs, *pairing.baseline.runs]
-    scores = {}
+    runs, gain = [*pairing.arm.runs, *pairing.baseline.runs], Gain(pairing, {})
     for name in _score_names(runs):
         value = _mean_difference(pairing, {run.folder: np.float64(run.scores.get(name, math.nan)) for run in runs})
         over_images = None
         if all(name in resampled[run.folder] for run in runs):
             samples = _mean_difference(pairing, {run.folder: resampled[run.folder][name] for run in runs})
             over_images = percentile_interval(samples)
-        paired = paired_differences(pairing.arm.values(name), pairing.baseline.values(name))
-        scores[name] = Difference(float(value), len(paired), student_interval(paired), over_images)
-    return Gain(pairing, scores)
+        of_seeds = gain.of_seeds(name)
+        gain.scores[name] = Difference(float(value), len(of_seeds), student_interval(of_seeds), over_images)
+    return gain
 
 
 def _mean_difference(pairing: Pairing, values: Mapping[Path, NDArray[np.float64] | np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from afma_med.data import READERS, DatasetReader, class_groups, class_names
@@ -21,45 +21,22 @@ from afma_med.research.comparison.results import (
 from afma_med.runs.run import Run
 from afma_med.visualize.text_table import format_table
 
-__all__ = ["Column", "Row", "TableLayout", "TextTable", "find_reader", "format_markdown", "group_classes"]
+__all__ = ["Row", "TableLayout", "TextTable", "find_reader", "format_markdown", "group_classes"]
 __all__ += ["lay_out_tables", "size_headings", "write_table", "write_tables"]
 
-_NOTHING = "–"
-_PAPER = "paper (ResNet-101)"
 _KINDS = ("IoU", "recall")
 
 
-class Column(NamedTuple):
-    """Describe a column.
-
-    Args:
-        score: name of the score.
-        heading: of the column.
-        factor: multiplies the score; 100 for percent.
-        digits: number of decimals.
-    """
-
-    score: str
-    heading: str
-    factor: float = 100.0
-    digits: int = 1
-
-
 class TableLayout(NamedTuple):
-    """Describe a table: its title, its columns, and whether it belongs to the details."""
+    """Describe a table: its title, headings by score, and whether it belongs to the details."""
 
     title: str
-    columns: tuple[Column, ...]
+    columns: dict[str, str]
     detail: bool = False
 
 
 class Row(NamedTuple):
-    """Hold a row of text.
-
-    Args:
-        kind: ``"arm"``, ``"difference"``, ``"interval"`` (of the difference above) or ``"paper"``.
-        cells: label, seeds, then one for each column.
-    """
+    """Hold a row of text: ``"arm"``, ``"difference"``, ``"interval"`` or ``"paper"``; label, seeds, and the scores."""
 
     kind: str
     cells: tuple[str, ...]
@@ -75,12 +52,7 @@ class TextTable(NamedTuple):
 
 
 def find_reader(run: Run) -> DatasetReader | None:
-    """Return the reader of a run's dataset; None if the package has no such dataset.
-
-    Example:
-        >>> find_reader(Run("run", {"name": "lits_afma"}, {}, {}, None)).title
-        'LiTS'
-    """
+    """Return the reader of a run's dataset; None if the package has no such dataset."""
     return READERS.get(run.settings["name"].removesuffix("_afma"))
 
 
@@ -103,13 +75,7 @@ def group_classes(run: Run) -> dict[str, list[str]]:
 
 
 def size_headings(run: Run) -> dict[str, str]:
-    """Return a heading with the bounds for each size of objects, by its name.
-
-    Example:
-        >>> sizes = {"names": ["small", "large"], "bounds": [1024], "unit": "pixels"}
-        >>> size_headings(Run("run", {}, {"size_groups": sizes}, {}, None))
-        {'small': 'small < 1024 pixels', 'large': 'large > 1024 pixels'}
-    """
+    """Return a heading with the bounds for each size of objects, by its name."""
     sizes = run.evaluation["size_groups"]
     names, bounds, unit = sizes["names"], sizes.get("bounds", ()), sizes.get("unit", "pixels")
     if not bounds:
@@ -122,45 +88,31 @@ def size_headings(run: Run) -> dict[str, str]:
 def lay_out_tables(run: Run, scores: Iterable[str]) -> list[TableLayout]:
     """Lay out the tables: classes as in the paper's Tables 1 and 2, sizes as in Table 4, then all other scores.
 
-    Args:
-        run: any of those compared.
-        scores: names of the scores that the runs have.
-
-    Returns:
-        The layouts; columns without a score, and tables without a column, are left out.
+    Columns without one of the scores are left out, and tables without a column.
     """
     known = dict.fromkeys(scores)
     sizes, groups = run.counts.objects[1:], group_classes(run)
-    means = {group: Column(f"mIoU_{group}", f"mIoU {group}") for group in groups}
-    by_class: list[Column] = []
+    means = {f"mIoU_{group}": f"mIoU {group}" for group in groups}
+    by_class: dict[str, str] = {}
     for group, names in groups.items():
-        by_class += [Column(f"IoU/{name}", name) for name in names]
-        by_class += [means[group]] if group != "other" else []
-    by_size = [Column(f"{kind}_by_size/{size}", f"{kind}, {size} objects") for kind in _KINDS for size in sizes]
-    miou = Column("mIoU", "mIoU")
+        by_class |= {f"IoU/{name}": name for name in names}
+        by_class |= {f"mIoU_{group}": f"mIoU {group}"} if group != "other" else {}
+    of_size = {kind: {f"{kind}_by_size/{size}": f"{kind}, {size} objects" for size in sizes} for kind in _KINDS}
+    miou = {"mIoU": "mIoU"}
     tables = [
-        TableLayout("In short", (*means.values(), miou, *by_size[: len(sizes)])),
-        TableLayout("IoU by class", (*by_class, miou)),
-        TableLayout(f"By size of object: {', '.join(size_headings(run).values())}", tuple(by_size)),
+        TableLayout("In short", {**means, **miou, **of_size["IoU"]}),
+        TableLayout("IoU by class", {**by_class, **miou}),
+        TableLayout(f"By size of object: {', '.join(size_headings(run).values())}", of_size["IoU"] | of_size["recall"]),
     ]
-    details = [
-        TableLayout(
-            f"{kind} of {size} objects by class",
-            tuple(Column(f"{kind}_{size}_objects/{name}", name) for names in groups.values() for name in names),
-            detail=True,
-        )
-        for kind in _KINDS
-        for size in sizes
-    ]
-    shown = {column.score for table in (*tables, *details) for column in table.columns}
-    further = tuple(
-        Column(name, name, factor=1.0, digits=2) if "distance" in name else Column(name, name)
-        for name in known
-        if name not in shown
-    )
+    details = []
+    for kind, size in itertools.product(_KINDS, sizes):
+        columns = {f"{kind}_{size}_objects/{name}": name for names in groups.values() for name in names}
+        details.append(TableLayout(f"{kind} of {size} objects by class", columns, detail=True))
+    shown = {score for table in (*tables, *details) for score in table.columns}
+    further = TableLayout("Further scores", {name: name for name in known if name not in shown})
     found = [
-        table._replace(columns=tuple(column for column in table.columns if column.score in known))
-        for table in (*tables, TableLayout("Further scores", further), *details)
+        table._replace(columns={score: heading for score, heading in table.columns.items() if score in known})
+        for table in (*tables, further, *details)
     ]
     return [table for table in found if table.columns]
 
@@ -174,25 +126,12 @@ def write_tables(found: Comparison) -> list[TextTable]:
 def write_table(
     layout: TableLayout, arms: Iterable[ArmScores], gains: Iterable[Gain], paper: Iterable[PaperTable]
 ) -> TextTable:
-    """Write a table.
-
-    Args:
-        layout: its columns.
-        arms: a row each: mean ± sample standard deviation over seeds.
-        gains: a row each, and one for each of its intervals.
-        paper: their rows follow if they have scores of these columns.
-
-    Example:
-        >>> write_table(TableLayout("IoU", (Column("IoU/car", "car"),)), [], [], []).header
-        ('', 'seeds', 'car')
-    """
-    columns = layout.columns
-    rows = [_arm_row(one, columns) for one in arms]
-    rows += [row for gain in gains for row in _gain_rows(gain, columns)]
-    rows += _paper_rows(paper, columns)
-    percent = all(column.factor == 100 for column in columns)
-    title = f"{layout.title}, {'%' if percent else '% but for distances'}"
-    return TextTable(title, ("", "seeds", *(column.heading for column in columns)), tuple(rows), layout.detail)
+    """Write a table: mean ± sample standard deviation of each arm, the gains with their intervals, the paper's rows."""
+    rows = [_arm_row(one, layout.columns) for one in arms]
+    rows += [row for gain in gains for row in _gain_rows(gain, layout.columns)]
+    rows += _paper_rows(paper, layout.columns)
+    unit = "% but for distances" if any(map(_is_distance, layout.columns)) else "%"
+    return TextTable(f"{layout.title}, {unit}", ("", "seeds", *layout.columns.values()), tuple(rows), layout.detail)
 
 
 def format_markdown(table: TextTable) -> str:
@@ -212,65 +151,58 @@ def format_markdown(table: TextTable) -> str:
     return f"## {table.title}\n\n{format_table(head, rows, left=range(len(head)), style='github')}"
 
 
-def _arm_row(one: ArmScores, columns: Sequence[Column]) -> Row:
-    cells = [_spell_summary(one.scores.get(column.score, Summary()), column) for column in columns]
+def _arm_row(one: ArmScores, scores: Iterable[str]) -> Row:
+    cells = []
+    for score in scores:
+        mean, deviation, _ = one.scores.get(score, Summary())
+        cells.append(_spell(mean, score) + ("" if deviation is None else f" ± {_spell(deviation, score)}"))
     return Row("arm", (one.arm.label, str(len(one.arm.runs)), *cells))
 
 
-def _gain_rows(gain: Gain, columns: Sequence[Column]) -> list[Row]:
-    """The difference, and its intervals where any column has one."""
-    seeds, known = gain.pairing.common_seeds, [gain.scores.get(column.score, Difference()) for column in columns]
-    values = _cells([one.value for one in known], columns, signed=True)
-    rows = [Row("difference", (gain.pairing.label, str(len(seeds) or "unpaired"), *values))]
-    over: dict[str, Callable[[Difference], Interval | None]] = {
-        "seeds": lambda one: one.over_seeds,
-        "images": lambda one: one.over_images,
-    }
-    for what, pick in over.items():
-        intervals = [pick(one) for one in known]
-        if any(intervals):
-            cells = map(_spell_interval, intervals, columns)
-            rows.append(Row("interval", (f"{CONFIDENCE:.0%} over {what}".replace("%", " %"), "", *cells)))
-    return rows
+def _gain_rows(gain: Gain, scores: Iterable[str]) -> Iterator[Row]:
+    """The difference, and its intervals where any score has one."""
+    known = {score: gain.scores.get(score, Difference()) for score in scores}
+    values = (_spell(one.value, score, signed=True) for score, one in known.items())
+    yield Row("difference", (gain.pairing.label, str(len(gain.pairing.common_seeds) or "unpaired"), *values))
+    for what in ("seeds", "images"):
+        ends: dict[str, Interval | None] = {score: getattr(one, f"over_{what}") for score, one in known.items()}
+        if any(ends.values()):
+            cells = (
+                " to ".join(_spell(end, score, signed=True) for end in interval or [math.nan])
+                for score, interval in ends.items()
+            )
+            yield Row("interval", (f"{100 * CONFIDENCE:.0f} % over {what}", "", *cells))
 
 
-def _paper_rows(tables: Iterable[PaperTable], columns: Sequence[Column]) -> list[Row]:
-    """The paper's networks and the difference of each pair; none without scores of the columns."""
+def _paper_rows(tables: Iterable[PaperTable], scores: Iterable[str]) -> Iterator[Row]:
+    """The paper's networks and the difference of each pair; none without any of the scores."""
     merged: dict[tuple[str, bool], dict[str, float]] = {}
     for table in tables:
         for own in table.rows:
             merged.setdefault((own.network, own.afma), {}).update(own.scores)
-    rows = []
-    for (network, afma), scores in merged.items():
-        values = [scores.get(column.score, math.nan) for column in columns]
-        if all(map(math.isnan, values)):
+    for (network, afma), found in merged.items():
+        values = {score: found.get(score, math.nan) for score in scores}
+        if all(map(math.isnan, values.values())):
             continue
-        label = f"{_PAPER}: {network} {'AFMA' if afma else 'baseline'}"
-        rows.append(Row("paper", (label, "", *_cells(values, columns))))
+        label = f"paper (ResNet-101): {network} {'AFMA' if afma else 'baseline'}"
+        yield Row("paper", (label, "", *(_spell(value, score) for score, value in values.items())))
         if afma:
-            baseline = (merged[network, False].get(column.score, math.nan) for column in columns)
-            gains = [value - other for value, other in zip(values, baseline, strict=True)]
-            rows.append(Row("paper", (f"{label} − baseline", "", *_cells(gains, columns, signed=True))))
-    return rows
+            baseline = merged[network, False]
+            gains = {score: value - baseline.get(score, math.nan) for score, value in values.items()}
+            cells = (_spell(value, score, signed=True) for score, value in gains.items())
+            yield Row("paper", (f"{label} − baseline", "", *cells))
 
 
-def _cells(values: Iterable[float], columns: Iterable[Column], *, signed: bool = False) -> list[str]:
-    return [_spell(value, column, signed=signed) for value, column in zip(values, columns, strict=True)]
+def _is_distance(score: str) -> bool:
+    return "distance" in score
 
 
-def _spell_summary(summary: Summary, column: Column) -> str:
-    mean = _spell(summary.mean, column)
-    return mean if summary.deviation is None else f"{mean} ± {_spell(summary.deviation, column)}"
-
-
-def _spell_interval(interval: Interval | None, column: Column) -> str:
-    return _NOTHING if interval is None else " to ".join(_spell(end, column, signed=True) for end in interval)
-
-
-def _spell(value: float, column: Column, *, signed: bool = False) -> str:
+def _spell(value: float, score: str, *, signed: bool = False) -> str:
+    """A fraction in percent, or a distance in its own unit; a dash for NaN."""
     if math.isnan(value):
-        return _NOTHING
-    spelled = f"{value * column.factor:{'+' if signed else ''}.{column.digits}f}"
+        return "–"
+    factor, digits = (1, 2) if _is_distance(score) else (100, 1)
+    spelled = f"{value * factor:{'+' if signed else ''}.{digits}f}"
     # A true minus, as in the labels, and no sign before zero.
     return spelled.replace("-", "−") if float(spelled) else spelled.lstrip("+-")
 

@@ -21,7 +21,7 @@ from _helpers.synthetic_runs import (
 from afma_med.data import CAMVID, class_groups
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.research.comparison import group_runs, pair_with_baselines, read_run
-from afma_med.research.comparison.arms import Pairing
+from afma_med.research.comparison.arms import Arm, Pairing
 from afma_med.research.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
 from afma_med.research.comparison.results import (
     Difference,
@@ -29,7 +29,6 @@ from afma_med.research.comparison.results import (
     Summary,
     bootstrap_weights,
     compare_with_baselines,
-    paired_differences,
     percentile_interval,
     resample_scores,
     student_interval,
@@ -110,10 +109,18 @@ def test_student_interval_is_that_of_the_table(values: list[float], quantile: fl
     assert student_interval(values[:1]) is None
 
 
-def test_differences_are_those_of_the_same_seed() -> None:
+def test_differences_are_those_of_the_same_seed(gain: Gain) -> None:
     values, baseline = {0: 0.5, 2: 0.75, 3: 1.0, 5: math.nan}, {2: 0.5, 3: math.nan, 5: 0.5, 9: 0.25}
-    assert paired_differences(values, baseline) == [0.25]
-    assert paired_differences(values, {9: 0.5}) == []
+
+    def arm(of_seeds: dict[int, float]) -> Arm:
+        run = gain.pairing.arm.runs[0]
+        settings = [{**run.settings, "training": {"seed": seed}} for seed in of_seeds]
+        runs = [run._replace(settings=one, scores={"a": x}) for one, x in zip(settings, of_seeds.values(), strict=True)]
+        return Arm("", {}, tuple(runs))
+
+    assert Gain(Pairing(arm(values), arm(baseline)), {}).of_seeds("a") == [0.25]
+    assert Gain(Pairing(arm(values), arm(baseline)), {}).of_seeds("b") == []
+    assert Gain(Pairing(arm(values), arm({9: 0.5})), {}).of_seeds("a") == []
 
 
 def test_weights_draw_as_many_images_with_replacement() -> None:
