@@ -86,8 +86,7 @@ class ContextNet(AFMANet):
 
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W) with an encoder of at least four depths.
-        out_channels: K.
-        **options: of :class:`~afma_med.AFMANet`.
+        out_channels, **options: as for :class:`~afma_med.AFMANet`.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -117,7 +116,6 @@ class ContextNet(AFMANet):
             self.head_gain = nn.Parameter(torch.full((out_channels, 1, 1), _FIRST_GAIN))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Return the corrected logits, and in train mode with supervision the host's own logits too."""
         logits, attention = self.attend(image)
         corrected = self.correct(logits, attention)
         return (corrected, logits) if self.training and self.attention_supervision else corrected
@@ -134,7 +132,6 @@ class ContextNet(AFMANet):
     def correct(  # type: ignore[override]
         self, logits: Tensor, attention: ContextAttention, values: Tensor | None = None
     ) -> Tensor:
-        """Add the scores to the logits."""
         with autocast_off(without_metadata(logits)):
             added = torch.zeros_like(attention.mass[:, :, :1, :1])
             if self.has_prototypes:
@@ -154,11 +151,8 @@ class ContextNet(AFMANet):
         return attention._replace(mass=_shrink(label.to(attention.mass.dtype), attention.mass))
 
     def _attend(self, logits: Tensor, maps: list[Tensor]) -> ContextAttention:
-        shallow, key_like = maps[0], maps[1]
-        query = self.embed_query(torch.cat([_enlarge(each, shallow) for each in maps], dim=1))
-        key = query[:, :, :1, :1]
-        if self.has_prototypes:
-            key = self.embed_key(torch.cat([_enlarge(each, key_like) for each in maps[1:]], dim=1))
+        query = self.embed_query(_join(maps))
+        key = self.embed_key(_join(maps[1:])) if self.has_prototypes else query[:, :, :1, :1]
         scores = self.head(query) if self.has_head else query[:, :0]
         size = (logits.shape[2], logits.shape[3])
         return ContextAttention(query, key, _shrink(logits.softmax(dim=1), key), scores, size)
@@ -198,7 +192,6 @@ class AuxiliaryAFMALoss(AFMALoss):
     """
 
     def terms(self, output: Tensor | tuple[Tensor, Any], label: Tensor) -> AFMALossTerms:
-        """Compute the two terms, unweighted; the second one is 0 for logits alone."""
         if isinstance(output, Tensor):
             return super().terms(output, label)
         corrected, own = output
@@ -213,7 +206,6 @@ class PresenceAFMALoss(AFMALoss):
     """
 
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
-        """Average the squared differences of the shares."""
         pairs = ((attention.query, gold.query), (attention.key, gold.key))
         query, key = ((mine.mean(dim=-1) - target.float().mean(dim=-1)).square().mean() for mine, target in pairs)
         return query + key
@@ -228,8 +220,9 @@ def _embedding(in_channels: int, hidden: int) -> nn.Sequential:
     )
 
 
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return x if x.shape[2:] == like.shape[2:] else interpolate(x, size=like.shape[2:], mode="bilinear")
+def _join(maps: list[Tensor]) -> Tensor:
+    """The maps as channels of one, at the size of the first."""
+    return torch.cat([maps[0], *(interpolate(x, size=maps[0].shape[2:], mode="bilinear") for x in maps[1:])], dim=1)
 
 
 def _shrink(x: Tensor, like: Tensor) -> Tensor:

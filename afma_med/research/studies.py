@@ -20,13 +20,7 @@ from afma_med.checks import check_values
 from afma_med.functional import PatchAttention, PatchGrid, compress_prediction, modulate_logits
 from afma_med.losses import AFMALoss
 from afma_med.networks import AFMABlock, AFMANet
-from afma_med.research.controls import (
-    AuxiliaryAFMALoss,
-    PlainHead,
-    PresenceAFMALoss,
-    Prototypes,
-    PrototypesAndHead,
-)
+from afma_med.research.controls import AuxiliaryAFMALoss, PlainHead, PresenceAFMALoss, Prototypes, PrototypesAndHead
 
 __all__ = ["STUDIES", "AddedCorrection", "FeatureQueryBlock", "LearntGain", "NonlinearBlock", "RelativeAFMALoss"]
 __all__ += ["RowSum", "SoftValues", "SupervisionOnly", "build_studied_network", "study_options"]
@@ -39,7 +33,6 @@ class SupervisionOnly(AFMANet):
     """Learn the attention but correct nothing with it, so that it is only an auxiliary loss."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Return the logits unchanged."""
         return logits
 
 
@@ -47,11 +40,9 @@ class SoftValues(AFMANet):
     """Spread class probabilities, as in the paper's text, with everything else as released."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct with a gradient through the prediction."""
         return modulate_logits(logits, attention, soft=True, values=values)
 
     def split_prediction(self, logits: Tensor, attention: PatchAttention) -> Tensor:
-        """Split the class probabilities into patches."""
         grid = attention.grid
         return split_patches(compress_prediction(logits, grid, soft=True), grid.patch_size)
 
@@ -60,7 +51,6 @@ class AddedCorrection(AFMANet):
     """Add X to the logits ("added to the output of the decoder"), where the released form adds logits · X."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct positive and negative logits in the same direction."""
         return logits + _spread(logits, attention, attention.apply, values)
 
 
@@ -68,7 +58,6 @@ class RowSum(AFMANet):
     """Divide a row of the attention by its sum, with gradient, where the released form counts its non-zeros."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct by the mean of the attended patches, independent of the scale of the attention."""
         query, key = attention.query, attention.key
 
         def apply(v: Tensor) -> Tensor:
@@ -86,7 +75,6 @@ class LearntGain(AFMANet):
         self.gain = nn.Parameter(torch.zeros(out_channels, 1, 1))
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct by the learnt share of the correction."""
         return logits + self.gain * (modulate_logits(logits, attention, values=values) - logits)
 
 
@@ -98,7 +86,6 @@ class NonlinearBlock(AFMABlock):
         self.normalization = nn.BatchNorm2d(self.image_conv1.out_channels)
 
     def embed_image(self, image: Tensor) -> Tensor:
-        """Turn the image into one map per class."""
         embedded: Tensor = self.image_conv2(self.normalization(self.image_conv1(image)).relu())
         return embedded
 
@@ -111,7 +98,6 @@ class FeatureQueryBlock(AFMABlock):
         self.query_conv = nn.Conv2d(feature_channels, out_channels, kernel_size=1)
 
     def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
-        """Compute the attention of a batch of images."""
         image, feature = without_metadata(image), without_metadata(feature)
         size = (image.shape[2], image.shape[3])
         grid = PatchGrid(size, image.shape[2] // feature.shape[2], self.patch_size)
@@ -122,14 +108,13 @@ class FeatureQueryBlock(AFMABlock):
 
 
 class RelativeAFMALoss(AFMALoss):
-    """Divide each class's squared distance to its gold attention by the squared norm of the latter, and average.
+    """Divide each class's squared distance to its gold attention by the squared norm of the latter.
 
-    It is 1 for an attention of zeros, however rare the class is. A mean over all entries is 1e-2 for the same
-    attention, and consists of the large classes.
+    It is averaged over the classes that occur in the batch, and 1 for an attention of zeros, however rare the class is.
+    A mean over all entries is 1e-2 for the same attention, and consists of the large classes.
     """
 
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
-        """Average over the classes that occur in the batch."""
         target = gold.dense()
         size = target.square().sum(dim=(0, 2, 3))
         distance = (attention.dense() - target).square().sum(dim=(0, 2, 3))
@@ -174,10 +159,8 @@ def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str,
     """Build a network as :func:`afma_med.bundle.run.build_network` does, with the parts that a study replaces.
 
     Args:
-        backbone: network (B,C,H,W) -> logits (B,K,H,W).
-        out_channels: K.
+        backbone, out_channels, **options: as for :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
         study: a name from :data:`STUDIES`.
-        **options: options of :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
 
     Example:
         >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))

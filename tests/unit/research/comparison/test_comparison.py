@@ -17,16 +17,15 @@ import pytest
 from _helpers.commands import run_afma
 from _helpers.synthetic_runs import (
     NAMES,
+    SCORED,
     SIZES,
     copy_run,
     edit_scores,
     random_rows,
     write_curve,
     write_run,
-    write_six_runs,
 )
 from afma_med.cli import main
-from afma_med.data import CAMVID, class_groups
 from afma_med.research.comparison import (
     check_comparable,
     compare,
@@ -37,7 +36,7 @@ from afma_med.research.comparison import (
 )
 from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.paper import find_paper_tables, read_paper_tables
-from afma_med.research.comparison.results import Difference, Gain, Interval, compare_with_baselines, summarise_arm
+from afma_med.research.comparison.results import Difference, Gain, Interval, summarise_arm
 from afma_med.research.comparison.tables import (
     Row,
     TextTable,
@@ -48,25 +47,6 @@ from afma_med.research.comparison.tables import (
     write_table,
 )
 from afma_med.runs.curves import read_curve
-
-SCORED = NAMES[:-1]
-GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_six_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def pairing(folders: list[Path]) -> Pairing:
-    pairings, _ = pair_with_baselines(group_runs([read_run(folder) for folder in folders]))
-    return pairings[0]
-
-
-@pytest.fixture(scope="module")
-def gain(pairing: Pairing) -> Gain:
-    return compare_with_baselines([pairing], groups=GROUPS, resamples=300)[0]
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from _helpers.synthetic_runs import (
-    NAMES,
+    GROUPS,
+    SCORED,
     SIZES,
     copy_run,
     plain_scores,
     random_rows,
     write_run,
-    write_six_runs,
 )
-from afma_med.data import CAMVID, class_groups
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.research.comparison import group_runs, pair_with_baselines, read_run
 from afma_med.research.comparison.arms import Arm, Pairing
@@ -36,26 +35,6 @@ from afma_med.research.comparison.results import (
     summarise_seeds,
 )
 from afma_med.research.comparison.tables import lay_out_tables, write_table
-
-SCORED = NAMES[:-1]
-GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_six_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def pairing(folders: list[Path]) -> Pairing:
-    pairings, _ = pair_with_baselines(group_runs([read_run(folder) for folder in folders]))
-    return pairings[0]
-
-
-@pytest.fixture(scope="module")
-def gain(pairing: Pairing) -> Gain:
-    return compare_with_baselines([pairing], groups=GROUPS, resamples=300)[0]
-
 
 # Scores.
 
