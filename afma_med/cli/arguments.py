@@ -22,24 +22,14 @@ class Command(NamedTuple):
 
 
 def positive_int(text: str) -> int:
-    """Read a whole number above 0, as the ``type`` of an argument of argparse.
-
-    Example:
-        >>> positive_int("3")
-        3
-    """
+    """Read a whole number above 0, as the ``type`` of an argument of argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text!r}")
     return int(text)
 
 
 def read_point(text: str) -> tuple[int, int]:
-    """Read ROW,COLUMN, as the ``type`` of an argument of argparse.
-
-    Example:
-        >>> read_point("12,34")
-        (12, 34)
-    """
+    """Read ROW,COLUMN, as the ``type`` of an argument of argparse."""
     try:
         row, column = map(int, text.split(","))
     except ValueError:

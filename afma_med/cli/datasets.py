@@ -25,10 +25,6 @@ def find_reader(name: str) -> DatasetReader:
 
     Raises:
         ArgumentTypeError: if there is none.
-
-    Example:
-        >>> find_reader("camvid").title
-        'CamVid'
     """
     from afma_med.data.dataset_reader import DatasetReader
     from afma_med.data.readers import READERS

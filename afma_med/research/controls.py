@@ -87,12 +87,6 @@ class ContextNet(AFMANet):
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W) with an encoder of at least four depths.
         out_channels, **options: as for :class:`~afma_med.AFMANet`.
-
-    Example:
-        >>> import segmentation_models_pytorch as smp
-        >>> net = Prototypes(smp.Unet("resnet18", encoder_weights=None, classes=3), 3, attention_supervision=True)
-        >>> [tuple(logits.shape) for logits in net(torch.rand(2, 3, 64, 96))]
-        [(2, 3, 64, 96), (2, 3, 64, 96)]
     """
 
     has_prototypes = False

@@ -33,15 +33,6 @@ def correct_in_all_forms(
 
     Raises:
         TypeError: if an attention of another kind does not have these methods.
-
-    Example:
-        >>> from torch import nn
-        >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))
-        >>> net = AFMANet(host, 2, feature="0").eval()
-        >>> seen, other = (net.attend(torch.rand(1, 3, side, 40)) for side in (20, 60))
-        >>> forms = correct_in_all_forms(net, *seen, other=other, index=torch.zeros(1, 20, 40, dtype=torch.long))
-        >>> torch.equal(forms["zero"], forms["before"]), {name: tuple(one.shape) for name, one in forms.items()}["swap"]
-        (True, (1, 2, 20, 40))
     """
     if not isinstance(attention, PatchAttention):
         used = _replace_by_methods(afma, logits, attention, other=other[1], index=index)

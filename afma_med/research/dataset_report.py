@@ -36,15 +36,6 @@ def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections
 
     Raises:
         FileNotFoundError: if the folder holds none of the sections.
-
-    Example:
-        >>> import tempfile
-        >>> from afma_med.data import CAMVID
-        >>> from afma_med.samples import write_street_scenes
-        >>> root = write_street_scenes(tempfile.mkdtemp() + "/scenes", counts={"train": 2}, size=(48, 64))
-        >>> report, sound = report_dataset(CAMVID, root, ["train"])
-        >>> print(report.splitlines()[2], sound)
-        train             2  48×64 (2) True
     """
     surveys, missing = _survey(reader, root, sections)
     problems = [f"{section}: {error}" for section, error in missing.items()]

@@ -52,15 +52,7 @@ def measure_hosts(hosts: Sequence[str], settings: HostSettings) -> Iterator[dict
 
 
 def count_calls(network: nn.Module) -> list[int]:
-    """Return a list that grows with each later call of a layer, by its multiply-adds after Table 5's rules.
-
-    Example:
-        >>> layer = nn.Linear(3, 2)
-        >>> counts = count_calls(layer)
-        >>> _ = layer(torch.zeros(1, 3))
-        >>> counts
-        [6]
-    """
+    """Return a list that grows with each later call of a layer, by its multiply-adds after Table 5's rules."""
     counts: list[int] = []
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

@@ -161,12 +161,6 @@ def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str,
     Args:
         backbone, out_channels, **options: as for :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
         study: a name from :data:`STUDIES`.
-
-    Example:
-        >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))
-        >>> network = build_studied_network(host, 2, study="gain", feature="0")
-        >>> type(network).__name__
-        'LearntGain'
     """
     options.pop("afma", None)
     chosen = STUDIES[study]
@@ -188,10 +182,6 @@ def study_options(study: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         ValueError: if there is no such study.
-
-    Example:
-        >>> study_options("relative")[0]
-        {'loss#_target_': 'afma_med.research.studies.RelativeAFMALoss', 'settings#study': 'relative'}
     """
     if study not in STUDIES:
         raise ValueError(f"`study` must be one of {', '.join(STUDIES)}; got {study!r}. Choose one of them.")

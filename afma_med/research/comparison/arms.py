@@ -182,12 +182,7 @@ def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
 
 
 def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that vary but have the same value in more than half of the arms; labels leave them out.
-
-    Example:
-        >>> usual_settings([{"afma": True, "feature": feature} for feature in (2, 2, 3)])
-        {'feature': 2}
-    """
+    """Return the settings that vary but have the same value in more than half of the arms; labels leave them out."""
     usual = {}
     for name, values in _varying(settings).items():
         value, count = values.most_common(1)[0]

@@ -105,13 +105,7 @@ def draw_size_gains(gains: Sequence[Gain], sizes: Mapping[str, str], classes: Se
 
 
 def draw_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], *, ylabel: str = "validation mIoU") -> Figure:
-    """Draw training curves as the paper's Fig. 12: a thick line is the mean over seeds, a thin one is a seed.
-
-    Example:
-        >>> figure = draw_curves({"AFMA": [{1: 0.25, 2: 0.5}, {1: 0.75, 2: 1.0}]})
-        >>> figure.axes[0].lines[-1].get_ydata().tolist()
-        [0.5, 0.75]
-    """
+    """Draw training curves as the paper's Fig. 12: a thick line is the mean over seeds, a thin one is a seed."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (label, seeds) in enumerate(curves.items()):

@@ -63,13 +63,7 @@ def rank_images(pairing: Pairing) -> list[ImageScore]:
 
 
 def most_changed(ranked: Sequence[ImageScore], count: int) -> tuple[list[ImageScore], list[ImageScore]]:
-    """Return up to ``count`` images that were helped most, and that were hurt most, the largest change first.
-
-    Example:
-        >>> ranked = [ImageScore("a", 0.5, 0.75), ImageScore("b", 0.5, 0.5), ImageScore("c", 0.5, 0.25)]
-        >>> [[one.image for one in part] for part in most_changed(ranked, 8)]
-        [['a'], ['c']]
-    """
+    """Return up to ``count`` images that were helped most, and that were hurt most, the largest change first."""
     helped = [one for one in ranked if one.gain > 0]
     hurt = [one for one in reversed(ranked) if one.gain < 0]
     return helped[:count], hurt[:count]
@@ -144,12 +138,6 @@ def draw_changes(example: Example) -> NDArray[np.uint8]:
     """Draw where AFMA is right and the baseline wrong (``BETTER``), and the reverse (``WORSE``), over the pale image.
 
     Void pixels of the label are neither right nor wrong.
-
-    Example:
-        >>> label, prediction = np.array([[1, 1]], dtype=np.uint8), np.array([[1, 2]], dtype=np.uint8)
-        >>> example = Example(np.zeros((1, 2, 3), dtype=np.uint8), label, label, prediction, "")
-        >>> draw_changes(example)[0].tolist() == [[190, 190, 190], [*BETTER]]
-        True
     """
     grey = example.picture.mean(axis=-1, keepdims=True)
     drawn = np.broadcast_to(190 + grey * (60 / 255), example.picture.shape).astype(np.uint8)

@@ -117,10 +117,6 @@ def student_interval(values: Sequence[float], *, confidence: float = CONFIDENCE)
 
     For paired differences, it estimates what other seeds of the training would give. It assumes that the values are
     independent and normally distributed, and is None for fewer than two of them.
-
-    Example:
-        >>> [round(end, 2) for end in student_interval([1.0, 2.0, 3.0])]
-        [-0.48, 4.48]
     """
     mean, deviation, n = summarise_seeds(values)
     if deviation is None:
@@ -137,10 +133,6 @@ def bootstrap_weights(images: int, *, resamples: int, seed: int) -> NDArray[np.f
 
     Returns:
         (R,I) for R resamples of I images; each row sums to I.
-
-    Example:
-        >>> bootstrap_weights(3, resamples=2, seed=0).sum(axis=1).tolist()
-        [3.0, 3.0]
     """
     drawn = np.random.default_rng(seed).multinomial(images, [1 / images] * images, size=resamples)
     return drawn.astype(np.float64)
@@ -151,10 +143,6 @@ def percentile_interval(samples: NDArray[np.float64], *, confidence: float = CON
 
     It estimates what other images of the same kind would give for the same trained networks. It is None if all values
     are NaN.
-
-    Example:
-        >>> percentile_interval(np.arange(101.0), confidence=0.5)
-        Interval(low=25.0, high=75.0)
     """
     known = samples[~np.isnan(samples)]
     if not known.size:
