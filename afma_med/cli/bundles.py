@@ -89,7 +89,7 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
     _add_name(parser)
     parser.add_argument("--checkpoint", required=True, help="a run's model.pt, next to its settings.json")
     parser.add_argument("--output_dir", default="packages", help="folder for NAME_afma (default: packages)")
-    parser.add_argument("--version", default="0.1.0", help="of the packaged model (default: 0.1.0)")
+    parser.add_argument("--version", default="0.1.0", help="version of the packaged model (default: 0.1.0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier package")
     parser.add_argument("--zip", action="store_true", dest="archive", help="write NAME_afma_vVERSION.zip too")
 

@@ -14,7 +14,7 @@ from afma_med.research.table5 import PAPER, TABLE_5
 
 __all__ = ["BENCHMARK", "TABLE5"]
 
-# What the printed table shows, and its titles: / of the medians, ~ the median of the paired ratios, + beyond bare.
+# Columns of the printed table: / ratio of the medians, ~ median of the paired ratios, + more than bare.
 _COLUMNS = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "dense_ms": "dense", "bare_ms": "bare"}
 _COLUMNS |= {"ours/dense": "/dense", "ours~dense": "~dense", "ours/bare": "/bare", "ours~bare": "~bare"}
 _COLUMNS |= {"ours_added_mib": "+MiB", "dense_added_mib": "dense", "ours_gmacs": "GMACs", "dense_gmacs": "dense"}
@@ -62,9 +62,9 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help=f"groups, or of {known}")
     parser.add_argument("--repeats", type=int, default=10, help="timed rounds, at least 2 (default: %(default)s)")
-    parser.add_argument("--batch", type=positive_int, default=1, help="images of a step (default: %(default)s)")
+    parser.add_argument("--batch", type=positive_int, default=1, help="images in a step (default: %(default)s)")
     parser.add_argument("--amp", action="store_true", help="autocast, without gradient scaling")
-    parser.add_argument("--threads", type=positive_int, help="of the CPU (default: as many as torch takes)")
+    parser.add_argument("--threads", type=positive_int, help="threads of the CPU (default: as many as torch uses)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/benchmark"), help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests: the figures mean nothing")
 

@@ -25,12 +25,12 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
         "--corrected", action="store_true", help="the small object of the test section that the correction helps most"
     )
     point.add_argument("--objects", metavar="CLASS", help="every predicted object of a class, at most eight")
-    parser.add_argument("--slice", type=int, help="of a volume (default: the one with most predicted foreground)")
+    parser.add_argument("--slice", type=int, help="slice of a volume (default: the one with most predicted foreground)")
     parser.add_argument("--montage", action="store_true", help="of a volume, draw slices with their predictions too")
     parser.add_argument("--checkpoint", help="weights next to their settings.json (default: the run's model.pt)")
     parser.add_argument("--output_dir", help="folder for the pictures (default: attention/ in the first RUN)")
-    parser.add_argument("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
-    parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: cpu)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="format of the pictures (default: png)")
+    parser.add_argument("--device", default="cpu", help="device of the networks, such as cuda (default: cpu)")
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -78,7 +78,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", nargs="+", help="--output_dir of a training that was evaluated, or a result file"
     )
     parser.add_argument("--output_dir", type=Path, help="folder for the files (default: comparisons/BUNDLE)")
-    parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: %(default)s)")
     parser.add_argument("--images", type=int, default=8, help="examples of each kind to show (default: %(default)s)")
 
 
@@ -105,15 +105,15 @@ COMPARE = Command(
 
 def _add_measure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder, such as runs/camvid_afma, or result file")
-    parser.add_argument("--section", default="val", help="of the dataset (default: %(default)s)")
+    parser.add_argument("--section", default="val", help="section of the dataset (default: %(default)s)")
     parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
-    parser.add_argument("--limit", type=positive_int, help="look at so many images only")
-    parser.add_argument("--device", default="cpu", help="for the networks, such as cuda (default: %(default)s)")
+    parser.add_argument("--limit", type=positive_int, help="use only the first LIMIT images")
+    parser.add_argument("--device", default="cpu", help="device of the networks, such as cuda (default: %(default)s)")
     parser.add_argument(
         "--weights",
         choices=("model", "ema"),
         default="model",
-        help="of run folders: model.pt, or the moving average in last.pt (default: %(default)s)",
+        help="weights of run folders: model.pt, or the moving average in last.pt (default: %(default)s)",
     )
 
 

@@ -24,7 +24,7 @@ from afma_med.visualize.text_table import format_table
 
 __all__ = ["report_dataset", "report_objects"]
 
-# The report names at most so many image sizes of a section.
+# Number of image sizes that the report names for each section.
 _SHOWN = 4
 
 

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: its name, its memory, processes of their own."""
+"""The machine that a benchmark runs on: its description, its memory, and measurements in processes of their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PRELOADED = ["segmentation_models_pytorch", "torch.utils.flop_counter", "afma_m
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Describe the machine, for readers of its figures."""
+    """Describe the machine, so that readers can judge its figures."""
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
     return {

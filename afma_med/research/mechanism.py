@@ -240,23 +240,15 @@ class _Tally:
 
 
 def _measure(attention: PatchAttention, label: Tensor) -> _PatchFigures:
-    classes, depth = attention.key.shape[1], attention.query.shape[-1]
-    gold = gold_attention_from_index(label, attention.grid, classes)
-    zero = attention._replace(query=torch.zeros_like(attention.query))
-    pairs = (attention, gold), (attention, zero), (gold, zero)
-    squares = [
-        _of_class(one, k).squared_distance(_of_class(other, k)).item() for one, other in pairs for k in range(classes)
-    ]
-    rows = [(q @ k.mT).amax(dim=1) for q, k in zip(attention.query[0], attention.key[0], strict=True)]
-    return _PatchFigures(
-        torch.tensor(squares).double().view(len(pairs), classes),
-        torch.stack(rows).cpu() / depth,
-        gold.query[0].any(dim=2).cpu(),
-    )
-
-
-def _of_class(attention: PatchAttention, k: int) -> PatchAttention:
-    return attention._replace(query=attention.query[:, k, None], key=attention.key[:, k, None])
+    gold = gold_attention_from_index(label, attention.grid, attention.key.shape[1])
+    squares, strongest = [], []
+    for factors in zip(*(each[0].to(gold.key.dtype) for each in (*attention[:2], *gold[:2])), strict=True):
+        query, key, gold_query, gold_key = factors  # of one class, whose matrices fit into memory
+        own, wanted = query @ key.mT / query.shape[-1], gold_query @ gold_key.mT / query.shape[-1]
+        squares.append(torch.stack([x.square().mean() for x in (own - wanted, own, wanted)]))
+        strongest.append(own.amax(dim=1))
+    filled = gold.query[0].any(dim=2)
+    return _PatchFigures(torch.stack(squares, dim=1).double().cpu(), torch.stack(strongest).cpu(), filled.cpu())
 
 
 def _error_and_cosine(distance: float, own: float, gold: float) -> tuple[float, float]:

@@ -91,7 +91,7 @@ def write_model_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def list_differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say in a line each what agrees with Table 5, what does not, and why, for rows with the paper's settings."""
+    """Compare rows with the paper's settings with Table 5: a line for each agreement and each difference."""
     lines = ["Table 5's FLOPs are multiply-adds at 640×960, not its caption's 720×960: compared at that size only."]
     for ours, theirs, tolerance, title in COMPARED if rows[0]["size"] == "640x960" else COMPARED[:2]:
         far = {row["host"]: gap for row in rows if abs(gap := row[ours] - row[theirs]) > tolerance}

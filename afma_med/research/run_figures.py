@@ -129,7 +129,7 @@ def read_figures(path: str | os.PathLike[str]) -> RunFigures:
 
 
 def report_figures(found: Sequence[RunFigures], *, by_class: bool = False) -> str:
-    """Write the tables, each with its explanation, by class too if asked, and name the runs without figures."""
+    """Write the tables, each with its explanation, and name the runs without figures."""
     parts = []
     attentions = [(one.name, one.attention) for one in found if one.attention is not None]
     if attentions:

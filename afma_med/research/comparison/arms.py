@@ -169,7 +169,7 @@ def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
     """
     arms = list(arms)
     baselines = {_without_afma(arm.settings): arm for arm in arms if arm.is_baseline}
-    # A baseline's loss has one term: another weight of it only changes the learning rate, and labels name it.
+    # A baseline's loss has one term, whose weight only scales the learning rate; labels name the weight.
     weighted = {_without_afma(arm.settings, _WEIGHT): arm for arm in arms if arm.is_baseline}
     pairings, alone = [], []
     for arm in arms:

@@ -75,7 +75,7 @@ def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], li
     if not images or not found.gains:
         return [], []
     if reader is None:
-        return [], [f"Example images are left out: {found.run.settings['name']} is no bundle of the package."]
+        return [], [f"Example images are left out: {found.run.settings['name']} is not a bundle of the package."]
     pictures, reasons = [], []
     for number, (pairing, _) in enumerate(found.gains, start=1):
         try:

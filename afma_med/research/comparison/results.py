@@ -36,7 +36,7 @@ class Interval(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Hold mean and sample standard deviation of a score over so many seeds; the latter needs two."""
+    """Hold mean and sample standard deviation of a score over seeds; a single seed has no deviation."""
 
     mean: float = math.nan
     deviation: float | None = None
@@ -139,7 +139,7 @@ def bootstrap_weights(images: int, *, resamples: int, seed: int) -> NDArray[np.f
 
 
 def percentile_interval(samples: NDArray[np.float64], *, confidence: float = CONFIDENCE) -> Interval | None:
-    """Compute the percentile interval of bootstrapped values (R,), without NaN, for resamples without the class.
+    """Compute the percentile interval of bootstrapped values (R,), leaving out NaN of resamples without the class.
 
     It estimates what other images of the same kind would give for the same trained networks. It is None if all values
     are NaN.
@@ -199,7 +199,7 @@ def _compare(pairing: Pairing, resampled: Mapping[Path, _Scores]) -> Gain:
 
 
 def _mean_difference(pairing: Pairing, values: Mapping[Path, NDArray[np.float64] | np.float64]) -> NDArray[np.float64]:
-    """Mean difference of common seeds, or without any the difference of the means; (...), for values (...) by run."""
+    """Mean difference (...) over the common seeds, or without any the difference of the means; values (...) by run."""
     if pairing.runs:
         differences = [values[run.folder] - values[other.folder] for run, other in pairing.runs]
         return mean_of_known(np.stack(differences, axis=-1))

@@ -389,4 +389,4 @@ def test_unknown_datasets_have_no_gallery(folders: list[Path], tmp_path: Path) -
     runs = [copy_run(folder, tmp_path / folder.name, name="polyps_afma") for folder in (folders[0], folders[2])]
     folder = compare_runs(runs, tmp_path / "out", resamples=5)
     text = (folder / "comparison.md").read_text(encoding="utf-8")
-    assert "Example images are left out: polyps_afma is no bundle of the package." in text
+    assert "Example images are left out: polyps_afma is not a bundle of the package." in text
