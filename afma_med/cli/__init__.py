@@ -9,15 +9,15 @@ import sys
 import textwrap
 
 from afma_med import __version__
-from afma_med.cli.bundles import BUNDLE, PACKAGE
-from afma_med.cli.costs import BENCHMARK, TABLE5
-from afma_med.cli.datasets import CHECK, OBJECTS
-from afma_med.cli.runs import COMPARE, MEASURE, SHOW
+from afma_med.cli.bundles import bundle, package
+from afma_med.cli.costs import benchmark, table5
+from afma_med.cli.datasets import check, objects
+from afma_med.cli.runs import compare, measure, show
 
 __all__ = ["build_parser", "main"]
 
 # In the order of a user's steps.
-_COMMANDS = (BUNDLE, CHECK, OBJECTS, SHOW, COMPARE, MEASURE, PACKAGE, TABLE5, BENCHMARK)
+_COMMANDS = (bundle, check, objects, show, compare, measure, package, table5, benchmark)
 
 _EPILOG = """\
 examples:
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in _COMMANDS:
         description, _, examples = (inspect.getdoc(command.run) or "").partition("\n\nexamples:\n")
         own = commands.add_parser(
-            command.name,
+            command.run.__name__,
             help=command.summary,
             description=description,
             epilog=f"examples:\n{textwrap.indent(examples, '  ')}",

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-__all__ = ["Command", "positive_int", "read_point"]
+__all__ = ["Command", "command", "positive_int", "read_point"]
 
 
 class Command(NamedTuple):
-    """Describe a command: its name, a summary for the list of commands, and two functions.
+    """Hold a command: a summary for the list of commands, and the functions that add its arguments and run it."""
 
-    The docstring of ``run`` is the help: a description, then examples. ``run`` returns the exit code.
-    """
-
-    name: str
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+
+
+def command(
+    summary: str, add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> Callable[[Callable[[argparse.Namespace], int]], Command]:
+    """Make a command of a function that returns the exit code.
+
+    The function's name is the name of the command, its docstring the help: a description, then examples.
+    """
+    return partial(Command, summary, add_arguments)
 
 
 def positive_int(text: str) -> int:

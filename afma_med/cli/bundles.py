@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from afma_med.bundle.installed import bundle_files, bundle_names, copy_bundle, find_bundle_file, has_sample, run_command
-from afma_med.cli.arguments import Command
+from afma_med.cli.arguments import command
 
-__all__ = ["BUNDLE", "PACKAGE"]
+__all__ = ["bundle", "package"]
 
 # What each file next to a bundle does.
 _ABOUT = {
@@ -37,7 +37,8 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="with --copy, replace files that differ")
 
 
-def _bundle(given: argparse.Namespace) -> int:
+@command("print where a bundle is and how to run it, or copy it", _add_bundle)
+def bundle(given: argparse.Namespace) -> int:
     """Print where an installed bundle and its overlays are, and the commands that train, evaluate and predict
     with it. With --copy, copy them into a folder, where you can read and change them.
 
@@ -82,9 +83,6 @@ def _commands(name: str, *, folder: str | None = None) -> str:
     return "\n".join([*lines, "", f"Without --dataset_dir a training takes the dataset in data/{name}{drawn}."])
 
 
-BUNDLE = Command("bundle", "print where a bundle is and how to run it, or copy it", _add_bundle, _bundle)
-
-
 def _add_package(parser: argparse.ArgumentParser) -> None:
     _add_name(parser)
     parser.add_argument("--checkpoint", required=True, help="a run's model.pt, next to its settings.json")
@@ -94,7 +92,8 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zip", action="store_true", dest="archive", help="write NAME_afma_vVERSION.zip too")
 
 
-def _package(given: argparse.Namespace) -> int:
+@command("write a trained bundle as a directory for MONAI's model zoo, Label and Deploy", _add_package)
+def package(given: argparse.Namespace) -> int:
     """Write a trained bundle as a directory for MONAI's model zoo, MONAI Label and MONAI Deploy.
 
     examples:
@@ -116,8 +115,3 @@ def _package(given: argparse.Namespace) -> int:
         "python -m monai.bundle run --config_file configs/inference.json --input FILE_OR_FOLDER"
     )
     return 0
-
-
-PACKAGE = Command(
-    "package", "write a trained bundle as a directory for MONAI's model zoo, Label and Deploy", _add_package, _package
-)

@@ -8,11 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from afma_med.cli.arguments import Command, positive_int
+from afma_med.cli.arguments import command, positive_int
 from afma_med.research.benchmark_cases import BenchmarkOptions, choose_cases, list_cases
 from afma_med.research.table5 import PAPER, TABLE_5
 
-__all__ = ["BENCHMARK", "TABLE5"]
+__all__ = ["benchmark", "table5"]
 
 # Columns of the printed table: / ratio of the medians, ~ median of the paired ratios, + more than bare.
 _COLUMNS = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "dense_ms": "dense", "bare_ms": "bare"}
@@ -31,7 +31,8 @@ def _add_table5(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, default=Path("runs/model_table.csv"), help="default: %(default)s")
 
 
-def _table5(given: argparse.Namespace) -> int:
+@command("parameters and multiply-adds of the paper's hosts next to its Table 5", _add_table5)
+def table5(given: argparse.Namespace) -> int:
     """Print and write parameters and multiply-adds of the paper's hosts, with and without AFMA, next to its
     Table 5, and name every difference. Nothing is trained and nothing is downloaded.
 
@@ -52,11 +53,6 @@ def _table5(given: argparse.Namespace) -> int:
     return 0
 
 
-TABLE5 = Command(
-    "table5", "parameters and multiply-adds of the paper's hosts next to its Table 5", _add_table5, _table5
-)
-
-
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(map(str, list_cases(quick=False)))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -69,7 +65,8 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests: the figures mean nothing")
 
 
-def _benchmark(given: argparse.Namespace) -> int:
+@command("time AFMA against its dense form and the bare backbone; memory and multiply-adds", _add_benchmark)
+def benchmark(given: argparse.Namespace) -> int:
     """Time AFMA against its dense form and the bare backbone, interleaved in one run; measure peak memory
     and count multiply-adds.
 
@@ -122,11 +119,3 @@ def _cells(row: dict[str, Any]) -> str:
     """Three digits, all digits of large numbers, or nan."""
     values = [row.get(name, math.nan) for name in _COLUMNS]
     return "".join(f"{x:>8.0f}" if x >= 100 else f"{x:>8.3g}" for x in values)
-
-
-BENCHMARK = Command(
-    "benchmark",
-    "time AFMA against its dense form and the bare backbone; memory and multiply-adds",
-    _add_benchmark,
-    _benchmark,
-)

@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from afma_med.bundle.installed import bundle_names
-from afma_med.cli.arguments import Command
+from afma_med.cli.arguments import command
 
 if TYPE_CHECKING:
     from afma_med.data.dataset_reader import DatasetReader
 
-__all__ = ["CHECK", "OBJECTS", "SECTIONS", "find_reader"]
+__all__ = ["SECTIONS", "check", "find_reader", "objects"]
 
 #: As :data:`afma_med.data.dataset_reader.SECTIONS`, which would load torch.
 SECTIONS = ("train", "val", "test")
@@ -51,7 +51,8 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--section", choices=SECTIONS, help="look at this section only")
 
 
-def _check(given: argparse.Namespace) -> int:
+@command("look into every file of a dataset; print counts, sizes, classes, objects, problems", _add_dataset)
+def check(given: argparse.Namespace) -> int:
     """Look into every file of a dataset; print sections, image sizes, classes with their weights, objects by
     size, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing.
 
@@ -67,17 +68,13 @@ def _check(given: argparse.Namespace) -> int:
     return 0 if sound else 1
 
 
-CHECK = Command(
-    "check", "look into every file of a dataset; print counts, sizes, classes, objects, problems", _add_dataset, _check
-)
-
-
 def _add_objects(parser: argparse.ArgumentParser) -> None:
     _add_dataset(parser)
     parser.add_argument("--output_dir", help="folder for objects.csv and objects.png (default: objects/NAME)")
 
 
-def _objects(given: argparse.Namespace) -> int:
+@command("count the objects of a dataset by class and size; write a table and a bar chart", _add_objects)
+def objects(given: argparse.Namespace) -> int:
     """Count the objects of a dataset by class and size; print the table, and write it with a bar chart.
 
     examples:
@@ -89,8 +86,3 @@ def _objects(given: argparse.Namespace) -> int:
     folder = given.output_dir or f"objects/{given.reader.name}"
     print(report_objects(given.reader, given.root, [given.section] if given.section else SECTIONS, folder), end="")
     return 0
-
-
-OBJECTS = Command(
-    "objects", "count the objects of a dataset by class and size; write a table and a bar chart", _add_objects, _objects
-)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from afma_med.cli.arguments import Command, positive_int, read_point
+from afma_med.cli.arguments import command, positive_int, read_point
 
-__all__ = ["COMPARE", "FORMATS", "MEASURE", "SHOW"]
+__all__ = ["FORMATS", "compare", "measure", "show"]
 
 #: The suffixes of :data:`afma_med.visualize.figure_file.SUFFIXES`, which would load matplotlib.
 FORMATS = ("png", "svg")
@@ -33,7 +33,8 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="device of the networks, such as cuda (default: cpu)")
 
 
-def _show(given: argparse.Namespace) -> int:
+@command("draw what trained networks attend to in an image", _add_show)
+def show(given: argparse.Namespace) -> int:
     """Draw what trained networks attend to at points of an image: one run in full, several side by side.
 
     examples:
@@ -70,9 +71,6 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
-SHOW = Command("show", "draw what trained networks attend to in an image", _add_show, _show)
-
-
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", help="--output_dir of a training that was evaluated, or a result file"
@@ -82,7 +80,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=8, help="examples of each kind to show (default: %(default)s)")
 
 
-def _compare(given: argparse.Namespace) -> int:
+@command("compare evaluated runs: tables, charts and pictures of what AFMA adds", _add_compare)
+def compare(given: argparse.Namespace) -> int:
     """Compare finished, evaluated runs: what AFMA adds to its baseline, by class and by size of object.
 
     examples:
@@ -96,11 +95,6 @@ def _compare(given: argparse.Namespace) -> int:
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures next to it.")
     return 0
-
-
-COMPARE = Command(
-    "compare", "compare evaluated runs: tables, charts and pictures of what AFMA adds", _add_compare, _compare
-)
 
 
 def _add_measure(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +111,8 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _measure(given: argparse.Namespace) -> int:
+@command("measure whether the attention of runs is learnt, and whether it helps", _add_measure)
+def measure(given: argparse.Namespace) -> int:
     """Measure whether trained networks' attention is learnt, whether its correction helps, and whether it
     helps as claimed.
 
@@ -141,8 +136,3 @@ def _measure(given: argparse.Namespace) -> int:
             raise ValueError(f"`{path}` has figures of all validation images only. Name a run's folder instead.")
     print(report_figures(found, by_class=given.by_class))
     return 0
-
-
-MEASURE = Command(
-    "measure", "measure whether the attention of runs is learnt, and whether it helps", _add_measure, _measure
-)
