@@ -190,7 +190,7 @@ def test_copy_of_a_bundle_is_whole(
     assert main(["bundle", name, "--copy", "new/folder"]) == 0, "the same files are no reason to refuse"
 
 
-def test_copy_keeps_files_that_differ_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_copy_keeps_files_that_differ_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small.json").write_text("{}", encoding="utf-8")
     assert main(["bundle", "camvid", "--copy", str(tmp_path)]) == 2
     assert "has a different small.json" in capsys.readouterr().err

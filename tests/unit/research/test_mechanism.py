@@ -166,7 +166,7 @@ class OffsetNetwork(AFMANet):
         return Offset(float((index >= 0).sum()))
 
 
-def test_another_attention_is_asked_for_its_forms() -> None:
+def test_another_attention_makes_its_own_forms() -> None:
     net = OffsetNetwork(host(), 2, feature="0", patch_size=2).eval()
     index = torch.tensor([[[0, 1, -1, -1]] * 2])
     found = correct_in_all_forms(net, LOGITS, Offset(1.0), other=(OTHER[0], Offset(2.0)), index=index)
@@ -179,7 +179,7 @@ def test_another_attention_is_asked_for_its_forms() -> None:
 # --- small objects
 
 
-def test_small_objects_beside_large_ones_are_scored_apart() -> None:
+def test_small_objects_next_to_large_ones_are_scored_apart() -> None:
     # Three images, two classes, (all, small, large), (label, prediction, both, covered); "all" does not matter.
     pixels = np.zeros((3, 2, 3, 4), dtype=np.int64)
     pixels[0, 0, 1:] = (10, 8, 6, 7), (90, 90, 90, 90)
@@ -195,7 +195,7 @@ def test_small_objects_beside_large_ones_are_scored_apart() -> None:
     assert found.iou_without == pytest.approx((5 / (20 + 15 - 5) + 25 / (50 + 50 - 25)) / 2)
     assert found.recall_with == pytest.approx((7 / 10 + 4 / 8) / 2)
     assert found.recall_without == pytest.approx((10 / 20 + 30 / 50) / 2)
-    # Class 1 has no small object beside a large one now: the means are over class 0.
+    # Class 1 has no small object next to a large one now: the means are over class 0.
     pixels[2, 1, 1] = 0, 8, 0, 0
     found = score_small_objects(pixels, ("all", "small", "large"))
     assert found == pytest.approx((6 / 12, 5 / 30, 7 / 10, 10 / 20, 1))
@@ -392,7 +392,7 @@ def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> No
     assert "has figures of all validation images only" in done.stderr
 
 
-def test_command_measures_the_weights_that_it_is_asked_for(folder: Path) -> None:
+def test_command_measures_the_named_weights(folder: Path) -> None:
     done = measure(folder, "--weights", "ema", "--limit", 2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("afma ")

@@ -226,7 +226,7 @@ def test_loss_weight_of_a_baseline_keeps_nothing_from_being_compared(folders: li
     assert of_five.baseline.settings["training.segmentation_weight"] == 5.0, "its own where there is one"
 
 
-def test_what_most_arms_share_is_told_once(
+def test_what_most_arms_share_is_stated_once(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
@@ -382,7 +382,7 @@ def test_paper_rows_have_the_means_that_they_print() -> None:
                 assert statistics.mean(members) == pytest.approx(row.scores[mean], abs=0.001), (row.network, mean)
 
 
-def test_paper_stands_beside_its_own_images_only(tmp_path: Path) -> None:
+def test_paper_is_shown_with_its_own_images_only(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "233", random_rows(0, quality=0.6, images=233)))
     tables, reason = find_paper_tables(run, {"unet"})
     assert [table.number for table in tables] == [1, 4]
