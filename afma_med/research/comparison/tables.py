@@ -9,15 +9,7 @@ from typing import NamedTuple
 
 from afma_med.data import READERS, DatasetReader, class_groups, class_names
 from afma_med.research.comparison.paper import PaperTable, read_paper_tables
-from afma_med.research.comparison.results import (
-    CONFIDENCE,
-    ArmScores,
-    Comparison,
-    Difference,
-    Gain,
-    Interval,
-    Summary,
-)
+from afma_med.research.comparison.results import CONFIDENCE, ArmScores, Comparison, Difference, Gain, Interval, Summary
 from afma_med.runs.run import Run
 from afma_med.visualize.text_table import format_table
 
