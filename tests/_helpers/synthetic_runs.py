@@ -18,10 +18,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import write_settings
-from afma_med.data import CAMVID, camvid_datalist, class_names
+from afma_med.data import CAMVID, camvid_datalist, class_groups, class_names
 from afma_med.data.camvid import read_label
 
 NAMES = tuple(class_names(CAMVID.classes))
+SCORED = NAMES[:-1]
+GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
 SIZES = ("small", "medium", "large")
 #: Rows of images.csv by (image, class, objects): label, prediction, intersection, covered.
 Rows = dict[tuple[str, str, str], tuple[int, int, int, int]]

@@ -214,12 +214,12 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     assert weights["gain"].any(), "the study's own network was trained"
     measure = [sys.executable, "-m", "afma_med", "measure", "--by_class"]
     sources = [str(tmp_path / "results" / "gain_0.json"), str(tmp_path / "runs" / "gain_0")]
-    told = [
+    printed = [
         subprocess.run([*measure, source], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
         for source in sources
     ]
-    assert told[0].stdout.splitlines()[1].startswith("results/gain_0 ")
-    figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in told]
+    assert printed[0].stdout.splitlines()[1].startswith("results/gain_0 ")
+    figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in printed]
     assert figures[0] == figures[1], "the result has what is measured from the run"
 
 
