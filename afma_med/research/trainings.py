@@ -129,7 +129,7 @@ def _evaluate(training: Training, folder: Path, own: Mapping[str, Any], log: Pat
     wanted: list[tuple[str, tuple[str, str], Sequence[str]]] = [(EVALUATION, scored, ()), ("evaluation_last", last, ())]
     wanted += [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
     for name, (checkpoint, weights), overlays in wanted:
-        if not (folder / name / SCORES).is_file():
+        if not _is_newer(folder / name / SCORES, folder / LAST):
             given = {
                 "output_dir": str(folder),
                 "checkpoint": str(folder / checkpoint),
@@ -137,6 +137,11 @@ def _evaluate(training: Training, folder: Path, own: Mapping[str, Any], log: Pat
                 "prediction_dir": str(folder / name),
             }
             _run(training.bundle, ("evaluate", *overlays), {**kept, **training.evaluate, **given}, log)
+
+
+def _is_newer(scores: Path, checkpoint: Path) -> bool:
+    """Tell whether scores exist and are those of this checkpoint: an evaluation may be older than a resumed training."""
+    return scores.is_file() and scores.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
 
 
 def _pool(training: Training, results_dir: Path) -> list[str]:

@@ -54,7 +54,7 @@ class FakeBundle:
         assert "fold" not in options, "the evaluation finds it in the run's settings"
         written = self.evaluate(folder.with_name("written"), bundle, self.trained[folder.name])
         shutil.copy(written / "settings.json", folder)
-        shutil.copytree(written / "evaluation", options["prediction_dir"])
+        shutil.copytree(written / "evaluation", options["prediction_dir"], dirs_exist_ok=True)
         shutil.rmtree(written)
 
     def _train(self, folder: Path, options: dict[str, Any]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +153,15 @@ def test_cut_evaluation_does_not_train_again(tmp_path: Path, bundle: FakeBundle)
     shutil.rmtree(tmp_path / "runs" / "afma_0" / "evaluation_last")
     run_list(tmp_path)
     assert [kind for kind, *_ in bundle.calls[3:]] == ["evaluate"]
+
+
+def test_training_that_went_on_is_evaluated_again(tmp_path: Path, bundle: FakeBundle) -> None:
+    run_list(tmp_path)
+    (tmp_path / "results" / "afma_0.json").unlink()
+    later = time.time() + 60
+    os.utime(tmp_path / "runs" / "afma_0" / "last.pt", (later, later))
+    run_list(tmp_path)
+    assert [kind for kind, *_ in bundle.calls[3:]] == ["evaluate", "evaluate"]
 
 
 def test_two_runners_in_one_folder_are_refused(tmp_path: Path, bundle: FakeBundle) -> None:
