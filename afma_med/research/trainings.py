@@ -140,7 +140,7 @@ def _evaluate(training: Training, folder: Path, own: Mapping[str, Any], log: Pat
 
 
 def _is_newer(scores: Path, checkpoint: Path) -> bool:
-    """Tell whether scores exist and are those of this checkpoint: an evaluation may be older than a resumed training."""
+    """Tell whether scores are those of a checkpoint. They are older where a training was resumed after them."""
     return scores.is_file() and scores.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
 
 
