@@ -338,7 +338,7 @@ def test_missing_settings_are_refused(scored: Path) -> None:
     with pytest.raises(ValueError, match=r"settings\.json without variant"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
     (scored / "settings.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"must lie beside the settings\.json"):
+    with pytest.raises(FileNotFoundError, match=r"must lie next to the settings\.json"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
 
 
@@ -352,7 +352,7 @@ def test_existing_directory_is_kept_unless_it_is_a_package_to_overwrite(scored: 
     with pytest.raises(FileExistsError, match="holds runs"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent, overwrite=True)
     (scored.parent / "mine" / "camvid_afma").mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="is none"):
+    with pytest.raises(FileExistsError, match="is not a package"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent / "mine", overwrite=True)
 
 
