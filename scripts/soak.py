@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from afma_med.cli.arguments import positive_int
-from afma_med.runs.curves import read_curve
+from afma_med.runs.run import read_curve
 from afma_med.samples import write_street_scenes
 
 BUNDLES = Path(__file__).parents[1] / "bundles"

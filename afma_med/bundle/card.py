@@ -24,7 +24,9 @@ _PAPER = (
     "https://doi.org/10.1109/TPAMI.2022.3211171"
 )
 _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
-_INTENDED_USE = "Research. Do not use it for diagnosis or any other decision about people; it is not evaluated for that."
+_INTENDED_USE = (
+    "Research. Do not use it for diagnosis or any other decision about people; it is not evaluated for that."
+)
 
 
 class PackageFacts(NamedTuple):
@@ -131,7 +133,9 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         dataset=facts.reader.title,
         source=metadata["data_source"],
         layout=layout,
-        sample=", and draws a small synthetic sample if the dataset is not there" if facts.reader.name in SAMPLES else "",
+        sample=", and draws a small synthetic sample if the dataset is not there"
+        if facts.reader.name in SAMPLES
+        else "",
         scores=_score_table(read_scores(facts.checkpoint), unit=facts.unit),
         package=f"{facts.reader.name}_afma",
         unit=facts.unit,
