@@ -133,9 +133,7 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         dataset=facts.reader.title,
         source=metadata["data_source"],
         layout=layout,
-        sample=", and draws a small synthetic sample if the dataset is not there"
-        if facts.reader.name in SAMPLES
-        else "",
+        sample=", and draws a small synthetic sample if it is empty" if facts.reader.name in SAMPLES else "",
         scores=_score_table(read_scores(facts.checkpoint), unit=facts.unit),
         package=f"{facts.reader.name}_afma",
         unit=facts.unit,

@@ -39,7 +39,7 @@ def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -
 
     Args:
         reader: Reader of the dataset.
-        data_dir: Folder of all datasets. The dataset is expected in ``data_dir/NAME``; the sample is written next to it.
+        data_dir: Folder of all datasets, with this one in ``data_dir/NAME``. The sample is written next to it.
 
     Raises:
         FileNotFoundError: If the folder does not exist and the dataset has no sample.

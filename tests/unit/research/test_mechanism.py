@@ -319,9 +319,9 @@ def test_ema_is_loaded_and_measured(folder: Path, run: TrainedNetwork, tmp_path:
     assert measured["ema"]["mechanism"] == mechanism_as_json(mechanism)
     assert measured["ema"]["attention"]["error"] == attention.error
     assert measured["best"]["attention"]["error"] < attention.error
-    with pytest.raises(ValueError, match=r"it has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
+    with pytest.raises(ValueError, match=r"the file has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
         load_network(folder, weights="emma")
-    with pytest.raises(ValueError, match=r"it has no weights named 'ema'"):
+    with pytest.raises(ValueError, match=r"the file has no weights named 'ema'"):
         load_network(folder, checkpoint=folder / "model.pt", weights="ema")
     with pytest.raises(FileNotFoundError, match=r"must be a run's last\.pt; there is no file"):
         load_network(tmp_path, weights="ema")

@@ -239,7 +239,7 @@ def test_modes_gradients_and_random_numbers_stay_as_they_were() -> None:
 
 
 def test_unusable_arguments_are_refused(network: AFMANet, seen: AttendedImage) -> None:
-    with pytest.raises(TypeError, match=r"`network` must be an AFMANet or hold one; got Tiny"):
+    with pytest.raises(TypeError, match=r"`network` must be or contain an AFMANet; got Tiny"):
         attend_image(Tiny(), make_image())
     with pytest.raises(ValueError, match=r"`image` must have the 3 axes \(C,H,W\); got shape \(1, 3, 21, 30\)"):
         attend_image(network, make_image()[None])
@@ -505,7 +505,7 @@ def test_pictures_come_every_so_many_epochs(tmp_path: Path, network: AFMANet) ->
 def test_handler_looks_at_the_smallest_object_of_the_label(
     tmp_path: Path, network: AFMANet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from afma_med.handlers import attention_pictures
+    from afma_med.handlers import pictures
 
     seen_points = []
 
@@ -513,7 +513,7 @@ def test_handler_looks_at_the_smallest_object_of_the_label(
         seen_points.append((point, options["class_index"]))
         return attend_point(seen, point, **options)
 
-    monkeypatch.setattr(attention_pictures, "attend_point", look)
+    monkeypatch.setattr(pictures, "attend_point", look)
     validate(tmp_path / "a", network, epochs=2, every=1, count=1)
     assert seen_points == [((3, 9), 2)] * 2, "the same one each time; a single pixel is none"
     seen_points.clear()
