@@ -100,12 +100,7 @@ def trained_on_sample(facts: PackageFacts) -> bool:
 
 
 def read_scores(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the scores of a checkpoint that lie next to it; None if it was not evaluated.
-
-    Example:
-        >>> read_scores(Path("runs/none/model.pt")) is None
-        True
-    """
+    """Return the scores of a checkpoint that lie next to it; None if it was not evaluated."""
     path = checkpoint.with_name(EVALUATION) / SCORES
     if not path.is_file():
         return None

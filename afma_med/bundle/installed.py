@@ -38,12 +38,7 @@ def bundles_folder() -> Path:
 
 
 def bundle_names() -> list[str]:
-    """Return the names of the bundles; each has the name of its dataset.
-
-    Example:
-        >>> bundle_names()[:3]
-        ['camvid', 'cityscapes', 'cub']
-    """
+    """Return the names of the bundles; each has the name of its dataset."""
     return sorted(path.name.removesuffix(_SUFFIX) for path in bundles_folder().glob(f"*{_SUFFIX}"))
 
 
@@ -55,10 +50,6 @@ def bundle_files(name: str) -> list[str]:
 
     Raises:
         ValueError: If the name is unknown.
-
-    Example:
-        >>> bundle_files("camvid")[:3]
-        ['camvid_afma.json', 'baseline.json', 'bfloat16.json']
     """
     names = bundle_names()
     if name not in names:
@@ -68,12 +59,7 @@ def bundle_files(name: str) -> list[str]:
 
 
 def has_sample(name: str) -> bool:
-    """Return whether a bundle draws a synthetic sample if its dataset does not exist.
-
-    Example:
-        >>> has_sample("camvid"), has_sample("nuclei")
-        (True, False)
-    """
+    """Return whether a bundle draws a synthetic sample if its dataset does not exist."""
     return bool(_read_bundle(name)["sample_recipe"])
 
 
@@ -85,10 +71,6 @@ def find_bundle_file(name: str, *, folder: str | os.PathLike[str] | None = None)
     Args:
         name: Name of the file, such as ``"evaluate.json"``.
         folder: Folder with a copy of the bundles.
-
-    Example:
-        >>> Path(find_bundle_file("evaluate.json")).is_file()
-        True
     """
     for here in ([] if folder is None else [Path(folder)]) + [Path("bundles")]:
         if (here / name).is_file():

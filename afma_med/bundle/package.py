@@ -98,12 +98,7 @@ def package_bundle(
 
 
 def license_text() -> str:
-    """Return the text of the licence, from the repository or from the installed package.
-
-    Example:
-        >>> "Apache License" in license_text()
-        True
-    """
+    """Return the text of the licence, from the repository or from the installed package."""
     in_repository = bundles_folder().with_name("LICENSE")
     if in_repository.is_file():
         return in_repository.read_text(encoding="utf-8")
@@ -129,7 +124,7 @@ def reachable_ids(config: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
         name = re.split("#|::", wanted.pop())[0]
         if name in config and name not in found:
             found.add(name)
-            wanted += _references(config[name])
+            wanted += ReferenceResolver.find_refs_in_config(config[name], "")
     return found
 
 
@@ -142,14 +137,6 @@ def prune_config(config: Mapping[str, Any], roots: Iterable[str]) -> dict[str, A
     """
     needed = reachable_ids(config, roots)
     return {name: value for name, value in config.items() if name in needed}
-
-
-def _references(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [name for item in value.values() for name in _references(item)]
-    if isinstance(value, list):
-        return [name for item in value for name in _references(item)]
-    return list(ReferenceResolver.match_refs_pattern(value)) if isinstance(value, str) else []
 
 
 def _check_arguments(name: str, checkpoint: Path, version: str) -> None:
@@ -244,7 +231,9 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": dataset_dir}
     evaluate = _read_json(bundles / "evaluate.json")
     # The configuration for training already has the ids that evaluate.json restores from a run's settings.
-    restored = [name for name, value in evaluate.items() if "settings" in _references(value)]
+    restored = [
+        name for name, value in evaluate.items() if "settings" in ReferenceResolver.find_refs_in_config(value, "")
+    ]
     for name in {"settings", *restored, *baked}:
         evaluate.pop(name, None)
     several = _read_json(bundles / "multi_gpu.json")

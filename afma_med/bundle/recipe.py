@@ -54,10 +54,6 @@ def pretrained_if_installed(encoder: str) -> str | None:
 
     Args:
         encoder: Name of the encoder. Only EfficientNet-lite0 has such weights.
-
-    Example:
-        >>> pretrained_if_installed("resnet18") is None
-        True
     """
     if not encoder.endswith("tf_efficientnet_lite0"):
         return None
@@ -94,12 +90,7 @@ def normalization(encoder: str, encoder_weights: str | None, *, in_channels: int
 
 
 def computes_bfloat16(device: str | torch.device) -> bool:
-    """Return whether a device is a CPU with bfloat16 instructions, which is twice as fast there as float32.
-
-    Example:
-        >>> computes_bfloat16("meta")
-        False
-    """
+    """Return whether a device is a CPU with bfloat16 instructions, which is twice as fast there as float32."""
     if torch.device(device).type != "cpu":
         return False
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch

@@ -84,12 +84,6 @@ def list_inputs(
     Raises:
         FileNotFoundError: If there is nothing to predict.
         DatasetError: If files cannot be opened; the message names them.
-
-    Example:
-        >>> from afma_med.data import ISIC
-        >>> list_inputs(ISIC, "no/such/file.jpg", "data/isic", "test")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
     """
     if source is None:
         return [{"image": item["image"]} for item in reader.datalist(dataset_dir, section)]
@@ -117,12 +111,6 @@ def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Modu
         backbone: Network (B,C,H,W) -> logits (B,K,H,W).
         afma: Whether to add AFMA.
         **options: Options of :class:`afma_med.AFMANet`.
-
-    Example:
-        >>> build_network(nn.Conv2d(3, 2, 1), afma=False)
-        PaddedNetwork(
-          (backbone): Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
-        )
     """
     return AFMANet(backbone, **options) if afma else PaddedNetwork(backbone, in_channels=options.get("in_channels", 3))
 
@@ -194,11 +182,6 @@ def find_weights(output_dir: str | os.PathLike[str]) -> str:
 
     Raises:
         FileNotFoundError: If the run has no weights.
-
-    Example:
-        >>> find_weights("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
     """
     weights = Path(output_dir) / BEST
     if not weights.is_file():

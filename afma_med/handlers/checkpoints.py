@@ -108,11 +108,6 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
 
     Raises:
         ValueError: If the file does not hold these weights, or they belong to another network.
-
-    Example:
-        >>> load_weights(nn.Linear(1, 1), "runs/none/model.pt")
-        Traceback (most recent call last):
-        ValueError: `checkpoint` must hold the weights of the network that its settings.json describes; got ...
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -133,11 +128,6 @@ def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
 
     Raises:
         ValueError: If the file is not the ``last.pt`` of a run.
-
-    Example:
-        >>> next_epoch("runs/none/last.pt")
-        Traceback (most recent call last):
-        ValueError: `checkpoint` must be the last.pt of a run; got `runs/none/last.pt`: ...
     """
     try:
         trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]

@@ -72,10 +72,6 @@ class SegmentationPicturesHandler(_PicturesHandler):
         summary_writer: Writer of the pictures.
         classes: Table of the classes, for colours and legend.
         count: Number of images to show.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> handler = SegmentationPicturesHandler(SummaryWriter("runs/example"), camvid.CLASSES)  # doctest: +SKIP
     """
 
     tag = "image, label, prediction"
@@ -103,10 +99,6 @@ class AttentionPicturesHandler(_PicturesHandler):
         every: Epochs between two pictures. The first validation has one.
         count: Number of images to show.
         unscored: Names of classes whose objects do not count.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> handler = AttentionPicturesHandler(SummaryWriter("runs/example"), net, camvid.CLASSES)  # doctest: +SKIP
     """
 
     tag = "attention"

@@ -24,9 +24,6 @@ class PRCurvesHandler:
         summary_writer: Writer of the curve; None in the other processes.
         name: Name of the curve.
         thresholds: Number of points.
-
-    Example:
-        >>> handler = PRCurvesHandler(SummaryWriter("runs/example"), name="lesion")  # doctest: +SKIP
     """
 
     def __init__(self, summary_writer: SummaryWriter | None, *, name: str = "object", thresholds: int = 127) -> None:

@@ -39,9 +39,6 @@ class RunRecordHandler:
         classes: Table of the classes.
         unscored: Names of classes without scores.
         configuration: Configuration of the bundle; empty to record none.
-
-    Example:
-        >>> record = RunRecordHandler(SummaryWriter("runs/example"), {"seed": 0}, ...)  # doctest: +SKIP
     """
 
     def __init__(

@@ -154,7 +154,7 @@ def predicted_index(logits: Tensor, label: Tensor, *, classes: int) -> tuple[Ten
     """
     if len(logits) != classes or len(label) != 1 or logits.shape[1:] != label.shape[1:]:
         raise ValueError(
-            f"Predictions and labels must be (K,H,W) and (1,H,W) with K = {classes} classes; got "
+            f"Predictions and labels must be (K,H,W) and (1,H,W), where the number of classes is K = {classes}; got "
             f"{tuple(logits.shape)} and {tuple(label.shape)}. Give network and metric the same classes."
         )
     plain, target = logits.detach().as_subclass(Tensor), label.detach().as_subclass(Tensor)

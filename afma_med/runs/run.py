@@ -84,11 +84,6 @@ def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) ->
     Raises:
         FileNotFoundError: If the folder does not exist, is not a run, or is not evaluated.
         ValueError: If a file is incomplete, malformed, or does not belong to the others; the message names it.
-
-    Example:
-        >>> read_run("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: `folder` must be the folder of a run; there is no `runs/none`. Check the path.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -120,10 +115,6 @@ def read_curve(folder: str | os.PathLike[str], tag: str = "val/mIoU") -> dict[in
 
     Returns:
         Values by step. If a resumed run repeated a step, its last value counts. Empty if the scalar does not occur.
-
-    Example:
-        >>> read_curve("runs/none")
-        {}
     """
     found = []
     for path in sorted(Path(folder).glob("events.out.tfevents*")):

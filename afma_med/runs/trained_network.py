@@ -115,11 +115,6 @@ def load_network(
     Raises:
         FileNotFoundError: If the run, its weights or its settings do not exist.
         ValueError: If its bundle is unknown, the weights do not fit their settings, or torch does not have the device.
-
-    Example:
-        >>> load_network("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: `run_dir` must be the folder of a run; there is no folder `runs/none`. ...
     """
     folder = Path(run_dir)
     if not folder.is_dir():
