@@ -26,6 +26,9 @@ from afma_med.handlers.run_files import BEST
 __all__ = ["license_text", "package_bundle", "prune_config", "reachable_ids"]
 
 _WEIGHTS = "$@bundle_root + '/models/model.pt'"
+# An application that loads the postprocessing must not wait for a sample: only the list of inputs draws it.
+_DATASET_DIR = "$bundle_run.default_dataset_dir(@reader, @bundle_root + '/data') if @input is None else ''"
+_INPUTS = "$bundle_run.list_inputs(@reader, @input, @dataset_dir, @val_section, data_dir=@bundle_root + '/data')"
 _EVALUATE_COMMAND = (
     "$'python -m monai.bundle run --config_file \"[\\'configs/train.json\\',\\'configs/evaluate.json\\']\" "
     "--checkpoint %s/model.pt' % @output_dir"
@@ -226,9 +229,8 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     train["run"] = [*train.pop("initialize"), *train["run"]]
     train["progress_log"] = {**train["progress_log"], "evaluate_command": _EVALUATE_COMMAND}
     overlaid = ConfigParser.load_config_files([str(source), str(bundles / "inference.json")])
-    # With an input, no dataset is needed, and no sample is drawn.
-    dataset_dir = f"{bundle['dataset_dir']} if @input is None else ''"
-    inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": dataset_dir}
+    inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": _DATASET_DIR}
+    inference["dataset"] = {**inference["dataset"], "data": _INPUTS}
     evaluate = _read_json(bundles / "evaluate.json")
     # The configuration for training already has the ids that evaluate.json restores from a run's settings.
     restored = [

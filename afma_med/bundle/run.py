@@ -21,6 +21,7 @@ __all__ = [
     "build_network",
     "checkpoint_objects",
     "dataset_or_sample",
+    "default_dataset_dir",
     "find_weights",
     "folder_of",
     "list_inputs",
@@ -34,15 +35,28 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
-    """Return the default folder of a dataset, or draw the embedded sample if that folder does not exist.
+def default_dataset_dir(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
+    """Return the default folder of a dataset, or that of its embedded sample if the former does not exist.
 
     Args:
         reader: Reader of the dataset.
-        data_dir: Folder of all datasets, with this one in ``data_dir/NAME``. The sample is written next to it.
+        data_dir: Folder of all datasets, with this one in ``data_dir/NAME`` and its sample next to it.
 
     Raises:
         FileNotFoundError: If the folder does not exist and the dataset has no sample.
+    """
+    dataset_dir, sample = Path(data_dir, reader.name), SAMPLES.get(reader.name)
+    if dataset_dir.is_dir():
+        return str(dataset_dir)
+    if sample is None:
+        raise FileNotFoundError(
+            f"`dataset_dir` must hold {reader.title}; there is no {dataset_dir}. Pass --dataset_dir."
+        )
+    return str(Path(data_dir, sample.folder))
+
+
+def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
+    """Return the folder of :func:`default_dataset_dir`, and draw the sample into it if it is that of the sample.
 
     Example:
         >>> import tempfile
@@ -52,26 +66,25 @@ def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -
         >>> dataset_or_sample(ISIC, folder) == folder + "/isic"
         True
     """
-    dataset_dir, sample = Path(data_dir, reader.name), SAMPLES.get(reader.name)
-    if dataset_dir.is_dir():
-        return str(dataset_dir)
-    if sample is None:
-        raise FileNotFoundError(
-            f"`dataset_dir` must hold {reader.title}; there is no {dataset_dir}. Pass --dataset_dir."
+    own, found = Path(data_dir, reader.name), default_dataset_dir(reader, data_dir)
+    if Path(found) != own:
+        logger.warning(
+            "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
+            "For real data pass --dataset_dir FOLDER.",
+            own,
+            found,
         )
-    sample_dir = Path(data_dir, sample.folder)
-    logger.warning(
-        "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
-        "For real data pass --dataset_dir FOLDER.",
-        dataset_dir,
-        sample_dir,
-    )
-    sample.write(sample_dir)
-    return str(sample_dir)
+        SAMPLES[reader.name].write(Path(found))
+    return found
 
 
 def list_inputs(
-    reader: DatasetReader, source: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str], section: str
+    reader: DatasetReader,
+    source: str | os.PathLike[str] | None,
+    dataset_dir: str | os.PathLike[str],
+    section: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> list[dict[str, str]]:
     """List the images or volumes to predict, as items without labels.
 
@@ -80,12 +93,15 @@ def list_inputs(
         source: File or folder; None for a section of the dataset.
         dataset_dir: Folder of the dataset.
         section: ``"train"``, ``"val"`` or ``"test"``.
+        data_dir: Folder of all datasets. If ``dataset_dir`` is the default folder in it, a missing sample is drawn.
 
     Raises:
         FileNotFoundError: If there is nothing to predict.
         DatasetError: If files cannot be opened; the message names them.
     """
     if source is None:
+        if data_dir is not None and str(dataset_dir) == default_dataset_dir(reader, data_dir):
+            dataset_or_sample(reader, data_dir)
         return [{"image": item["image"]} for item in reader.datalist(dataset_dir, section)]
     path = Path(str(source))  # the command line turns a name such as 2018 into a number
     if not path.exists():

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from afma_med.bundle.package import package_bundle, prune_config, reachable_ids
 from afma_med.bundle.run import write_settings
 from afma_med.cli import main
 from afma_med.data import READERS, class_names
-from afma_med.samples import write_street_scenes
+from afma_med.samples import SAMPLES, write_birds, write_street_scenes
 
 FILES = {
     *("LICENSE", "docs/README.md", "models/model.pt", "configs/logging.conf"),
@@ -103,6 +104,20 @@ def has_weights(network: torch.nn.Module, folder: Path) -> bool:
     weights = torch.load(folder / "models" / "model.pt", weights_only=True)
     own = network.state_dict()
     return set(own) == set(weights) and all(torch.equal(own[name].cpu(), weights[name]) for name in own)
+
+
+def test_postprocessing_is_built_without_drawing_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = SAMPLES["cub"]._replace(write=partial(write_birds, counts={"train": 3, "test": 1}))
+    monkeypatch.setattr("afma_med.bundle.run.SAMPLES", {"cub": sample})
+    folder = package_bundle("cub", write_run(tmp_path / "run", "cub"), output_dir=tmp_path)
+    parser = ConfigParser(read(folder / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(tmp_path)})
+    assert isinstance(parser.get_parsed_content("postprocessing"), Compose)
+    images = tmp_path / "data" / "birds" / "images"
+    assert parser.get_parsed_content("input_dir") == str(images)
+    assert not (tmp_path / "data").exists()
+    (item,) = parser.get_parsed_content("dataset").data
+    assert Path(item["image"]).is_relative_to(images)
 
 
 def test_package_has_the_model_zoos_files(package: Path) -> None:
