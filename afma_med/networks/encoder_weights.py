@@ -133,7 +133,7 @@ def load_encoder_weights(encoder: nn.Module, source: str) -> None:
     matched, manner = _match(own, tensors, file)
     encoder.load_state_dict({**whole, **{prefix + name: x for name, x in matched.items()}})
     rest = len(tensors) - len(matched)
-    unused = f"; it has no use for the other {rest} (classifier, batch counters, other networks)" if rest else ""
+    unused = f"; the other {rest} are not needed (classifier, batch counters, other networks)" if rest else ""
     logger.info("Encoder weights: the encoder takes %d tensors of %s, by %s%s", len(matched), file.name, manner, unused)
 
 
