@@ -181,7 +181,7 @@ def _network_settings(bundle: Mapping[str, Any], checkpoint: Path) -> dict[str, 
     if missing:
         raise ValueError(
             f"`checkpoint` must lie next to settings of this version; got settings.json without {', '.join(missing)}. "
-            "Add what the network was trained with, or train again."
+            "Add the values of the training, or train again."
         )
     return {name: settings[name] for name in names}
 

@@ -56,7 +56,7 @@ def default_dataset_dir(reader: DatasetReader, data_dir: str | os.PathLike[str])
 
 
 def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
-    """Return the folder of :func:`default_dataset_dir`, and draw the sample into it if it is that of the sample.
+    """Return the folder of :func:`default_dataset_dir`. If it is that of the sample, draw the sample there.
 
     Example:
         >>> import tempfile

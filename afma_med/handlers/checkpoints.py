@@ -124,7 +124,7 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
 def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
     """Return the epoch at which a training resumes from its ``last.pt``.
 
-    ``SummaryWriter(purge_step=next_epoch(checkpoint))`` hides what an interrupted training logged after the checkpoint.
+    ``SummaryWriter(purge_step=next_epoch(checkpoint))`` hides the logs of an interrupted training after the checkpoint.
 
     Raises:
         ValueError: If the file is not the ``last.pt`` of a run.

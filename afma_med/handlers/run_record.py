@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import Timer
 from monai.utils.enums import CommonKeys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -58,28 +58,29 @@ class RunRecordHandler:
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.names = [name for name in class_names(classes) if name not in unscored]
-        self._started = self._seconds = self._waiting_since = self._waited = 0.0
+        self._total, self._waiting = Timer(), Timer()
         self._images = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after its validation."""
         engine.add_event_handler(Events.STARTED, self._describe)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._wait)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._go_on)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        events = {"start": Events.EPOCH_STARTED, "resume": Events.GET_BATCH_STARTED}
+        self._total.attach(engine, pause=Events.ITERATION_COMPLETED, **events)
+        self._waiting.attach(engine, pause=Events.GET_BATCH_COMPLETED, **events)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def __call__(self, engine: Engine) -> None:
         """Write the scalars of an epoch."""
         images = self._images * idist.get_world_size()
-        seconds = max(self._seconds, 1e-9)
+        seconds = max(self._total.value(), 1e-9)
         figures = {
             "learning_rate": self._learning_rate,
             "images_per_second": images / seconds,
             "seconds": seconds,
-            "data_share": self._waited / seconds,
+            "data_share": self._waiting.value() / seconds,
         }
         if torch.cuda.is_available():
             figures["gpu_memory_MiB"] = torch.cuda.max_memory_allocated() / 2**20
@@ -106,23 +107,15 @@ class RunRecordHandler:
         self.summary_writer.flush()
 
     def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
-        self._images, self._waited = 0, 0.0
+        self._images = 0
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-
-    def _wait(self, engine: Engine) -> None:
-        self._waiting_since = time.monotonic()
-
-    def _go_on(self, engine: Engine) -> None:
-        self._waited += time.monotonic() - self._waiting_since
 
     def _count(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
         # MONAI's trainers decollate a batch into its items by default.
         self._images += len(batch) if isinstance(batch, list) else len(batch[CommonKeys.IMAGE])
-        self._seconds = time.monotonic() - self._started
 
     def _finish(self, engine: Engine) -> None:
         state: Any = self.evaluator.state

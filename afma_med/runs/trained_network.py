@@ -75,7 +75,7 @@ class TrainedNetwork:
         """
         try:
             image: Tensor = self.preprocessing({"image": str(path)})["image"]
-        except RuntimeError as error:  # MONAI wraps what a transform raises
+        except RuntimeError as error:  # MONAI wraps the errors of transforms
             raise ValueError(
                 f"`path` must be an image that the run's bundle can read; got `{path}`: {error.__cause__ or error} "
                 "Name another file."
