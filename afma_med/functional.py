@@ -29,11 +29,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from afma_med._ops.factored_products import squared_distance, triple_product
-from afma_med._ops.modulation import ModulateLogits, row_scale
+from afma_med._ops.factored_products import squared_distance
+from afma_med._ops.modulation import ModulateLogits, modulate_by_formula, spread_values
 from afma_med._ops.patches import (
     PatchGrid,
-    crop_to,
     join_patches,
     pad_to,
     pool_index_to_feature,
@@ -100,10 +99,7 @@ class PatchAttention(NamedTuple):
         check_values(values, self.key)
         query, key = at_least_float32(self.query), at_least_float32(self.key)
         with autocast_off(query):
-            spread = triple_product(query, key.mT, values.to(key.dtype))
-            # Class by class: a graph counts in products, N × M numbers of which are enough at a time.
-            factors = zip(query.detach().unbind(1), key.detach().unbind(1), strict=True)
-            return spread * torch.stack([row_scale(*pair) for pair in factors], dim=1)
+            return spread_values(query, key, values.to(key.dtype))
 
     def squared_distance(self, other: PatchAttention) -> Tensor:
         """Average (A - A_other)² over (B,K,N,M), the AFMA loss (Eq. 23), without building large matrices.
@@ -206,13 +202,12 @@ def modulate_logits(
         values = split_patches(compress_prediction(logits, grid, soft=soft), grid.patch_size)
     else:
         check_values(values, attention.key)
-    if is_captured():  # by the formula; compilers find their own way to save memory
-        correction = join_patches(attention.apply(values), grid.image_size, grid.patch_size)
-        return logits + logits * crop_to(correction, (logits.shape[2], logits.shape[3]))
     query, key = at_least_float32(attention.query), at_least_float32(attention.key)
     plain = at_least_float32(without_metadata(logits))
+    # Compilers find their own way to save memory.
+    modulate = modulate_by_formula if is_captured() else ModulateLogits.apply
     with autocast_off(query):
-        modulated: Tensor = ModulateLogits.apply(plain, query, key, without_metadata(values).to(key.dtype), grid)
+        modulated: Tensor = modulate(plain, query, key, without_metadata(values).to(key.dtype), grid)
     return with_metadata_of(modulated, logits)
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from afma_med._ops.tensors import autocast_off, has_nonzero, is_captured, item_chunks
+from afma_med._ops.tensors import (
+    autocast_off,
+    gradients_by_autograd,
+    has_nonzero,
+    is_captured,
+    is_differentiated_again,
+    is_transformed,
+    item_chunks,
+)
 
 __all__ = ["squared_distance", "triple_product"]
 
@@ -43,10 +51,20 @@ def squared_distance(query: Tensor, key: Tensor, other_query: Tensor, other_key:
     Returns:
         A scalar; gradients flow into all four.
     """
+    if is_transformed():
+        return _distance_by_formula(query, key, other_query, other_key)
     patches, depths = query.shape[-2] * key.shape[-2], query.shape[-1] * other_query.shape[-1]
     form = _FromDifference if not is_captured() and patches < depths else _FromGrams
     distance: Tensor = form.apply(query, key, other_query, other_key)
     return distance
+
+
+def _distance_by_formula(query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:
+    q, k, g, p = (factor.double() for factor in (query, key, other_query, other_key))
+    ours, theirs = q.shape[-1], g.shape[-1]
+    own, cross, other = (q.mT @ q) * (k.mT @ k), (q.mT @ g) * (k.mT @ p), (g.mT @ g) * (p.mT @ p)
+    total = own.sum() / ours**2 - 2 * cross.sum() / (ours * theirs) + other.sum() / theirs**2
+    return total.to(query.dtype)
 
 
 class _FromDifference(torch.autograd.Function):
@@ -57,16 +75,25 @@ class _FromDifference(torch.autograd.Function):
         q, k, g, p = (factor.flatten(0, 1) for factor in factors)
         ctx.chunks = item_chunks(len(q), q.shape[1] * (q.shape[2] + g.shape[2]), q)
         difference = torch.cat([_product(q[c], k[c]) - _product(g[c], p[c]) for c in ctx.chunks])
-        # A factor is needed for its partner's gradient only: of a gold attention, none.
-        kept = (factor if ctx.needs_input_grad[i ^ 1] else None for i, factor in enumerate(factors))
-        ctx.save_for_backward(difference, *kept)
+        # Of the other attention, only its own gradients need the factors.
+        ctx.others_needed = any(ctx.needs_input_grad[2:])
+        ctx.save_for_backward(difference, *factors[:2], *(factors[2:] if ctx.others_needed else (None, None)))
         ctx.shapes, ctx.dtypes = zip(*((factor.shape, factor.dtype) for factor in factors), strict=True)
         return difference.square().sum().to(q.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         difference, *factors = ctx.saved_tensors
+        if is_differentiated_again():
+            if ctx.others_needed:
+                return gradients_by_autograd(_distance_by_formula, factors, ctx.needs_input_grad, grad)
+            query, key, *_ = factors
+            constant = (_product(query, key) - difference.view(*query.shape[:2], *difference.shape[1:])).detach()
+
+            def formula(q: Tensor, k: Tensor) -> Tensor:
+                return (_product(q, k) - constant).square().sum().to(q.dtype)
+
+            return *gradients_by_autograd(formula, (query, key), ctx.needs_input_grad[:2], grad), None, None
         ours = 2 * grad.double() * difference
         gradients: list[Tensor | None] = [None] * 4
         for i, by in enumerate((ours, ours.mT, -ours, -ours.mT)):
@@ -104,17 +131,22 @@ class _FromGrams(torch.autograd.Function):
         ctx.shapes = [factor.shape for factor in (query, key, other_query, other_key)]
         ctx.other_needed = any(ctx.needs_input_grad[2:])
         # Of the other query, all of it is needed for gradients of the other attention only.
-        ctx.save_for_backward(q, k, g if ctx.other_needed else None, p, qq, kk, qg, kp, gg, pp)
+        kept = other_query if ctx.other_needed else None
+        ctx.save_for_backward(query, key, kept, other_key, qq, kk, qg, kp, gg, pp)
         return total.to(query.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, g, p, *grams = ctx.saved_tensors
+        factors, grams = list(ctx.saved_tensors[:4]), ctx.saved_tensors[4:]
+        if is_differentiated_again():
+            if not ctx.other_needed:
+                factors[2] = _join_rows(ctx.parts).view(ctx.shapes[2])
+            return gradients_by_autograd(_distance_by_formula, factors, ctx.needs_input_grad, grad)
+        q, k, g, p = (None if factor is None else factor.flatten(0, 1) for factor in factors)
         ours, theirs, twice = q.shape[-1], p.shape[-1], 2 * grad.double()
         own, cross, other = twice / ours**2, twice / (ours * theirs), twice / theirs**2
-        factors = own, own, cross, cross, other, other
-        qq, kk, qg, kp, gg, pp = (factor * gram for factor, gram in zip(factors, grams, strict=True))
+        scales = own, own, cross, cross, other, other
+        qq, kk, qg, kp, gg, pp = (scale * gram for scale, gram in zip(scales, grams, strict=True))
         # Written to through a view, for autograd adds in place to a tensor that is not a view.
         grad_query = q.new_empty(ctx.shapes[0])
         grad_q = grad_query.flatten(0, 1)
@@ -140,6 +172,11 @@ def _rows_with_values(x: Tensor) -> list[tuple[slice, _Rows]]:
     return [(chunk, _Rows(rows, x.shape[1])) for chunk, rows in zip(chunks, indices, strict=True)]
 
 
+def _join_rows(parts: list[tuple[slice, _Rows, Tensor]]) -> Tensor:
+    """Rebuild (items,N,D) from the rows of each chunk that are not all zero."""
+    return torch.cat([rows.put_into_zeros(values) for _, rows, values in parts])
+
+
 class _Rows:
     """Some rows of each matrix of (items,N,D), the same number of each: all of them, if no indices are given.
 
@@ -149,7 +186,7 @@ class _Rows:
     """
 
     def __init__(self, indices: Tensor | None = None, length: int = 0) -> None:
-        self.flat = None  # indices into all items' rows, one after the other
+        self.flat, self.length = None, length  # indices into all items' rows, one after the other
         if indices is not None:
             self.flat = (indices + length * torch.arange(len(indices), device=indices.device)[:, None]).flatten()
 
@@ -163,6 +200,14 @@ class _Rows:
             x.copy_(values)
         else:
             x.view(-1, x.shape[2])[self.flat] = values.flatten(0, 1)
+
+    def put_into_zeros(self, values: Tensor) -> Tensor:
+        """Return (items,N,D) with values (items,rows,D) in these rows, and zeros in the others."""
+        if self.flat is None:
+            return values
+        zeros = values.new_zeros(len(values), self.length, values.shape[2])
+        self.put(zeros, values)
+        return zeros
 
     def gram_of_others(self, x: Tensor) -> Tensor:
         """XᵀX of the other rows, formed in the type of X, (items,D,D) float64."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 from afma_med._ops.factored_products import triple_product
 from afma_med._ops.nonzeros import count_nonzero_per_row
 from afma_med._ops.patches import PatchGrid, crop_to, join_patches, pad_to, split_patches
-from afma_med._ops.tensors import autocast_off, has_nonzero, item_chunks
+from afma_med._ops.tensors import autocast_off, gradients_by_autograd, has_nonzero, is_differentiated_again, item_chunks
 
-__all__ = ["ModulateLogits", "row_scale"]
+__all__ = ["ModulateLogits", "modulate_by_formula", "row_scale", "spread_values"]
 
 # Added to the count of non-zeros in step 8, as released, so that an all-zero row divides by something.
 _COUNT_EPSILON = 1e-5
@@ -26,6 +27,19 @@ def row_scale(query: Tensor, key: Tensor) -> Tensor:
     (items,N,D), (items,M,D) -> (items,N,1).
     """
     return 1 / (query.shape[-1] * (count_nonzero_per_row(query, key) + _COUNT_EPSILON))
+
+
+def spread_values(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
+    """Compute query keyᵀ values, each row scaled by :func:`row_scale`, (B,K,N,D)."""
+    # Class by class: a graph counts in products, N × M numbers of which are enough at a time.
+    factors = zip(query.detach().unbind(1), key.detach().unbind(1), strict=True)
+    return triple_product(query, key.mT, values) * torch.stack([row_scale(*pair) for pair in factors], dim=1)
+
+
+def modulate_by_formula(logits: Tensor, query: Tensor, key: Tensor, values: Tensor, grid: PatchGrid) -> Tensor:
+    """Compute logits + logits · X in plain operations, which compilers and second derivatives follow."""
+    correction = join_patches(spread_values(query, key, values), grid.image_size, grid.patch_size)
+    return logits + logits * crop_to(correction, (logits.shape[2], logits.shape[3]))
 
 
 class ModulateLogits(torch.autograd.Function):
@@ -53,9 +67,12 @@ class ModulateLogits(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, query, key, values, scale = ctx.saved_tensors
+        if is_differentiated_again():
+            inputs = logits, query, key, values
+            formula = functools.partial(modulate_by_formula, grid=ctx.grid)
+            return *gradients_by_autograd(formula, inputs, ctx.needs_input_grad[:4], grad), None
         g, maps, q, k, v = (x.flatten(0, 1) for x in (grad, logits, query, key, values))
         # Written to through views, so that the tensors handed back are no views, to which autograd adds in place.
         gradients = [x.new_empty(x.shape) for x in (logits, query, key, values)]

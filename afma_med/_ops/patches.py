@@ -158,7 +158,7 @@ def pool_index_to_feature(index: Tensor, grid: PatchGrid, *, classes: int, dtype
     row, column = (torch.arange(side, device=index.device) // grid.stride for side in (height, width))
     maps = torch.arange(batch, device=index.device)[:, None, None] * classes + index
     cell = ((maps * rows + row[:, None]) * columns + column).flatten()
-    counts = torch.zeros(batch * classes * rows * columns, dtype=dtype, device=index.device)
+    counts = index.new_zeros(batch * classes * rows * columns, dtype=dtype)  # of the index, as vmap requires
     counts = counts.scatter_add_(0, cell, torch.ones_like(cell, dtype=dtype))
     return counts.view(batch, classes, rows, columns) / grid.stride**2
 

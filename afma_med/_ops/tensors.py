@@ -1,8 +1,9 @@
-"""What several modules do to any tensor, or ask before they do."""
+"""Operations on any tensor, and questions about how the code runs."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 
 import torch
 from monai.data import MetaTensor
@@ -11,8 +12,11 @@ from torch import Tensor
 __all__ = [
     "at_least_float32",
     "autocast_off",
+    "gradients_by_autograd",
     "has_nonzero",
     "is_captured",
+    "is_differentiated_again",
+    "is_transformed",
     "item_chunks",
     "with_metadata_of",
     "without_metadata",
@@ -40,9 +44,40 @@ def has_nonzero(x: Tensor) -> Tensor:
 
 
 def is_captured() -> bool:
-    """Tell whether the code runs to be recorded as a graph: traced, exported or compiled."""
+    """Tell whether branches must not depend on values: in a graph (traced, exported, compiled) and in torch.func."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return tracing or torch.compiler.is_compiling()
+    return tracing or torch.compiler.is_compiling() or is_transformed()
+
+
+def is_transformed() -> bool:
+    """Tell whether a transform of torch.func (grad, vmap, jvp) runs the code; it needs formulas autograd knows."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_differentiated_again() -> bool:
+    """Tell, in a backward pass written by hand, whether its own gradient is needed (``create_graph=True``)."""
+    return torch.is_grad_enabled() and not is_captured()
+
+
+def gradients_by_autograd(
+    formula: Callable[..., Tensor], inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Differentiate a formula so that its gradients can be differentiated again.
+
+    Args:
+        formula: the function whose backward pass it is.
+        inputs: its tensors, as saved for the backward pass.
+        needed: which of them need a gradient.
+        grad: gradient of the formula's result.
+
+    Returns:
+        One gradient per input; None where not needed.
+    """
+    # Views, since one input may depend on another, and a partial derivative must not follow that path.
+    views = [x.view_as(x) for x in inputs]
+    wanted = [x for x, need in zip(views, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(formula(*views), wanted, grad, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)
 
 
 def without_metadata(x: Tensor) -> Tensor:

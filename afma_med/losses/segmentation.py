@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afma_med._ops.slices import fold_slices
-from afma_med._ops.tensors import at_least_float32, without_metadata
+from afma_med._ops.tensors import at_least_float32, is_transformed, without_metadata
 from afma_med.checks import check_four_axes, check_tensor
 
 __all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_index", "label_to_one_hot"]
@@ -158,7 +158,7 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
         bad &= label != ignore_index
     if torch.compiler.is_compiling():  # to look at values would break the graph
         torch._assert_async(~bad.any(), "`label` must hold classes or `ignore_index`; run uncompiled to see more")
-    elif bad.any():
+    elif not is_transformed() and bad.any():
         values = torch.unique(label[bad])[:10].tolist()
         raise ValueError(
             f"`label` must hold {'0 and 1' if one_hot else f'classes 0 to {highest}'}"
@@ -186,7 +186,7 @@ def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> t
     label = _signed(label)
     void = torch.zeros_like(label, dtype=torch.bool) if ignore_index is None else label == ignore_index
     if label.shape[1] != classes:
-        one_hot = torch.zeros(label.shape[0], classes, *label.shape[2:], device=label.device)
+        one_hot = label.new_zeros(label.shape[0], classes, *label.shape[2:], dtype=torch.float32)
         return one_hot.scatter_(1, label.masked_fill(void, 0).long(), (~void).float()), ~void
     if classes > 1:
         # A void pixel is one without a class, with the void value in it, or of the class that is to be ignored.
@@ -203,7 +203,7 @@ def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Ten
         overlap = (one_hot.sum(dim=1) > 1).any()
         if torch.compiler.is_compiling():
             torch._assert_async(~overlap, "`label` must hold one class a pixel for the softmax")
-        elif overlap:
+        elif not is_transformed() and overlap:
             raise ValueError(
                 "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
                 "Use SigmoidCrossEntropyLoss for classes that overlap."

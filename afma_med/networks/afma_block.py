@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from afma_med._ops.tensors import autocast_off, without_metadata
 from afma_med.checks import as_patch_size, check_channels, check_four_axes, check_image
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
-from afma_med.networks.embedding import convolve_twice, project_patches
+from afma_med.networks.embedding import convolve_twice, input_dtype, is_plain_conv, is_plain_linear, project_patches
 
 __all__ = ["AFMABlock", "Variant"]
 
@@ -29,6 +29,10 @@ class AFMABlock(nn.Module):
 
     Submodules ``image_conv1, image_conv2, feature_conv, patch_linear1, patch_linear2`` (the linears in the released
     variant only) hold the parameters in the shapes of the released code.
+
+    Two convolutions with nothing between are computed as one, and so are two linears. This holds while the layers are
+    plain ``nn.Conv2d`` and ``nn.Linear``: layers that are pruned, quantized, parametrized, hooked or replaced, as by
+    LoRA, are called instead.
 
     Memory: with the correction of the logits and the loss, a training step holds at its peak less than (5 + 7 / s²)
     times what the float32 logits (B,K,H,W) take, K being 4 at least, plus 16 MiB on a CPU, more than without AFMA.
@@ -74,7 +78,7 @@ class AFMABlock(nn.Module):
             embed_channels=embed_channels,
         )
         self.variant = variant
-        self.out_channels = out_channels
+        self.in_channels, self.feature_channels, self.out_channels = in_channels, feature_channels, out_channels
         image_filters = out_channels if variant == "released" else 1
         self.image_conv1 = nn.Conv2d(in_channels, embed_channels, kernel_size=7, padding=3)
         self.image_conv2 = nn.Conv2d(embed_channels, image_filters, kernel_size=3, padding=1)
@@ -116,17 +120,24 @@ class AFMABlock(nn.Module):
 
         Step 1 (Eq. 1). (B,C,H,W) -> (B,K,H,W), or (B,1,H,W) in the paper variant.
         """
-        return convolve_twice(image.to(self.image_conv1.weight.dtype), self.image_conv1, self.image_conv2)
+        image = image.to(input_dtype(self.image_conv1))
+        if is_plain_conv(self.image_conv1, 7) and is_plain_conv(self.image_conv2, 3):
+            return convolve_twice(image, self.image_conv1, self.image_conv2)
+        embedded: Tensor = self.image_conv2(self.image_conv1(image))
+        return embedded
 
     def embed_feature(self, feature: Tensor, stride: int) -> Tensor:
         """Turn the feature map into one map per class: a 1×1 convolution, divided by s².
 
         Step 2 (Eq. 2). (B,F,h,w) -> (B,K,h,w).
         """
+        feature = feature.to(input_dtype(self.feature_conv))
+        if not is_plain_conv(self.feature_conv, 1):
+            return self.feature_conv(feature) / stride**2
         weight, bias = self.feature_conv.weight, self.feature_conv.bias
         # As a product of matrices, which takes the feature map as it lies in memory; of batches, or it would be copied.
         matrices = weight[:, :, 0, 0].expand(feature.shape[0], -1, -1)
-        embedded = torch.bmm(matrices, feature.to(weight.dtype).flatten(2)) + bias[:, None]  # type: ignore[index]
+        embedded = torch.bmm(matrices, feature.flatten(2)) + bias[:, None]  # type: ignore[index]
         return embedded.view(*embedded.shape[:2], *feature.shape[2:]) / stride**2
 
     def extra_repr(self) -> str:
@@ -136,21 +147,25 @@ class AFMABlock(nn.Module):
         """Split into patches and project them; the two bias-free linears with nothing between are one D×D matrix."""
         if self.variant == "paper":
             return split_patches(maps, self.patch_size)
-        return project_patches(maps, self.patch_linear2.weight @ self.patch_linear1.weight, self.patch_size)
+        first, second = self.patch_linear1, self.patch_linear2
+        if is_plain_linear(first) and is_plain_linear(second):
+            return project_patches(maps, second.weight @ first.weight, self.patch_size)
+        projected: Tensor = second(first(split_patches(maps, self.patch_size).to(input_dtype(first)))).relu()
+        return projected
 
     def _check_channels(self, image: Tensor, feature: Tensor) -> None:
         check_image(image)
         check_four_axes("feature", feature, "(B,F,h,w)")
-        for name, x, conv in (("image", image, self.image_conv1), ("feature", feature, self.feature_conv)):
-            if x.shape[1] != conv.in_channels:
-                argument = "in_channels" if name == "image" else "feature_channels"
+        for name, x, argument in (("image", image, "in_channels"), ("feature", feature, "feature_channels")):
+            if x.shape[1] != getattr(self, argument):
                 raise ValueError(
-                    f"`{name}` must have {conv.in_channels} channels; got {x.shape[1]}. "
+                    f"`{name}` must have {getattr(self, argument)} channels; got {x.shape[1]}. "
                     f"Build AFMABlock with {argument}={x.shape[1]}, or change the input."
                 )
-        if not image.device == feature.device == self.image_conv1.weight.device:
+        device = next(self.parameters(), image).device
+        if not image.device == feature.device == device:
             raise ValueError(
-                f"`image` and `feature` must be on the block's device {self.image_conv1.weight.device}; got "
+                f"`image` and `feature` must be on the block's device {device}; got "
                 f"{image.device} and {feature.device}. Move them with .to(device)."
             )
         if image.shape[0] != feature.shape[0]:

@@ -1,7 +1,8 @@
-"""What AFMABlock computes, at the least cost: two convolutions as one, and patches projected a few maps at a time."""
+"""Fast forms of AFMABlock's layers: two convolutions as one, and patches projected a few maps at a time."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -9,9 +10,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from afma_med._ops.patches import count_patches, join_patches_into, split_patches
-from afma_med._ops.tensors import autocast_off, is_captured, item_chunks
+from afma_med._ops.tensors import (
+    autocast_off,
+    gradients_by_autograd,
+    is_captured,
+    is_differentiated_again,
+    item_chunks,
+)
 
-__all__ = ["convolve_twice", "project_patches"]
+__all__ = ["convolve_twice", "input_dtype", "is_plain_conv", "is_plain_linear", "project_patches"]
+
+
+def is_plain_conv(layer: nn.Module, kernel_size: int) -> bool:
+    """Tell whether a layer computes the square convolution of odd side that AFMABlock built, and nothing more."""
+    if type(layer) is not nn.Conv2d or not _is_unhooked(layer) or layer.bias is None:
+        return False
+    same = (kernel_size,) * 2, (kernel_size // 2,) * 2, (1, 1), (1, 1), 1, "zeros"
+    geometry = layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups, layer.padding_mode
+    return geometry == same
+
+
+def is_plain_linear(layer: nn.Module) -> bool:
+    """Tell whether a layer multiplies by its weight, and does nothing more."""
+    return type(layer) is nn.Linear and _is_unhooked(layer) and layer.bias is None
+
+
+def input_dtype(layer: nn.Module) -> torch.dtype:
+    """Return the dtype that a layer takes: its own floating-point dtype; float32 if it has none, as if quantized."""
+    return next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _is_unhooked(layer: nn.Module) -> bool:
+    """Tell whether a call of the layer runs its class's `forward` alone."""
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    return not any(hooks) and "forward" not in layer.__dict__
 
 
 def convolve_twice(image: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> Tensor:
@@ -58,9 +90,13 @@ def project_patches(maps: Tensor, matrix: Tensor, patch_size: tuple[int, int]) -
         (B,K,N,D).
     """
     if is_captured():
-        return F.linear(split_patches(maps, patch_size), matrix).relu()
+        return _project_by_formula(maps, matrix, patch_size)
     projected: Tensor = _ProjectPatches.apply(maps, matrix, patch_size)
     return projected
+
+
+def _project_by_formula(maps: Tensor, matrix: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    return F.linear(split_patches(maps, patch_size), matrix).relu()
 
 
 def _subtract_border(x: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -101,9 +137,11 @@ class _ProjectPatches(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         maps, matrix, result = ctx.saved_tensors
+        if is_differentiated_again():
+            formula = functools.partial(_project_by_formula, patch_size=ctx.patch_size)
+            return *gradients_by_autograd(formula, (maps, matrix), ctx.needs_input_grad[:2], grad), None
         # Contiguous also where the maps are channels_last: flattened, those would be copied, and written to in vain.
         grad_maps, grad_matrix = maps.new_empty(maps.shape), torch.zeros_like(matrix)
         flat, grads, results = (x.flatten(0, 1) for x in (grad_maps, grad, result))

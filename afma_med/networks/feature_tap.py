@@ -1,11 +1,13 @@
-"""Where a backbone's feature map comes from: an encoder depth or a dotted module name; and which ones there are."""
+"""Tap a backbone's feature map, by encoder depth or dotted module name, and list the maps that it has."""
 
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from afma_med._ops.patches import ceil_divide
@@ -13,6 +15,9 @@ from afma_med.checks import check_module
 from afma_med.networks.probing import blank_image, find_probe_size, probing
 
 __all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "encoder_strides", "list_features", "whole_stride"]
+
+# Held while a hook moves to another module. Of the module, since taps are copied and pickled.
+_MOVING = threading.Lock()
 
 
 class FeatureError(ValueError):
@@ -29,10 +34,11 @@ class FeatureInfo(NamedTuple):
 
 
 class FeatureTap:
-    """Run a backbone and take one of its feature maps along, without changing the backbone.
+    """Run a backbone and return one of its feature maps too, without changing the backbone.
 
-    A forward hook stays on the tapped module and remembers its output for the length of :meth:`run` only: what is
-    registered once, torch.compile can follow. The backbone's own state_dict is untouched; copies have their own tap.
+    A forward hook stays on the tapped module, since torch.compile follows hooks that are registered once. It keeps an
+    output only during :meth:`run`, per call and per thread, so that threads may share the network. The backbone's own
+    state_dict does not change; copies have their own tap.
 
     Args:
         backbone: the segmentation network.
@@ -70,8 +76,7 @@ class FeatureTap:
             )
         self.feature = feature
         self.module_name = feature if isinstance(feature, str) else "encoder"
-        self._running = False
-        self._captured: Any = None
+        self._calls = threading.local()
         self._module: nn.Module | None = None
         self._attach(backbone.get_submodule(self.module_name))
 
@@ -86,55 +91,79 @@ class FeatureTap:
             The backbone's output as it is, and the feature map (B,F,h,w).
 
         Raises:
-            FeatureError: if the module did not run, the depth does not exist, or what it gave is no 4-D map.
+            FeatureError: as :meth:`capture` and :meth:`select` do.
         """
         output, captured = self.capture(backbone, image)
         return output, self.select(captured, image)
 
     def capture(self, backbone: nn.Module, image: Tensor) -> tuple[Any, Any]:
-        """Run the backbone on an image, and return its output and the tapped module's own, both as they are.
+        """Run the backbone on an image, and return its output and the tapped module's output, both unchanged.
 
         Args:
             backbone: the network given at construction, or a copy of it.
             image: (B,C,H,W).
 
         Raises:
-            FeatureError: if the module did not run.
+            FeatureError: if the module does not run exactly once, or runs without gradients while the rest of the
+                network trains.
         """
         module = backbone.get_submodule(self.module_name)
         if module is not self._module:  # the hook was removed, the module replaced, or the backbone alone copied
-            self.remove()
-            self._attach(module)
-        self._running, self._captured = True, None
+            self._move_to(module)
+        outer, captures = getattr(self._calls, "captures", None), []
+        self._calls.captures = captures
         try:
             output = backbone(image)
         finally:
-            captured, self._running, self._captured = self._captured, False, None
-        if captured is None:
+            self._calls.captures = outer
+        if len(captures) != 1:
+            times = f"ran {len(captures)} times, so that its map is ambiguous" if captures else "did not"
             raise FeatureError(
-                f"`feature` must name a module that runs in the forward pass; {self.module_name!r} did not. "
-                "Choose another one."
+                f"`feature` must name a module that runs {'once ' if captures else ''}in the forward pass; "
+                f"{self.module_name!r} {times}. Choose another one."
+            )
+        captured, had_gradients = captures[0]
+        if backbone.training and torch.is_grad_enabled() and not had_gradients and _is_trained(module):
+            raise FeatureError(
+                f"`feature` must carry gradients while the backbone trains; it ran {self.module_name!r} without them, "
+                "under torch.no_grad or torch.utils.checkpoint(use_reentrant=True). Use use_reentrant=False, or freeze "
+                "the module with requires_grad_(False)."
             )
         return output, captured
 
     def remove(self) -> None:
-        """Take the hook off the backbone until the next :meth:`run`, for what refuses hooks: torch.jit.script."""
+        """Remove the hook until the next :meth:`run`, for tools that refuse hooks, such as torch.jit.script."""
         self._handle.remove()
         self._module = None
+
+    def _move_to(self, module: nn.Module) -> None:
+        with _MOVING:
+            # Replicas of nn.DataParallel share the hooks of the original, which stays where it is.
+            if all(getattr(hook, "__self__", None) is not self for hook in module._forward_hooks.values()):
+                self.remove()
+                self._attach(module)
 
     def _attach(self, module: nn.Module) -> None:
         self._module = module
         self._handle = module.register_forward_hook(self._capture)
 
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if self._running:
-            self._captured = output
+        captures = getattr(self._calls, "captures", None)
+        if captures is not None:
+            captures.append((output, torch.is_grad_enabled()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_calls"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._calls = threading.local()
 
     def select(self, captured: Any, image: Tensor) -> Tensor:
-        """Choose the feature map, (B,F,h,w), out of what :meth:`capture` found.
+        """Choose the feature map, (B,F,h,w), from the output that :meth:`capture` returned.
 
         Raises:
-            FeatureError: if the depth does not exist, or it is no 4-D map.
+            FeatureError: if the depth does not exist, or gives anything but one 4-D map per image.
         """
         if isinstance(self.feature, int):
             captured = _at_depth(captured, self.feature, image)
@@ -143,13 +172,18 @@ class FeatureTap:
                 f"`feature` must give a map of shape (B,F,h,w); {self.feature!r} gave {_describe(captured)}. "
                 "Choose another depth or module."
             )
+        if captured.shape[0] != image.shape[0]:
+            raise FeatureError(
+                f"`feature` must give one map per image; {self.feature!r} gave {captured.shape[0]} for "
+                f"{image.shape[0]}, as encoders of image pairs do. Choose a module after the pair is fused."
+            )
         return captured
 
 
 def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None = None) -> list[FeatureInfo]:
     """List the feature maps of a network that AFMA can use: encoder depths first, then modules in the order they run.
 
-    Of modules that pass on the same map, the outermost is named.
+    Of modules that pass on the same map, the outermost is named. Modules that run more than once are left out.
 
     Args:
         backbone: the segmentation network.
@@ -170,10 +204,10 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
     """
     check_module("backbone", backbone)
     image = blank_image(backbone, in_channels, size or find_probe_size(backbone, in_channels))
-    outputs: dict[str, Any] = {}
+    runs: dict[str, list[Any]] = {}
 
     def remember(name: str, output: Any) -> None:  # a hook that returned something would replace the output
-        outputs.setdefault(name, output)
+        runs.setdefault(name, []).append(output)
 
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: remember(name, output))
@@ -186,6 +220,7 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
     finally:
         for handle in handles:
             handle.remove()
+    outputs = {name: run[0] for name, run in runs.items() if len(run) == 1}  # of several maps, none is the map
     named: dict[int, tuple[int | str, Tensor]] = {}
     for name, output in sorted(outputs.items(), key=lambda item: item[0].count(".")):
         if isinstance(output, Tensor):
@@ -261,6 +296,10 @@ def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:
             f"`feature` must be an encoder depth from 1 to {len(maps) - 1}; got {depth}. The maps here: {strides}."
         )
     return maps[depth]
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def _choices(wanted: str, names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What torch.jit.script gets in place of an AFMANet: hooks and Python geometry do not exist in TorchScript."""
+"""AFMANet for torch.jit.script, which knows neither hooks nor Python geometry."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["ScriptableAFMANet"]
 
 
 class ScriptableAFMANet(nn.Module):
-    """Give an AFMANet's corrected logits in TorchScript, in train and in eval mode; the attention stays behind.
+    """Compute an AFMANet's corrected logits in TorchScript, in train and in eval mode, without the attention.
 
     Host, padding and cropping are scripted, so that both modes and any size keep working; the correction, which has no
-    modes, is traced. Parameters and buffers are the original's own. The tapped map waits in an attribute for the end
-    of the call: threads need a copy each.
+    modes, is traced. Parameters and buffers are the original's own. Threads may share the scripted network: the tapped
+    map travels as a value of the graph.
 
     Args:
         backbone: the host.
@@ -34,41 +34,51 @@ class ScriptableAFMANet(nn.Module):
         soft: spread class probabilities instead of the one-hot arg max.
 
     Raises:
-        TypeError: if the tapped module gives neither a tensor nor a list of tensors.
+        TypeError: if the host does not return logits alone, if the tapped module returns neither a tensor nor a list
+            of tensors, or if it runs under a condition.
     """
 
     def __init__(
         self, backbone: nn.Module, tap: FeatureTap, block: AFMABlock, *, sizes: InputSizes, soft: bool
     ) -> None:
         super().__init__()
-        self.divisor, self.smallest = sizes.divisor, sizes.smallest
-        self.largest = -1 if sizes.largest is None else sizes.largest
-        image = blank_image(backbone, block.image_conv1.in_channels, sizes.smallest)
+        image = blank_image(backbone, block.in_channels, sizes.smallest)
         with probing(backbone), warnings.catch_warnings():
             # Checks of shapes become constants, as they should: the shapes here are right by construction.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             logits, output = tap.capture(backbone, image)
+            if not isinstance(logits, Tensor):
+                raise TypeError(
+                    f"`backbone` must return logits alone for torch.jit.script; got {type(logits).__name__}. "
+                    "Wrap it in a module that returns its logits, or use torch.export."
+                )
             feature = tap.select(output, image)
-            example = (image, feature, logits)
-            self.correction = torch.jit.trace(  # type: ignore[no-untyped-call]
-                _Correction(block, soft=soft), example, check_trace=False
+            correction = torch.jit.trace(  # type: ignore[no-untyped-call]
+                _Correction(block, soft=soft), (image, feature, logits), check_trace=False
             )
-        self.cell = torch.jit.script(_Cell())
-        # Tensors are shared and modules copied, so that the original keeps its own tapped module.
-        tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())}
-        self.backbone = copy.deepcopy(backbone, tensors)
-        copied = self.backbone.get_submodule(tap.module_name)
-        tapped = _tapped(copied, self.cell, output, feature)
-        for module in list(self.backbone.modules()):
-            for key, hook in list(module._forward_hooks.items()):
-                if isinstance(getattr(hook, "__self__", None), FeatureTap):  # other hooks are the user's
-                    del module._forward_hooks[key]
-            for name, child in list(module._modules.items()):  # several parents may share it, as in MONAI's DynUNet
-                if child is copied:
-                    module._modules[name] = tapped
+        host = _tap_copy(backbone, tap, output, feature)
+        scripted = torch.jit.script(_ScriptedHost(host, correction, sizes))
+        _pass_map_as_value(scripted.forward.graph)
+        self.scripted = scripted
+        self.training = backbone.training
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment a batch of images, (B,C,H,W) -> (B,K,H,W)."""
+        logits: Tensor = self.scripted(image)
+        return logits
+
+
+class _ScriptedHost(nn.Module):
+    """Host and correction, with the tapped map in the host's cell."""
+
+    def __init__(self, host: nn.Module, correction: nn.Module, sizes: InputSizes) -> None:
+        super().__init__()
+        self.backbone, self.correction = host, correction
+        self.cell = next(module for module in host.modules() if getattr(module, "original_name", "") == _Cell.__name__)
+        self.divisor, self.smallest = sizes.divisor, sizes.smallest
+        self.largest = -1 if sizes.largest is None else sizes.largest
+
+    def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2], image.shape[3]
         if self.largest >= 0 and max(height, width) > self.largest:
             raise ValueError("`image` is larger than the one size that the backbone takes. Resize or crop it.")
@@ -81,21 +91,18 @@ class ScriptableAFMANet(nn.Module):
 
 
 class _Cell(nn.Module):
-    """Carry a map from the tapped module to the end of the forward pass; both hold this one."""
+    """Stand for the tapped map between the tapped module and the correction, until the graph passes it as a value."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept = torch.empty(0)
+        self.tapped_map = torch.empty(0)
 
     def forward(self) -> Tensor:
-        """Hand the map out, and keep it no longer."""
-        kept = self.kept
-        self.kept = torch.empty(0)
-        return kept
+        return self.tapped_map
 
     @torch.jit.export
     def keep(self, x: Tensor) -> None:
-        self.kept = x
+        self.tapped_map = x
 
 
 class _TappedModule(nn.Module):
@@ -112,7 +119,7 @@ class _TappedModule(nn.Module):
 
 
 class _TappedEncoder(nn.Module):
-    """An encoder of whose maps one is the map."""
+    """An encoder that returns the map among others."""
 
     def __init__(self, module: nn.Module, cell: nn.Module, index: int) -> None:
         super().__init__()
@@ -135,12 +142,47 @@ class _Correction(nn.Module):
         return modulate_logits(logits, self.block(image, feature), soft=self.soft)
 
 
-def _tapped(module: nn.Module, cell: nn.Module, output: Any, feature: Tensor) -> nn.Module:
+def _tap_copy(backbone: nn.Module, tap: FeatureTap, output: Any, feature: Tensor) -> nn.Module:
+    """Copy the modules of a host, share its tensors, and let the tapped module of the copy keep the map."""
+    tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())}
+    host = copy.deepcopy(backbone, tensors)
+    tapped = host.get_submodule(tap.module_name)
+    keeping = _keep_map(tapped, torch.jit.script(_Cell()), output, feature)
+    for module in list(host.modules()):
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(getattr(hook, "__self__", None), FeatureTap):  # other hooks are the user's
+                del module._forward_hooks[key]
+        for name, child in list(module._modules.items()):  # several parents may share it, as in MONAI's DynUNet
+            if child is tapped:
+                module._modules[name] = keeping
+    return host
+
+
+def _keep_map(module: nn.Module, cell: nn.Module, output: Any, feature: Tensor) -> nn.Module:
     if isinstance(output, Tensor):
         return _TappedModule(module, cell)
     if isinstance(output, list | tuple) and all(isinstance(x, Tensor) for x in output):
         return _TappedEncoder(module, cell, next(i for i, x in enumerate(output) if x is feature))
     raise TypeError(
-        f"The tapped module must give a tensor or a list of tensors for torch.jit.script; got {type(output).__name__}. "
-        "Use torch.jit.trace or torch.export."
+        f"The tapped module must return a tensor or a list of tensors for torch.jit.script; got "
+        f"{type(output).__name__}. Use torch.jit.trace or torch.export."
     )
+
+
+def _pass_map_as_value(graph: Any) -> None:
+    """Replace the cell's attribute by the value that is written to it: an attribute would be shared between threads."""
+    torch._C._jit_pass_inline(graph)
+    writes, reads = (
+        [node for node in graph.findAllNodes(f"prim::{kind}Attr") if node.s("name") == "tapped_map"]
+        for kind in ("Set", "Get")
+    )
+    if len(writes) != 1 or writes[0] not in list(graph.nodes()):
+        raise TypeError(
+            "The tapped module must run once, and under no condition or loop, for torch.jit.script. Use torch.jit.trace "
+            "or torch.export, or tap another module."
+        )
+    for read in reads:
+        read.output().replaceAllUsesWith(list(writes[0].inputs())[1])
+    for node in (*reads, *writes):
+        node.destroy()
+    torch._C._jit_pass_dce(graph)

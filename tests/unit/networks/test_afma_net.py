@@ -432,13 +432,13 @@ def test_a_refused_backbone_is_left_without_hooks():
 def test_the_map_is_kept_for_the_length_of_a_call_only():
     net, image = make_net(), torch.rand(1, 3, 8, 8)
     net(image)
-    assert net.feature_tap._captured is None
+    assert net.feature_tap._calls.captures is None
     net.backbone(image)
-    assert net.feature_tap._captured is None, "the backbone alone leaves nothing behind"
+    assert net.feature_tap._calls.captures is None, "the backbone alone leaves nothing behind"
     net.backbone.fails = True
     with pytest.raises(RuntimeError, match="out of memory"):
         net(image)
-    assert net.feature_tap._captured is None
+    assert net.feature_tap._calls.captures is None
     net.backbone.fails = False
     assert net(image).shape == (1, 3, 8, 8)
 
