@@ -89,7 +89,7 @@ def wait(process: subprocess.Popen[bytes], folder: Path, seconds: float | None) 
 def check_end(process: subprocess.Popen[bytes]) -> None:
     """Refuse a training that ended with an error."""
     if process.wait():
-        sys.exit(f"error: a training ended with code {process.returncode}; see its log beside its folder.")
+        sys.exit(f"error: a training ended with code {process.returncode}; see its log next to its folder.")
 
 
 def epochs_done(folder: Path) -> str:

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="ARM", nargs="+", help="these arms of the list only")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds only")
     parser.add_argument("--runs_dir", type=Path, help="folder for the runs (default: runs/experiments/LIST)")
-    parser.add_argument("--results_dir", type=Path, help="folder for the results (default: results/LIST beside LIST)")
+    parser.add_argument("--results_dir", type=Path, help="folder for the results (default: results/LIST next to LIST)")
     parser.add_argument("--num_workers", type=int, default=1, help="of each training (default: %(default)s)")
     args = parser.parse_args()
     if not Path(args.dataset_dir).is_dir():

@@ -128,8 +128,9 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         dataset=facts.reader.title,
         source=metadata["data_source"],
         layout=layout,
-        sample=", and draws a small synthetic sample if it is empty" if facts.reader.name in SAMPLES else "",
+        sample=", or draws a small synthetic sample if that does not exist" if facts.reader.name in SAMPLES else "",
         scores=_score_table(read_scores(facts.checkpoint), unit=facts.unit),
+        name=facts.reader.name,
         package=f"{facts.reader.name}_afma",
         unit=facts.unit,
         use=_INTENDED_USE,
@@ -214,7 +215,7 @@ Built from:
 {layout}
 ```
 
-Without `--dataset_dir` the bundle looks in `data/` of this directory{sample}.
+Without `--dataset_dir` the bundle uses `data/{name}` in this directory{sample}.
 
 ## Performance
 

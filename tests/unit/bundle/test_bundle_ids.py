@@ -1,4 +1,4 @@
-"""Values of ids that make no sense are refused with the id, the value and what to type, before anything is written."""
+"""Invalid ids are refused with id, value and remedy before anything is written."""
 
 from __future__ import annotations
 

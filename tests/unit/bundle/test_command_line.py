@@ -1,4 +1,4 @@
-"""Ids that nothing reads are found, and named with what was meant."""
+"""Ids without an effect are found, and reported with the most similar id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packaged bundles: what the model zoo, MONAI Label and MONAI Deploy look for, without a network or a dataset."""
+"""Packaged bundles work with the model zoo, MONAI Label and MONAI Deploy, without internet or a dataset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SECRET = "/home/someone/private/data"
 
 
 def write_run(folder: Path, name: str, **override: Any) -> Path:
-    """The folder of a training that did not take place: weights as they were drawn, and their settings."""
+    """Write the folder of a run with initial weights and their settings."""
     folder.mkdir(parents=True)
     parser = ConfigParser()
     parser.read_config(str(bundles_folder() / f"{name}_afma.json"))
@@ -198,7 +198,7 @@ def test_overlays_change_nothing_of_the_network(camvid: Path, overlay: str) -> N
 
 
 def test_transforms_and_network_are_there_without_data(package: Path, elsewhere: Path) -> None:
-    """What MONAI Label does with a bundle's directory."""
+    """Load a bundle's directory as MONAI Label does."""
     parser = ConfigParser()
     parser.read_config(str(package / "configs" / "inference.json"))
     parser["bundle_root"] = str(package)
@@ -212,7 +212,7 @@ def test_transforms_and_network_are_there_without_data(package: Path, elsewhere:
 
 
 def test_prediction_ends_as_one_channel_of_classes(camvid: Path, elsewhere: Path, scenes: Path) -> None:
-    """MONAI Label and Deploy take the item pred of what postprocessing returns."""
+    """MONAI Label and Deploy use the item pred of the postprocessing's result."""
     parser = ConfigParser()
     parser.read_config(str(camvid / "configs" / "inference.json"))
     parser.update({"bundle_root": str(camvid), "output_dir": str(elsewhere / "out")})
@@ -335,7 +335,7 @@ def test_weights_of_another_network_are_refused(scored: Path) -> None:
 
 
 def test_weights_of_another_dataset_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """Even where the shapes fit, as those of ISIC and CUB do."""
+    """Also if the shapes fit, as those of ISIC and CUB do."""
     with pytest.raises(ValueError, match=r"must be weights of isic_afma; .* was trained by camvid_afma"):
         package_bundle("isic", checkpoint, output_dir=tmp_path / "packages")
     assert not list(tmp_path.rglob("*afma"))
@@ -462,7 +462,7 @@ def test_package_is_exported_with_its_configurations(
 
 
 def predict(folder: Path, source: Path, output_dir: Path) -> torch.nn.Module:
-    """What ``monai.bundle.create_workflow`` gives an application; returns the network."""
+    """Predict as an application does, with ``monai.bundle.create_workflow``, and return the network."""
     workflow = create_workflow(
         config_file=str(folder / "configs" / "inference.json"),
         workflow_type="infer",

@@ -1,4 +1,4 @@
-"""A loss that is no number stops a training with the names of the files, or leaves the step out."""
+"""A loss that is NaN stops a training with the names of the files, or skips the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal ends a training after its step, with everything saved, and a second one at once."""
+"""A signal stops a training after the current step, with a checkpoint; a second one stops it at once."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_contributions_add_up_to_the_mean_correction(variant: str) -> None:
 
 
 def test_correction_of_an_inner_patch_is_what_multiplies_its_logits(network: AFMANet) -> None:
-    """X by its definition, out of the logits themselves: after = before + before · X."""
+    """X by its definition, from the logits: after = before + before · X."""
     image = make_image()
     with torch.no_grad():
         before, after = network.attend(image[None])[0][0].double(), network(image[None])[0].double()
@@ -340,7 +340,7 @@ def test_figures_become_files(tmp_path: Path, suffix: str, channels: int) -> Non
         assert len(first) > 5000
         if suffix == ".png":
             assert first == second
-        else:  # older versions of matplotlib name parts of an SVG after where they lie in memory
+        else:  # older versions of matplotlib use memory addresses as names in an SVG
             assert b"<dc:date>" not in first
 
 
@@ -480,7 +480,7 @@ def batches(images: int = 4, *, with_objects: bool = True) -> list[dict[str, Ten
 def validate(
     folder: Path, network: nn.Module, *, epochs: int = 1, data: list[dict[str, Tensor]] | None = None, **options: object
 ) -> dict[str, list[int]]:
-    """Validate epochs with the handler; the steps at which each tag has a picture."""
+    """Validate epochs with the handler, and return the steps at which each tag has a picture."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     writer = SummaryWriter(str(folder))
