@@ -117,18 +117,15 @@ def describe_point(point: PointAttention, classes: Sequence[ClassInfo]) -> str:
 
 def _draw_panels(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
     panels = figure.subplots(2, 4)
-    strongest, shown_class = point.strongest, point.class_index
-    show_patch(panels[0, 0], point, title="image and patch")
-    show_close_up(panels[0, 1], point, title="close-up")
-    scale = map_scale(point.maps)
-    show_map(
-        panels[0, 2], point, strongest, title=f"strongest attention: {names[strongest]}", scale=scale, over_image=True
-    )
-    total = in_short(point.corrections[shown_class])
-    show_regions(panels[0, 3], point, title=f"votes for {names[shown_class]}, sum {total}")
+    strongest, scale = point.strongest, map_scale(point.maps)
+    show_patch(panels[0, 0], point)
+    show_close_up(panels[0, 1], point)
+    title = f"strongest attention: {names[strongest]}"
+    show_map(panels[0, 2], point, strongest, title=title, scale=scale, over_image=True)
+    show_regions(panels[0, 3], point, name=names[point.class_index])
     show_prediction(panels[1, 0], point.seen.before, point, title="prediction before the correction", classes=classes)
     show_prediction(panels[1, 1], point.seen.after, point, title="prediction after the correction", classes=classes)
-    show_changes(panels[1, 2], point, title="pixels that changed")
+    show_changes(panels[1, 2], point)
     entries = class_patches([point.seen], classes)
     panels[1, 3].axis("off")
     panels[1, 3].legend(handles=entries, loc="center", ncols=1 + (len(entries) > 8), frameon=False, fontsize=9)
@@ -149,19 +146,11 @@ def _draw_maps(figure: SubFigure, point: PointAttention, names: list[str], colum
 
 def _draw_row(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
     panels = figure.subplots(1, 6)
-    shown_class = point.class_index
-    show_patch(panels[0], point, title="image and patch")
-    peak = in_short(point.maps[shown_class].max())
-    scale = map_scale(point.maps[shown_class])
-    show_map(
-        panels[1],
-        point,
-        shown_class,
-        title=f"attention: {names[shown_class]}, up to {peak}",
-        scale=scale,
-        over_image=True,
-    )
-    show_regions(panels[2], point, title=f"votes, sum {in_short(point.corrections[shown_class])}")
-    show_prediction(panels[3], point.seen.before, point, title="before", classes=classes)
+    name, own_map = names[point.class_index], point.maps[point.class_index]
+    show_patch(panels[0], point)
+    title = f"attention: {name}, up to {in_short(own_map.max())}"
+    show_map(panels[1], point, point.class_index, title=title, scale=map_scale(own_map), over_image=True)
+    show_regions(panels[2], point, name=name)
+    show_prediction(panels[3], point.seen.before, point, title="before the correction", classes=classes)
     show_prediction(panels[4], point.seen.after, point, title="after the correction", classes=classes)
-    show_changes(panels[5], point, title="pixels that changed")
+    show_changes(panels[5], point)

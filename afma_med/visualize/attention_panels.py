@@ -85,17 +85,17 @@ def map_scale(maps: NDArray[np.float32]) -> Normalize:
     return Normalize(low, high if high > low else low + 1)
 
 
-def show_patch(axes: Axes, point: PointAttention, *, title: str) -> None:
+def show_patch(axes: Axes, point: PointAttention) -> None:
     """Show the image and mark the patch."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, "image and patch")
     _mark(axes, point)
 
 
-def show_close_up(axes: Axes, point: PointAttention, *, title: str) -> None:
+def show_close_up(axes: Axes, point: PointAttention) -> None:
     """Show the image around the patch, and the point."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, "close-up")
     _outline(axes, point.rectangle, _POINT)
     row, column = point.point
     axes.plot(column, row, "+", color=_POINT, markersize=7, markeredgewidth=1.2, path_effects=_stroke(2.4))
@@ -122,10 +122,10 @@ def show_map(
     return drawn
 
 
-def show_regions(axes: Axes, point: PointAttention, *, title: str) -> None:
-    """Show the numbered regions that contribute most to the correction, with their contributions below."""
+def show_regions(axes: Axes, point: PointAttention, *, name: str) -> None:
+    """Show the numbered regions that contribute most to the correction of a class, with their contributions below."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, f"votes for {name}, sum {in_short(point.corrections[point.class_index])}")
     for number, region in enumerate(point.regions, start=1):
         _outline(axes, region.rectangle, _REGION)
         _number(axes, region.rectangle, number, shifted=_is_small(point, region.rectangle))
@@ -144,7 +144,7 @@ def show_prediction(
     _mark(axes, point)
 
 
-def show_changes(axes: Axes, point: PointAttention, *, title: str) -> None:
+def show_changes(axes: Axes, point: PointAttention) -> None:
     """Show the pixels that the correction changes as dots; a dot is more opaque if more of its pixels change."""
     changed = point.seen.changed
     axes.imshow(_faded(point.seen))
@@ -157,7 +157,7 @@ def show_changes(axes: Axes, point: PointAttention, *, title: str) -> None:
     extent = (-0.5, dots.shape[1] * step - 0.5, dots.shape[0] * step - 0.5, -0.5)
     axes.imshow(dots, extent=extent, interpolation="nearest")
     count = int(changed.sum())
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, "changed pixels")
     axes.set_xlabel(f"{count} of {changed.size} pixels, {count / changed.size:.2%}", size=7)
     _mark(axes, point)
 
