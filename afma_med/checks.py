@@ -63,7 +63,7 @@ def check_tensor(name: str, x: object, axes: str, *, floating: bool = False) -> 
             f"`{name}` must be a torch tensor {axes}; got {type(x).__name__}. Convert it with torch.as_tensor."
         )
     if floating and not x.is_floating_point():
-        raise TypeError(f"`{name}` must have a floating point dtype; got {x.dtype}. Convert it with .float().")
+        raise TypeError(f"`{name}` must hold floating point numbers; got {x.dtype}. Convert it with .float().")
 
 
 def check_four_axes(name: str, x: Tensor, axes: str) -> None:

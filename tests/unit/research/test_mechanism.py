@@ -212,7 +212,9 @@ def test_small_objects_are_nan_where_there_are_none() -> None:
     assert all(map(math.isnan, nothing[:4])), "all images have a large object"
     assert nothing.classes == 0
     assert score_small_objects(np.ones((2, 1, 1, 4), dtype=np.int64), ("all",)).classes == 0
-    with pytest.raises(ValueError, match=r"`pixels` must be of shape \(I,K,S,4\), S being 1 `objects`; got \(1, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"`pixels` must have the shape \(I,K,S,4\) with S = 1 `objects`; got \(1, 4\)"
+    ):
         score_small_objects(np.ones((1, 4), dtype=np.int64), ("all",))
 
 
