@@ -24,7 +24,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +74,15 @@ class PatchAttention(NamedTuple):
     query: Tensor
     key: Tensor
     grid: PatchGrid
+
+    def __getattr__(self, name: str) -> Any:
+        # For sliding windows and whatever else takes a network's output for a tensor.
+        if hasattr(Tensor, name):
+            raise AttributeError(
+                f"a PatchAttention has no `{name}`, since it is not a tensor: AFMANet returned (logits, attention). "
+                "For logits alone, call .eval() on the network or build it with attention_supervision=False."
+            )
+        raise AttributeError(f"a PatchAttention has no `{name}`.")
 
     def dense(self) -> Tensor:
         """Build the (B,K,N,M) matrix. For tests only: it does not fit into memory for large images."""

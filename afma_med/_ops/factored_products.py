@@ -63,7 +63,7 @@ def _distance_by_formula(query: Tensor, key: Tensor, other_query: Tensor, other_
     q, k, g, p = (factor.double() for factor in (query, key, other_query, other_key))
     ours, theirs = q.shape[-1], g.shape[-1]
     own, cross, other = (q.mT @ q) * (k.mT @ k), (q.mT @ g) * (k.mT @ p), (g.mT @ g) * (p.mT @ p)
-    total = own.sum() / ours**2 - 2 * cross.sum() / (ours * theirs) + other.sum() / theirs**2
+    total: Tensor = own.sum() / ours**2 - 2 * cross.sum() / (ours * theirs) + other.sum() / theirs**2
     return total.to(query.dtype)
 
 
@@ -88,10 +88,13 @@ class _FromDifference(torch.autograd.Function):
             if ctx.others_needed:
                 return gradients_by_autograd(_distance_by_formula, factors, ctx.needs_input_grad, grad)
             query, key, *_ = factors
-            constant = (_product(query, key) - difference.view(*query.shape[:2], *difference.shape[1:])).detach()
+            constant: Tensor = (
+                _product(query, key) - difference.view(*query.shape[:2], *difference.shape[1:])
+            ).detach()
 
             def formula(q: Tensor, k: Tensor) -> Tensor:
-                return (_product(q, k) - constant).square().sum().to(q.dtype)
+                total: Tensor = (_product(q, k) - constant).square().sum()
+                return total.to(q.dtype)
 
             return *gradients_by_autograd(formula, (query, key), ctx.needs_input_grad[:2], grad), None, None
         ours = 2 * grad.double() * difference
@@ -142,7 +145,7 @@ class _FromGrams(torch.autograd.Function):
             if not ctx.other_needed:
                 factors[2] = _join_rows(ctx.parts).view(ctx.shapes[2])
             return gradients_by_autograd(_distance_by_formula, factors, ctx.needs_input_grad, grad)
-        q, k, g, p = (None if factor is None else factor.flatten(0, 1) for factor in factors)
+        q, k, p = (factors[i].flatten(0, 1) for i in (0, 1, 3))
         ours, theirs, twice = q.shape[-1], p.shape[-1], 2 * grad.double()
         own, cross, other = twice / ours**2, twice / (ours * theirs), twice / theirs**2
         scales = own, own, cross, cross, other, other
@@ -157,6 +160,7 @@ class _FromGrams(torch.autograd.Function):
         grad_key = _difference(k, qq, p, qg.mT).view(ctx.shapes[1])
         if not ctx.other_needed:
             return grad_query, grad_key, None, None
+        g = factors[2].flatten(0, 1)
         others = _difference(g, pp, q, kp), _difference(p, gg, k, qg)
         return grad_query, grad_key, *(x.view(shape) for x, shape in zip(others, ctx.shapes[2:], strict=True))
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
+from afma_med._ops.host_outputs import find_levels
 from afma_med._ops.slices import fold_slices
 from afma_med.checks import check_tensor
 from afma_med.functional import PatchAttention, gold_attention, gold_attention_from_index
+from afma_med.losses.label_forms import segmentation_term
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
 
 __all__ = ["AFMALoss", "AFMALossTerms"]
@@ -34,11 +37,14 @@ class AFMALoss(nn.Module):
 
     Args:
         segmentation: module or function (logits, label) -> scalar; default :class:`SoftmaxCrossEntropyLoss` with
-            ``weight`` and ``ignore_index``, the released form. :class:`SigmoidCrossEntropyLoss` is the text's.
+            ``weight`` and ``ignore_index``, the released form. :class:`SigmoidCrossEntropyLoss` is the text's. Losses
+            of torch, MONAI and segmentation_models_pytorch get the label in the form that they take, and no void
+            pixels; other losses get it as it is. MONAI's ``DeepSupervisionLoss`` serves hosts with deep supervision.
         segmentation_weight: factor of the segmentation term; the released code's 5.
         attention_weight: factor of the attention term; the released code's 1.
         weight: K class weights of the default segmentation term, as ``torch.nn.CrossEntropyLoss`` takes them.
-        ignore_index: label value of void pixels; they belong to no class of the gold attention.
+        ignore_index: label value of void pixels; they belong to no class of the gold attention. Default: that of
+            ``segmentation``, if it has one.
         slice_dim: for volumes (B,K,H,W,D), the ``dim`` of the :class:`~afma_med.SliceWise` that made them; the
             segmentation loss gets the volumes as they are.
 
@@ -82,17 +88,18 @@ class AFMALoss(nn.Module):
         self.segmentation = segmentation or SoftmaxCrossEntropyLoss(weight, ignore_index=ignore_index)
         self.segmentation_weight = segmentation_weight
         self.attention_weight = attention_weight
-        self.ignore_index = ignore_index
+        self.ignore_index = _own_ignore_index(self.segmentation) if ignore_index is None else ignore_index
         self.slice_dim = slice_dim
         self.latest_terms: AFMALossTerms | None = None
         self._has_warned = False
 
-    def forward(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> Tensor:
+    def forward(self, output: Any, label: Tensor) -> Tensor:
         """Compute the loss.
 
         Args:
             output: (logits, attention) or logits, as AFMANet gives them; logits (B,K,H,W), or volumes (B,K,H,W,D) as
-                SliceWise gives them.
+                SliceWise gives them. Of a host that returns more, its whole output: a ``DeepSupervisionLoss`` gets all
+                levels, another loss the logits; auxiliary outputs take no part.
             label: (B,1,H,W) class indices or (B,K,H,W) one-hot; volumes likewise.
 
         Returns:
@@ -106,25 +113,47 @@ class AFMALoss(nn.Module):
         self.latest_terms = AFMALossTerms(*(term.detach() for term in terms))
         return self.segmentation_weight * terms.segmentation + self.attention_weight * terms.attention
 
-    def terms(self, output: Tensor | tuple[Tensor, PatchAttention], label: Tensor) -> AFMALossTerms:
+    def terms(self, output: Any, label: Tensor) -> AFMALossTerms:
         """Compute the two terms, unweighted; the attention term is 0 for plain logits."""
-        logits, attention = _split_output(output)
+        output, attention = _split_output(output)
         check_tensor("label", label, "(B,1,H,W) or (B,K,H,W)")
-        whole = logits, label
+        levels = self._levels(output, label)
+        check_tensor("logits", levels[0], "(B,K,H,W)", floating=True)
+        whole, logits = label, levels[0]
         if logits.ndim == label.ndim == 5:
             logits, label = fold_slices(logits, self.slice_dim), fold_slices(label, self.slice_dim)
         # Before the segmentation loss, which may be a stock one whose own error would not say what is wrong.
         check_label(logits, label, self.ignore_index)
-        segmentation = self.segmentation(*whole)
+        segmentation = segmentation_term(self.segmentation, levels, whole, self.ignore_index)
         if attention is None:
             self._warn_without_attention()
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
+        if not (attention.query.requires_grad or attention.key.requires_grad) and _is_recomputed(logits):
+            raise ValueError(
+                "`output` must have an attention with gradients; got one without, since torch.utils.checkpoint with "
+                "use_reentrant=True drops them. Use use_reentrant=False."
+            )
         gold = self._gold_attention(label, attention, logits.shape[1])
         return AFMALossTerms(segmentation, self.attention_distance(attention, gold))
 
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
         """Measure how far an attention is from the gold one (Eq. 23), a scalar; a subclass may measure otherwise."""
         return attention.squared_distance(gold)
+
+    def _levels(self, output: Any, label: Tensor) -> list[Any]:
+        """List the logits of an output; several are levels of deep supervision."""
+        if isinstance(output, Tensor):
+            stacked = output.ndim == label.ndim + 1 > 4 and output.shape[3:] == label.shape[2:]
+            return list(output.unbind(1)) if stacked else [output]
+        if output is None:
+            return [output]
+        levels = find_levels(output)
+        if not levels or (len(levels) > 1 and not isinstance(self.segmentation, DeepSupervisionLoss)):
+            raise TypeError(
+                f"{_refusal(output)} For deeply supervised levels, wrap the segmentation loss in "
+                "monai.losses.DeepSupervisionLoss."
+            )
+        return levels
 
     def _warn_without_attention(self) -> None:
         """Warn once where a training leaves the attention term out, which its weight asks for."""
@@ -147,13 +176,37 @@ class AFMALoss(nn.Module):
         return gold_attention(one_hot.to(attention.key.dtype), attention.grid)
 
 
-def _split_output(output: object) -> tuple[Tensor, PatchAttention | None]:
-    """Logits and attention, None if there is none."""
-    pair = output if isinstance(output, tuple | list) else (output, None)
-    if len(pair) != 2 or not isinstance(pair[1], PatchAttention | None):
-        raise TypeError(
-            f"`output` must be logits or (logits, attention), as AFMANet gives them; got {type(output).__name__} of "
-            f"{', '.join(type(one).__name__ for one in pair)}. Give the loss the network's whole output."
-        )
-    check_tensor("logits", pair[0], "(B,K,H,W)", floating=True)
-    return pair[0], pair[1]
+def _is_recomputed(logits: Tensor) -> bool:
+    """Tell whether logits come from a reentrant checkpoint, directly or through a few crops and reshapes."""
+    node = logits.grad_fn
+    for _ in range(8):
+        if node is None or "Checkpoint" in node.name():
+            break
+        node = next((parent for parent, _ in node.next_functions if parent is not None), None)
+    return node is not None and "Checkpoint" in node.name()
+
+
+def _own_ignore_index(loss: object) -> int | None:
+    inner = loss.loss if isinstance(loss, DeepSupervisionLoss) else loss
+    value = getattr(inner, "ignore_index", None)
+    return value if isinstance(value, int) else None
+
+
+def _split_output(output: Any) -> tuple[Any, PatchAttention | None]:
+    """Return the host's output, and the attention or None."""
+    if isinstance(output, tuple | list) and len(output) == 2 and isinstance(output[1], PatchAttention):
+        output, attention = output
+    else:
+        attention = None
+    odd = isinstance(output, tuple | list) and not all(isinstance(one, Tensor | None) for one in output)
+    if odd or isinstance(output, PatchAttention):
+        raise TypeError(_refusal(output))
+    return output, attention
+
+
+def _refusal(output: Any) -> str:
+    parts = ", ".join(type(one).__name__ for one in output) if isinstance(output, tuple | list) else ""
+    return (
+        f"`output` must be logits or (logits, attention), as AFMANet gives them; got {type(output).__name__}"
+        f"{f' of {parts}' if parts else ''}. Give the loss the network's whole output."
+    )

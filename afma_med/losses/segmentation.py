@@ -13,10 +13,17 @@ from afma_med._ops.slices import fold_slices
 from afma_med._ops.tensors import at_least_float32, is_transformed, without_metadata
 from afma_med.checks import check_four_axes, check_tensor
 
-__all__ = ["SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "check_label", "label_to_index", "label_to_one_hot"]
+__all__ = [
+    "VOID",
+    "SigmoidCrossEntropyLoss",
+    "SoftmaxCrossEntropyLoss",
+    "check_label",
+    "label_to_index",
+    "label_to_one_hot",
+]
 
-# What torch's own losses skip by default; void pixels are sent there.
-_VOID = -100
+# The label value that torch's own losses skip by default; void pixels get it.
+VOID = -100
 
 
 class _ClassWeightedLoss(nn.Module):
@@ -98,8 +105,8 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
             pixel_weight = valid.to(logits.dtype) * (1.0 if weight is None else weight)
             return (pixel_loss * pixel_weight).sum() / pixel_weight.sum().clamp_min(torch.finfo(logits.dtype).tiny)
         index = label_to_index(label, logits.shape[1], self.ignore_index)
-        total = F.cross_entropy(logits, index, weight=weight, ignore_index=_VOID, reduction="sum")
-        valid = index != _VOID
+        total = F.cross_entropy(logits, index, weight=weight, ignore_index=VOID, reduction="sum")
+        valid = index != VOID
         norm = valid.sum() if weight is None else (weight[index.clamp_min(0)] * valid).sum()
         return total / norm.to(total.dtype).clamp_min(torch.finfo(total.dtype).tiny)
 
@@ -208,9 +215,9 @@ def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Ten
                 "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
                 "Use SigmoidCrossEntropyLoss for classes that overlap."
             )
-        return one_hot.argmax(dim=1).where(valid[:, 0], _VOID)
+        return one_hot.argmax(dim=1).where(valid[:, 0], VOID)
     index = _signed(label)[:, 0].long()
-    return index if ignore_index is None else index.where(index != ignore_index, _VOID)
+    return index if ignore_index is None else index.where(index != ignore_index, VOID)
 
 
 def _signed(label: Tensor) -> Tensor:

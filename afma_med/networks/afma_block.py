@@ -133,7 +133,8 @@ class AFMABlock(nn.Module):
         """
         feature = feature.to(input_dtype(self.feature_conv))
         if not is_plain_conv(self.feature_conv, 1):
-            return self.feature_conv(feature) / stride**2
+            called: Tensor = self.feature_conv(feature)
+            return called / stride**2
         weight, bias = self.feature_conv.weight, self.feature_conv.bias
         # As a product of matrices, which takes the feature map as it lies in memory; of batches, or it would be copied.
         matrices = weight[:, :, 0, 0].expand(feature.shape[0], -1, -1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
+from afma_med._ops.host_outputs import crop_output, find_logits, replace_logits, upsample_to
 from afma_med._ops.patches import crop_to, pad_to, split_patches
 from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import as_patch_size, check_channels, check_image, check_module, explain_mismatch
@@ -17,7 +20,16 @@ from afma_med.networks.feature_tap import (
     list_features,
     whole_stride,
 )
-from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
+from afma_med.networks.optimizer_watch import OptimizerWatch
+from afma_med.networks.probing import (
+    blank_image,
+    check_host_output,
+    check_uncompiled,
+    find_input_sizes,
+    find_probe_size,
+    probing,
+    watch_activations,
+)
 from afma_med.networks.scripting import ScriptableAFMANet
 
 __all__ = ["AFMANet"]
@@ -30,7 +42,11 @@ class AFMANet(nn.Module):
     stride need (``input_sizes``, found at construction with blank images), the logits are cropped back. The backbone's
     own state_dict stays whole under ``backbone.``.
 
-    The probe runs the backbone about six times on one blank image of 32 to 160 pixels a side, without gradients: one to
+    Hosts may return more than logits: deeply supervised levels (a list, or stacked as (B,levels,K,H,W)), a tuple with
+    an auxiliary output, a dictionary with ``out`` or ``logits``, or an object with ``logits``. The logits of the
+    highest resolution are corrected; everything else is passed through, cropped as the image was padded.
+
+    The probe runs the backbone about seven times on blank images of 32 to 160 pixels a side, without gradients: one to
     two seconds for a Unet with ResNet-18 to ResNet-101 on one CPU core. Backbones of one fixed size, such as vision
     transformers, are tried on a few sizes more.
 
@@ -42,13 +58,18 @@ class AFMANet(nn.Module):
         in_channels: C, channels of the image.
         patch_size: p, or (ph, pw), in pixels.
         attention_supervision: in train mode, return the attention next to the logits, for :class:`~afma_med.AFMALoss`.
+        upsample_logits: resize logits that are smaller than the image bilinearly before they are corrected, as for the
+            transformers of Hugging Face, whose logits have stride 4.
         variant: ``"released"`` or ``"paper"``, see :class:`~afma_med.AFMABlock`; the paper variant also spreads
             class probabilities instead of the one-hot arg max.
 
+    Warns:
+        UserWarning: in training, once, if the optimizer changes the backbone's parameters and not the block's.
+
     Raises:
         TypeError: if the backbone is not a network, or the feature neither a depth nor a name.
-        ValueError: if the backbone does not run on blank images, the feature does not exist or is not a map, or the
-            backbone's output has not K channels.
+        ValueError: if the backbone does not run on blank images, returns no logits of K channels in eval or train mode,
+            applies an activation to them or is compiled, or if the feature does not exist or is not a map.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -61,7 +82,7 @@ class AFMANet(nn.Module):
         Sang, Zhou, Islam, Xing: Small-Object Sensitive Segmentation Using Across Feature Map Attention, TPAMI 2023.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- options of one network
         self,
         backbone: nn.Module,
         out_channels: int | None = None,
@@ -70,10 +91,12 @@ class AFMANet(nn.Module):
         in_channels: int = 3,
         patch_size: int | tuple[int, int] = 10,
         attention_supervision: bool = False,
+        upsample_logits: bool = False,
         variant: Variant = "released",
     ) -> None:
         super().__init__()
         check_module("backbone", backbone)
+        check_uncompiled(backbone)
         check_variant(variant)
         given = {} if out_channels is None else {"out_channels": out_channels}
         check_channels(**given, in_channels=in_channels)
@@ -81,7 +104,9 @@ class AFMANet(nn.Module):
         self.backbone = backbone
         self.in_channels = in_channels
         self.attention_supervision = attention_supervision
+        self.upsample_logits = upsample_logits
         self.variant = variant
+        self._optimizer_watch = OptimizerWatch()
         probe_size = find_probe_size(backbone, in_channels)
         features = list_features(backbone, in_channels=in_channels, size=probe_size)
         try:
@@ -95,22 +120,30 @@ class AFMANet(nn.Module):
             feature_channels, self.out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
         )
 
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, PatchAttention]:
+    def forward(self, image: Tensor) -> Any:
         """Segment a batch of images.
 
         Args:
             image: (B,C,H,W), any size.
 
         Returns:
-            Logits (B,K,H,W); in train mode with ``attention_supervision``, (logits, attention).
+            Logits (B,K,H,W), or the backbone's own kind of output with corrected logits; in train mode with
+            ``attention_supervision``, (output, attention).
 
         Raises:
             TypeError: if ``image`` is not a tensor of floating point numbers of the network's kind.
             ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
                 another device.
         """
-        logits, attention = self.attend(image)
+        self._optimizer_watch.check(self.backbone, self.afma_block, training=self.training)
+        output, logits, attention = self._run(image)
         corrected = self.correct(logits, attention)
+        if not isinstance(output, Tensor) or output.ndim == 5:
+            padded = attention.grid.image_size
+            output = crop_output(output, (image.shape[2], image.shape[3]), (padded[0], padded[1]))
+            found = find_logits(output)
+            assert found is not None  # as the probe has seen
+            corrected = replace_logits(output, found, corrected)
         if self.training and self.attention_supervision:
             return corrected, attention
         return corrected
@@ -129,6 +162,10 @@ class AFMANet(nn.Module):
             ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
                 another device.
         """
+        return self._run(image)[1:]
+
+    def _run(self, image: Tensor) -> tuple[Any, Tensor, PatchAttention]:
+        """Return the backbone's output for the padded image, its logits cropped to (B,K,H,W), and the attention."""
         check_image(image)
         if image.shape[1] != self.in_channels:
             raise ValueError(
@@ -139,12 +176,22 @@ class AFMANet(nn.Module):
         # MONAI's metadata slow the host's backward pass by half.
         padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
         try:
-            logits, feature = self.feature_tap.run(self.backbone, padded)
+            output, feature = self.feature_tap.run(self.backbone, padded)
         except RuntimeError as error:
             explain_mismatch(padded, self.backbone, error)
             raise
         attention = self.afma_block(padded, feature)
-        return with_metadata_of(crop_to(logits, (height, width)), image), attention
+        logits = self._full_size_logits(output, padded)
+        return output, with_metadata_of(crop_to(logits, (height, width)), image), attention
+
+    def _full_size_logits(self, output: Any, image: Tensor) -> Tensor:
+        logits = find_logits(output)
+        if logits is None:
+            raise ValueError(
+                f"`backbone` must return logits, or a list, tuple, dictionary or object with them; got "
+                f"{type(output).__name__}. Wrap it in a module that returns its logits."
+            )
+        return upsample_to(logits, (image.shape[2], image.shape[3])) if self.upsample_logits else logits
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
         """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.
@@ -185,34 +232,45 @@ class AFMANet(nn.Module):
 
     def _probe_host(self, size: int, out_channels: int | None, *, strides: list[int]) -> tuple[int, int]:
         """Check backbone and feature on blank images, find the image sizes, and return K and the feature's channels."""
+        image = blank_image(self.backbone, self.in_channels, size)
         try:
-            logits, feature = self._run_on_blank(size)
-            out_channels = _check_logits(logits, size, out_channels)
-            stride = whole_stride(feature, blank_image(self.backbone, self.in_channels, size))
+            with probing(self.backbone), watch_activations() as activations:
+                output, feature = self.feature_tap.run(self.backbone, image)
+            logits = check_host_output(
+                output, image, out_channels, upsample=self.upsample_logits, activations=activations
+            )
+            self._probe_training(image, logits.shape[1])
             self.input_sizes = find_input_sizes(
-                lambda side: self._run_on_blank(side)[0], known=size, strides=strides, stride=stride
+                self._logits_on_blank, known=size, strides=strides, stride=whole_stride(feature, image)
             )
         except Exception:
             self.feature_tap.remove()
             raise
-        return out_channels, feature.shape[1]
+        return logits.shape[1], feature.shape[1]
 
-    def _run_on_blank(self, size: int) -> tuple[Tensor, Tensor]:
+    def _probe_training(self, image: Tensor, out_channels: int) -> None:
+        """Check the backbone's output in train mode, where it may differ: deep supervision, activations."""
+        pair = image.expand(2, -1, -1, -1)  # batch norm needs more than one value
+        try:
+            with probing(self.backbone, train=True), watch_activations() as activations:
+                output = self.backbone(pair)
+        except (RuntimeError, ValueError, AssertionError):
+            return  # some train on other devices or larger batches only, and say so when they train
+        check_host_output(output, pair, out_channels, upsample=self.upsample_logits, activations=activations)
+
+    def _logits_on_blank(self, size: int) -> Tensor:
+        image = blank_image(self.backbone, self.in_channels, size)
         with probing(self.backbone):
-            return self.feature_tap.run(self.backbone, blank_image(self.backbone, self.in_channels, size))
+            output, _ = self.feature_tap.run(self.backbone, image)
+        return self._full_size_logits(output, image)
 
-
-def _check_logits(logits: object, size: int, out_channels: int | None) -> int:
-    """Return K of a backbone's logits for a blank image; refuse other shapes than the caller expects."""
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if isinstance(logits, Tensor) and shape == (1, out_channels or logits.shape[1:2].numel(), size, size):
-        return logits.shape[1]
-    expected = "K" if out_channels is None else out_channels
-    stated = "" if out_channels is None else f" for `out_channels`={out_channels}"
-    raise ValueError(
-        f"`backbone` must give logits of shape (B, {expected}, H, W){stated}; a 1×{size}×{size} image gave {shape}. "
-        "Give the backbone and AFMANet the same number of classes, and no auxiliary head."
-    )
+    def _replicate_for_data_parallel(self) -> AFMANet:
+        if self.training and self.attention_supervision:
+            raise RuntimeError(
+                "nn.DataParallel must not train an AFMANet with attention_supervision: it cannot gather the attention. "
+                "Use torch.nn.parallel.DistributedDataParallel."
+            )
+        return super()._replicate_for_data_parallel()  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _feature_table(features: list[FeatureInfo]) -> str:

@@ -37,7 +37,9 @@ def is_plain_linear(layer: nn.Module) -> bool:
 
 def input_dtype(layer: nn.Module) -> torch.dtype:
     """Return the dtype that a layer takes: its own floating-point dtype; float32 if it has none, as if quantized."""
-    return next((p.dtype for p in layer.parameters() if p.is_floating_point()), torch.float32)
+    # The weight first: replicas of nn.DataParallel have no parameters.
+    tensors = (x for x in (getattr(layer, "weight", None), *layer.parameters()) if isinstance(x, Tensor))
+    return next((x.dtype for x in tensors if x.is_floating_point()), torch.float32)
 
 
 def _is_unhooked(layer: nn.Module) -> bool:

@@ -110,7 +110,8 @@ class FeatureTap:
         module = backbone.get_submodule(self.module_name)
         if module is not self._module:  # the hook was removed, the module replaced, or the backbone alone copied
             self._move_to(module)
-        outer, captures = getattr(self._calls, "captures", None), []
+        outer = getattr(self._calls, "captures", None)
+        captures: list[tuple[Any, bool]] = []
         self._calls.captures = captures
         try:
             output = backbone(image)
@@ -150,7 +151,7 @@ class FeatureTap:
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         captures = getattr(self._calls, "captures", None)
         if captures is not None:
-            captures.append((output, torch.is_grad_enabled()))
+            captures.append((_own_list(output), torch.is_grad_enabled()))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_calls"}
@@ -207,7 +208,7 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
     runs: dict[str, list[Any]] = {}
 
     def remember(name: str, output: Any) -> None:  # a hook that returned something would replace the output
-        runs.setdefault(name, []).append(output)
+        runs.setdefault(name, []).append(_own_list(output))
 
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: remember(name, output))
@@ -296,6 +297,11 @@ def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:
             f"`feature` must be an encoder depth from 1 to {len(maps) - 1}; got {depth}. The maps here: {strides}."
         )
     return maps[depth]
+
+
+def _own_list(output: Any) -> Any:
+    """Copy a list of maps: decoders such as that of MONAI's SegResNetDS take maps out of the list itself."""
+    return list(output) if isinstance(output, list) else output
 
 
 def _is_trained(module: nn.Module) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from afma_med._ops.patches import crop_to, pad_to
+from afma_med._ops.host_outputs import crop_output, find_logits, replace_logits, upsample_to
+from afma_med._ops.patches import pad_to
 from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import check_image, check_module, explain_mismatch
 from afma_med.networks.feature_tap import encoder_strides, list_features
@@ -21,6 +24,7 @@ class PaddedNetwork(nn.Module):
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W).
         in_channels: C, channels of the image.
+        upsample_logits: resize logits that are smaller than the image bilinearly, as :class:`~afma_med.AFMANet` does.
 
     Raises:
         TypeError: if the backbone is not a network.
@@ -34,28 +38,38 @@ class PaddedNetwork(nn.Module):
         torch.Size([1, 12, 90, 120])
     """
 
-    def __init__(self, backbone: nn.Module, *, in_channels: int = 3) -> None:
+    def __init__(self, backbone: nn.Module, *, in_channels: int = 3, upsample_logits: bool = False) -> None:
         super().__init__()
         check_module("backbone", backbone)
         self.backbone = backbone
+        self.upsample_logits = upsample_logits
         known = find_probe_size(backbone, in_channels)
         strides = encoder_strides(backbone, list_features(backbone, in_channels=in_channels, size=known))
 
         def run(side: int) -> Tensor:
             with probing(backbone):
-                logits: Tensor = backbone(blank_image(backbone, in_channels, side))
+                output = self._enlarge(backbone(blank_image(backbone, in_channels, side)), (side, side))
+            logits = find_logits(output)
+            if logits is None:
+                raise ValueError(f"`backbone` must return logits; got {type(output).__name__}. Wrap it to return them.")
             return logits
 
         self.input_sizes = find_input_sizes(run, known=known, strides=strides, stride=1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Segment a batch of images, (B,C,H,W) of any size, as logits (B,K,H,W)."""
+    def forward(self, image: Tensor) -> Any:
+        """Segment a batch of images, (B,C,H,W) of any size: logits (B,K,H,W), or the backbone's own kind of output."""
         check_image(image)
         height, width = image.shape[2:]
         padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
+        size = padded.shape[2], padded.shape[3]
         try:
-            logits = self.backbone(padded)
+            output = self._enlarge(self.backbone(padded), size)
         except RuntimeError as error:
             explain_mismatch(padded, self.backbone, error)
             raise
-        return with_metadata_of(crop_to(logits, (height, width)), image)
+        output = crop_output(output, (height, width), size)
+        return with_metadata_of(output, image) if isinstance(output, Tensor) else output
+
+    def _enlarge(self, output: Any, size: tuple[int, int]) -> Any:
+        logits = find_logits(output) if self.upsample_logits else None
+        return output if logits is None else replace_logits(output, logits, upsample_to(logits, size))

@@ -58,7 +58,7 @@ class ScriptableAFMANet(nn.Module):
             )
         host = _tap_copy(backbone, tap, output, feature)
         scripted = torch.jit.script(_ScriptedHost(host, correction, sizes))
-        _pass_map_as_value(scripted.forward.graph)
+        _pass_map_as_value(scripted.forward.graph)  # type: ignore[attr-defined]
         self.scripted = scripted
         self.training = backbone.training
 
@@ -178,8 +178,8 @@ def _pass_map_as_value(graph: Any) -> None:
     )
     if len(writes) != 1 or writes[0] not in list(graph.nodes()):
         raise TypeError(
-            "The tapped module must run once, and under no condition or loop, for torch.jit.script. Use torch.jit.trace "
-            "or torch.export, or tap another module."
+            "The tapped module must run once, and under no condition or loop, for torch.jit.script. "
+            "Use torch.jit.trace or torch.export, or tap another module."
         )
     for read in reads:
         read.output().replaceAllUsesWith(list(writes[0].inputs())[1])

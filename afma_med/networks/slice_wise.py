@@ -70,8 +70,13 @@ class SliceWise(nn.Module):
         slices = fold_slices(volume, self.dim, neighbors=self.neighbors)
         chunks = torch.split(slices, self.slices_per_batch) if self.slices_per_batch else [slices]
         outputs = [self.network2d(chunk) for chunk in chunks]
-        if isinstance(outputs[0], Tensor):
+        if isinstance(outputs[0], Tensor) and outputs[0].ndim == 4:
             return unfold_slices(torch.cat(outputs), volume.shape[0], self.dim)
+        if not isinstance(outputs[0], tuple) or not isinstance(outputs[0][-1], PatchAttention):
+            raise TypeError(
+                "`network2d` must return logits (B,K,H,W) or (logits, attention); got "
+                f"{type(outputs[0]).__name__}. Build it without deep supervision and auxiliary outputs."
+            )
         logits = torch.cat([output[0] for output in outputs])
         return unfold_slices(logits, volume.shape[0], self.dim), _concatenate([output[1] for output in outputs])
 

@@ -123,7 +123,7 @@ class ContextNet(AFMANet):
             self.head = nn.Conv2d(_EMBED, out_channels, kernel_size=1)
             self.head_gain = nn.Parameter(torch.full((out_channels, 1, 1), _FIRST_GAIN))
 
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Segment a batch of images: logits, and in train mode with supervision the host's own next to them."""
         logits, attention = self.attend(image)
         corrected = self.correct(logits, attention)

@@ -585,12 +585,12 @@ def test_another_class_count_than_the_backbone_is_refused(classes):
         AFMANet(TinyBackbone(3), classes)
 
 
-def test_a_backbone_with_two_outputs_or_another_size_is_refused():
-    two = TinyBackbone()
-    single = two.forward
-    two.forward = lambda x: (single(x), x)
-    with pytest.raises(ValueError, match=r"`backbone` must give logits of shape .* gave tuple"):
-        AFMANet(two, 3)
+def test_a_backbone_without_logits_or_of_another_size_is_refused():
+    none = TinyBackbone()
+    alone = none.forward
+    none.forward = lambda x: {"masks": alone(x)}
+    with pytest.raises(ValueError, match=r"`backbone` must give logits of shape .* gave dict"):
+        AFMANet(none, 3)
     small = TinyBackbone()
     whole = small.forward
     small.forward = lambda x: whole(x)[:, :, ::4, ::4]
