@@ -3,7 +3,8 @@
 from afma_med.networks.afma_block import AFMABlock
 from afma_med.networks.afma_net import AFMANet
 from afma_med.networks.encoder_weights import create_backbone, input_normalization, load_encoder_weights
-from afma_med.networks.feature_tap import FeatureInfo, FeatureTap, list_features
+from afma_med.networks.feature_maps import FeatureInfo, list_features
+from afma_med.networks.feature_tap import FeatureTap
 from afma_med.networks.padded_network import PaddedNetwork
 from afma_med.networks.slice_wise import SliceWise
 

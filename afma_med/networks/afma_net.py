@@ -12,14 +12,8 @@ from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import as_patch_size, check_channels, check_image, check_module, explain_mismatch
 from afma_med.functional import PatchAttention, compress_prediction, modulate_logits
 from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
-from afma_med.networks.feature_tap import (
-    FeatureError,
-    FeatureInfo,
-    FeatureTap,
-    encoder_strides,
-    list_features,
-    whole_stride,
-)
+from afma_med.networks.feature_maps import FeatureError, FeatureInfo, encoder_strides, list_features, whole_stride
+from afma_med.networks.feature_tap import FeatureTap
 from afma_med.networks.optimizer_watch import OptimizerWatch
 from afma_med.networks.probing import (
     blank_image,

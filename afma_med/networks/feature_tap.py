@@ -1,36 +1,22 @@
-"""Tap a backbone's feature map, by encoder depth or dotted module name, and list the maps that it has."""
+"""Take a feature map out of a running backbone, by encoder depth or dotted module name."""
 
 from __future__ import annotations
 
 import difflib
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from afma_med._ops.patches import ceil_divide
 from afma_med.checks import check_module
-from afma_med.networks.probing import blank_image, find_probe_size, probing
+from afma_med.networks.feature_maps import FeatureError, maps_by_depth, own_list
 
-__all__ = ["FeatureError", "FeatureInfo", "FeatureTap", "encoder_strides", "list_features", "whole_stride"]
+__all__ = ["FeatureTap"]
 
 # Held while a hook moves to another module. Of the module, since taps are copied and pickled.
 _MOVING = threading.Lock()
-
-
-class FeatureError(ValueError):
-    """Raised for a feature that a backbone does not have or that is not a feature map."""
-
-
-class FeatureInfo(NamedTuple):
-    """Describe a feature map that AFMA can compare with the image."""
-
-    feature: int | str
-    channels: int
-    size: tuple[int, int]
-    stride: int
 
 
 class FeatureTap:
@@ -151,7 +137,7 @@ class FeatureTap:
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         captures = getattr(self._calls, "captures", None)
         if captures is not None:
-            captures.append((_own_list(output), torch.is_grad_enabled()))
+            captures.append((own_list(output), torch.is_grad_enabled()))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_calls"}
@@ -181,127 +167,19 @@ class FeatureTap:
         return captured
 
 
-def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None = None) -> list[FeatureInfo]:
-    """List the feature maps of a network that AFMA can use: encoder depths first, then modules in the order they run.
-
-    Of modules that pass on the same map, the outermost is named. Modules that run more than once are left out.
-
-    Args:
-        backbone: the segmentation network.
-        in_channels: C, channels of the image.
-        size: side of the blank image that the network is run on, in pixels; None finds one that it takes.
-
-    Returns:
-        Name or depth, channels, (h, w) and stride of every map that is smaller than the image by a whole stride.
-
-    Raises:
-        TypeError: if the backbone is not a network.
-        ValueError: if it runs on no blank image.
-
-    Example:
-        >>> import segmentation_models_pytorch as smp
-        >>> list_features(smp.Unet("resnet18", encoder_weights=None))[1]
-        FeatureInfo(feature=2, channels=64, size=(32, 32), stride=4)
-    """
-    check_module("backbone", backbone)
-    image = blank_image(backbone, in_channels, size or find_probe_size(backbone, in_channels))
-    runs: dict[str, list[Any]] = {}
-
-    def remember(name: str, output: Any) -> None:  # a hook that returned something would replace the output
-        runs.setdefault(name, []).append(_own_list(output))
-
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: remember(name, output))
-        for name, module in backbone.named_modules()
-        if name
-    ]
-    try:
-        with probing(backbone):
-            backbone(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    outputs = {name: run[0] for name, run in runs.items() if len(run) == 1}  # of several maps, none is the map
-    named: dict[int, tuple[int | str, Tensor]] = {}
-    for name, output in sorted(outputs.items(), key=lambda item: item[0].count(".")):
-        if isinstance(output, Tensor):
-            named.setdefault(id(output), (name, output))
-    order = {id(output): i for i, output in enumerate(outputs.values())}
-    modules = sorted(named.values(), key=lambda item: order[id(item[1])])
-    found = [*_list_depths(outputs.get("encoder"), image), *modules]
-    return [info for feature, output in found if (info := _describe_map(feature, output, image)) is not None]
-
-
-def encoder_strides(backbone: nn.Module, features: list[FeatureInfo]) -> list[int]:
-    """List the strides that image sides should be multiples of, where the backbone has an encoder."""
-    encoder: Any = getattr(backbone, "encoder", None)
-    strides = [info.stride for info in features if isinstance(info.feature, int)]
-    return [*strides, int(encoder.output_stride)] if hasattr(encoder, "output_stride") else strides
-
-
-def whole_stride(feature_map: Tensor, image: Tensor) -> int:
-    """Read the stride of a map; the image's sides need not be multiples of it.
-
-    Raises:
-        FeatureError: if no whole stride fits both axes.
-    """
-    (height, width), sides = feature_map.shape[2:], image.shape[2:]
-    stride = round(sides[0] / max(1, height))
-    ceiled = [ceil_divide(side, max(1, stride)) for side in sides]
-    if stride < 1 or not all(whole - 1 <= part <= whole for part, whole in zip((height, width), ceiled, strict=True)):
-        raise FeatureError(
-            f"`feature` must give a map smaller than the image by one whole stride; it gave {height}×{width} for an "
-            f"image of {sides[0]}×{sides[1]}. Choose another depth or module."
-        )
-    return stride
-
-
-def _list_depths(maps: Any, image: Tensor) -> list[tuple[int, Any]]:
-    return [*enumerate(_without_image(_maps_alone(maps), image))][1:] if isinstance(maps, list | tuple) else []
-
-
-def _maps_alone(maps: Sequence[Any]) -> Sequence[Any]:
-    """Maps without what comes next to them: the encoders of smp.DPT return (maps, prefix tokens)."""
-    first = maps[0] if maps else None
-    return first if isinstance(first, (list, tuple)) else maps  # torch 2.6 compiles no union of types
-
-
-def _describe_map(feature: int | str, output: Any, image: Tensor) -> FeatureInfo | None:
-    """What a user needs to know of a map; None for what AFMA cannot use."""
-    if not isinstance(output, Tensor) or output.ndim != 4 or 0 in output.shape:
-        return None
-    try:
-        stride = whole_stride(output, image)
-    except FeatureError:
-        return None
-    return FeatureInfo(feature, output.shape[1], (output.shape[2], output.shape[3]), stride)
-
-
-def _without_image(maps: Sequence[Any], image: Tensor) -> list[Any]:
-    """Maps by depth. Encoders of segmentation_models_pytorch list the image itself first, those of MONAI do not."""
-    first = maps[0] if maps else None
-    has_image = isinstance(first, Tensor) and first.shape[2:] == image.shape[2:]
-    return list(maps) if has_image else [None, *maps]
-
-
 def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:
     if not isinstance(maps, Sequence):
         raise FeatureError(
             f"`feature` must be a module name for a backbone whose encoder returns one map; got depth {depth} and "
             f"{_describe(maps)}. Choose out of `dict(backbone.encoder.named_modules())`, with the prefix 'encoder.'."
         )
-    maps = _without_image(_maps_alone(maps), image)
+    maps = maps_by_depth(maps, image)
     if not 1 <= depth < len(maps):
         strides = ", ".join(f"{i}: {_describe(m)}" for i, m in enumerate(maps) if i)
         raise FeatureError(
             f"`feature` must be an encoder depth from 1 to {len(maps) - 1}; got {depth}. The maps here: {strides}."
         )
     return maps[depth]
-
-
-def _own_list(output: Any) -> Any:
-    """Copy a list of maps: decoders such as that of MONAI's SegResNetDS take maps out of the list itself."""
-    return list(output) if isinstance(output, list) else output
 
 
 def _is_trained(module: nn.Module) -> bool:

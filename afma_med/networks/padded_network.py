@@ -10,7 +10,7 @@ from afma_med._ops.host_outputs import crop_output, find_logits, replace_logits,
 from afma_med._ops.patches import pad_to
 from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import check_image, check_module, explain_mismatch
-from afma_med.networks.feature_tap import encoder_strides, list_features
+from afma_med.networks.feature_maps import encoder_strides, list_features
 from afma_med.networks.probing import blank_image, find_input_sizes, find_probe_size, probing
 
 __all__ = ["PaddedNetwork"]

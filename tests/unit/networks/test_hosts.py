@@ -11,7 +11,7 @@ from _helpers.hosts import CLASSES, HOSTS, Host
 from _helpers.paths import ROOT
 from afma_med import AFMALoss, AFMANet
 from afma_med.networks import FeatureInfo, list_features
-from afma_med.networks.feature_tap import FeatureError
+from afma_med.networks.feature_maps import FeatureError
 
 PAGE = ROOT / "docs" / "hosts.md"
 SIZE = (45, 70)
