@@ -24,9 +24,8 @@ from afma_med.research.mechanism import measure_run
 from afma_med.research.pooled_folds import pool_if_complete, result_path
 from afma_med.research.run_figures import reports_as_json
 from afma_med.research.training_list import WEIGHTS, Training, list_trainings
-from afma_med.runs.curves import read_curve
 from afma_med.runs.result_file import write_result
-from afma_med.runs.run import read_run
+from afma_med.runs.run import read_curve, read_run
 from afma_med.runs.trained_network import load_network
 
 __all__ = ["Training", "list_trainings", "run_training", "run_trainings"]

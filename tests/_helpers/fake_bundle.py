@@ -1,4 +1,4 @@
-"""Stands for ``monai.bundle run`` where lists of trainings are run."""
+"""A replacement of ``monai.bundle run`` for tests of lists of trainings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from _helpers.synthetic_runs import random_rows, write_curve, write_run
 
 
 class Call(NamedTuple):
-    """What a bundle was run with."""
+    """Arguments of a bundle's run."""
 
     kind: str
     overlays: tuple[str, ...]

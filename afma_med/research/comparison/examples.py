@@ -20,7 +20,7 @@ from afma_med.data.voxel_grid import orient_grid
 from afma_med.handlers.run_files import EVALUATION, LABELS
 from afma_med.runs.run import Run
 from afma_med.transforms.pictures import to_rgb
-from afma_med.visualize.shown_image import stretch_image
+from afma_med.visualize.class_colors import stretch_image
 
 __all__ = ["Example", "find_items", "find_prediction", "load_example"]
 

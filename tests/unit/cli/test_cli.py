@@ -19,7 +19,7 @@ from afma_med.bundle.command_line import evaluate_command
 from afma_med.bundle.installed import bundle_files, bundle_names, bundles_folder, copy_bundle, run_command
 from afma_med.cli import build_parser, bundles, datasets, main
 from afma_med.cli.runs import FORMATS
-from afma_med.data import READERS
+from afma_med.data import READERS, class_names
 from afma_med.data.dataset_reader import SECTIONS
 from afma_med.samples import SAMPLES, write_street_scenes
 from afma_med.visualize.figure_file import SUFFIXES
@@ -182,11 +182,17 @@ def test_copy_of_a_bundle_is_whole(
     assert sorted(path.name for path in folder.iterdir()) == sorted(bundle_files(name))
     assert f"--config_file new/folder/{name}_afma.json" in text
     assert f"['new/folder/{name}_afma.json','new/folder/evaluate.json']" in text
-    for file in set(bundle_files(name)) - {"onnx_export.json"}:
+    for file in set(bundle_files(name)) - {"onnx_export.json", "metadata.json"}:
         assert (folder / file).read_bytes() == (bundles_folder() / file).read_bytes()
     export = json.loads((folder / "onnx_export.json").read_text(encoding="utf-8"))
     assert all((folder / file).is_file() for file in [*export["config_file"], export["meta_file"]])
     assert export["input_shape"][1] == (1 if name == "lits" else 3)
+    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    image, pred = (metadata["network_data_format"][end] for end in ("inputs", "outputs"))
+    classes = class_names(READERS[name].classes)
+    assert pred["pred"]["channel_def"] == {str(index): label for index, label in enumerate(classes)}
+    assert (pred["pred"]["num_channels"], image["image"]["num_channels"]) == (len(classes), export["input_shape"][1])
+    assert metadata["task"] == json.loads((folder / f"{name}_afma.json").read_bytes())["about"]["task"]
     assert main(["bundle", name, "--copy", "new/folder"]) == 0, "the same files are no reason to refuse"
 
 

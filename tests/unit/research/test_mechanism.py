@@ -206,7 +206,9 @@ def test_small_objects_are_nan_where_there_are_none() -> None:
     assert all(map(math.isnan, nothing[:4])), "all images have a large object"
     assert nothing.classes == 0
     assert score_small_objects(np.ones((2, 1, 1, 4), dtype=np.int64), ("all",)).classes == 0
-    with pytest.raises(ValueError, match=r"`pixels` must be of shape \(I,K,S,4\), S being 1 `objects`; got \(1, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"`pixels` must have the shape \(I,K,S,4\) with S = 1 `objects`; got \(1, 4\)"
+    ):
         score_small_objects(np.ones((1, 4), dtype=np.int64), ("all",))
 
 
@@ -310,9 +312,9 @@ def test_ema_is_loaded_and_measured(folder: Path, run: TrainedNetwork, tmp_path:
     measured = {name: trainings._measure(folder, name) for name in ("best", "ema")}
     assert measured["ema"] == reports_as_json(*measure_run(plain))
     assert measured["best"]["attention"]["error"] < measured["ema"]["attention"]["error"]
-    with pytest.raises(ValueError, match=r"it has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
+    with pytest.raises(ValueError, match=r"the file has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
         load_network(folder, weights="emma")
-    with pytest.raises(ValueError, match=r"it has no weights named 'ema'"):
+    with pytest.raises(ValueError, match=r"the file has no weights named 'ema'"):
         load_network(folder, checkpoint=folder / "model.pt", weights="ema")
     with pytest.raises(FileNotFoundError, match=r"must be a run's last\.pt; there is no file"):
         load_network(tmp_path, weights="ema")

@@ -46,7 +46,7 @@ from afma_med.research.comparison.tables import (
     size_headings,
     write_table,
 )
-from afma_med.runs.curves import read_curve
+from afma_med.runs.run import read_curve
 
 
 @pytest.fixture(scope="module")
@@ -119,19 +119,19 @@ def _cut_at_a_line(run: Path) -> None:
         (_cut("settings.json", 0.5), r"`.*settings.json` must be whole JSON; got: .*Train again"),
         (
             lambda run: (run / "settings.json").write_text("[]", encoding="utf-8"),
-            r"settings of this version; got none of afma, encoder",
+            r"settings of this version; got settings without afma, encoder",
         ),
-        (lambda run: copy_settings(run, training=None), r"settings of this version; got none of training.seed"),
+        (lambda run: copy_settings(run, training=None), r"this version; got settings without training.seed"),
         (
             _cut("evaluation/scores.json", 0.5),
             r"`.*scores.json` must be whole JSON; got: .*Evaluate the run again: pyth",
         ),
-        (lambda run: edit_scores(run, classes=None), r"`.*scores.json` must be scores of this version; got no classes"),
-        (lambda run: edit_scores(run, scores={"mIoU": "high"}), r"this version; got mIoU of another kind"),
-        (lambda run: edit_scores(run, size_groups=[1]), r"this version; got size_groups of another kind"),
+        (lambda run: edit_scores(run, classes=None), r"scores of this version; got scores without classes"),
+        (lambda run: edit_scores(run, scores={"mIoU": "high"}), r"this version; got mIoU of another type"),
+        (lambda run: edit_scores(run, size_groups=[1]), r"this version; got size_groups of another type"),
         (_cut("evaluation/images.csv", 0), r"`.*images.csv` must begin with image,class,.*; got nothing"),
         (_cut("evaluation/images.csv", 0.5), r"`.*images.csv` must hold"),
-        (_cut_at_a_line, r"must hold the counts behind `.*scores.json`; got IoU/\w+ 0.* from the one and 0"),
+        (_cut_at_a_line, r"must hold the counts of the scores in `.*`; got IoU/\w+ 0.* from the counts and 0"),
         (
             _append("test/000.png,car,all\n"),
             r"must hold whole rows image,class.*; got \['test/000.png', 'car', 'all'\]",
