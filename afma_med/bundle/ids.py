@@ -54,7 +54,7 @@ def checked_ids(stage: Stage) -> dict[str, str]:
 
     Example:
         >>> checked_ids("inference")
-        {'num_workers': '@num_workers', 'seed': '@seed', 'device': '@device', 'prediction_dir': '@prediction_dir'}
+        {'num_workers': '@num_workers', 'seed': '@seed', 'device': '@device', 'prediction_dir': '@paths#prediction_dir'}
     """
     return {name: rule.value or f"@{rule.typed or name}" for name, rule in _RULES.items() if stage in rule.stages}
 
@@ -192,7 +192,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             stages=_SCORES,
         ),
         "device": _Rule(_is_device, "a device that this machine has", "cpu", stages=_EVERYWHERE),
-        "output_dir": _FOLDER,
-        "prediction_dir": _FOLDER._replace(stages=("evaluate", "inference")),
+        "output_dir": _FOLDER._replace(value="@paths#output_dir"),
+        "prediction_dir": _FOLDER._replace(value="@paths#prediction_dir", stages=("evaluate", "inference")),
     }
 )

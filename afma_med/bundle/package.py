@@ -25,13 +25,16 @@ from afma_med.handlers.run_files import BEST
 
 __all__ = ["license_text", "package_bundle", "prune_config", "reachable_ids"]
 
-_WEIGHTS = "$@bundle_root + '/models/model.pt'"
+_WEIGHTS = "$@paths#bundle_root + '/models/model.pt'"
 # An application that loads the postprocessing must not wait for a sample: only the list of inputs draws it.
-_DATASET_DIR = "$bundle_run.default_dataset_dir(@reader, @bundle_root + '/data') if @input is None else ''"
-_INPUTS = "$bundle_run.list_inputs(@reader, @input, @dataset_dir, @val_section, data_dir=@bundle_root + '/data')"
+_DATASET_DIR = "$bundle_run.default_dataset_dir(@reader, @paths#bundle_root + '/data') if @paths#input is None else ''"
+_INPUTS = (
+    "$bundle_run.list_inputs(@reader, @paths#input, @paths#dataset_dir, @val_section, "
+    "data_dir=@paths#bundle_root + '/data')"
+)
 _EVALUATE_COMMAND = (
     "$'python -m monai.bundle run --config_file \"[\\'configs/train.json\\',\\'configs/evaluate.json\\']\" "
-    "--checkpoint %s/model.pt' % @output_dir"
+    "--checkpoint %s/model.pt' % @paths#output_dir"
 )
 # Ids that `monai.bundle run` needs, and those that MONAI requires of a configuration for inference.
 _INFERENCE_ROOTS = (
@@ -220,7 +223,7 @@ def _write_package(folder: Path, bundles: Path, facts: PackageFacts) -> None:
 
 def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any]]:
     source = bundles / f"{facts.reader.name}_afma.json"
-    baked: dict[str, Any] = dict(facts.settings)
+    baked: dict[str, Any] = {"image_range": None, **facts.settings}
     bundle = ConfigParser.load_config_files([str(source)])
     # The weights of the package replace the encoder's initial weights; a training may name such weights again.
     train = {**bundle, **baked, "encoder_weights": None}

@@ -13,6 +13,7 @@ from torch import nn
 
 from afma_med.atomic_write import move_aside, remove_leftovers
 from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.problems import collect_warnings
 from afma_med.handlers.run_files import BEST, LAST, SETTINGS
 from afma_med.networks import AFMANet, PaddedNetwork
 from afma_med.samples import SAMPLES
@@ -102,11 +103,16 @@ def list_inputs(
     if source is None:
         if data_dir is not None and str(dataset_dir) == default_dataset_dir(reader, data_dir):
             dataset_or_sample(reader, data_dir)
-        return [{"image": item["image"]} for item in reader.datalist(dataset_dir, section)]
-    path = Path(str(source))  # the command line turns a name such as 2018 into a number
+        items = reader.datalist(dataset_dir, section)
+        return [{key: value for key, value in item.items() if key != "label"} for item in items]
+    path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"`input` must be a file or folder; there is no `{source}`. Check the path.")
-    return reader.find_inputs(path)
+    with collect_warnings() as texts:
+        items = reader.find_inputs(path)
+    for text in texts:
+        logger.warning(text)
+    return items
 
 
 def folder_of(source: str | os.PathLike[str] | None) -> str:

@@ -54,7 +54,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 @command("look into every file of a dataset; print counts, sizes, classes, objects, problems", _add_dataset)
 def check(given: argparse.Namespace) -> int:
     """Look into every file of a dataset; print sections, image sizes, classes with their weights, objects by
-    size, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing.
+    size, warnings, and every problem. The exit code is 1 if there is a problem, 2 if the dataset is missing.
 
     examples:
     afma check camvid data/camvid

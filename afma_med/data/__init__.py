@@ -4,13 +4,13 @@ from afma_med.data.camvid import camvid_datalist
 from afma_med.data.cityscapes import cityscapes_datalist
 from afma_med.data.class_table import VOID, ClassInfo, class_colors, class_groups, class_names
 from afma_med.data.cub import cub_datalist
-from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.isic import isic_datalist
 from afma_med.data.label_pixels import map_raw_labels
 from afma_med.data.lesion_slices import lesion_slices_datalist
 from afma_med.data.lits import balanced_slice_weights, lits_datalist
 from afma_med.data.nuclei import nuclei_datalist
+from afma_med.data.problems import DatasetError, DatasetWarning
 from afma_med.data.readers import (
     CAMVID,
     CITYSCAPES,
@@ -21,8 +21,9 @@ from afma_med.data.readers import (
     NUCLEI,
     READERS,
     build_lesion_slices,
+    build_lits,
 )
-from afma_med.data.survey import survey_dataset, survey_section
+from afma_med.data.survey import find_image_range, survey_dataset, survey_section
 
 __all__ = [
     "CAMVID",
@@ -37,14 +38,17 @@ __all__ = [
     "ClassInfo",
     "DatasetError",
     "DatasetReader",
+    "DatasetWarning",
     "balanced_slice_weights",
     "build_lesion_slices",
+    "build_lits",
     "camvid_datalist",
     "cityscapes_datalist",
     "class_colors",
     "class_groups",
     "class_names",
     "cub_datalist",
+    "find_image_range",
     "isic_datalist",
     "lesion_slices_datalist",
     "lits_datalist",

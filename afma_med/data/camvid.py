@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import ClassInfo
-from afma_med.data.datalist import DatasetError, check_section, missing_layout, pair_files
-from afma_med.data.dataset_reader import SECTIONS, Item
+from afma_med.data.datalist import check_section, dataset_folders, pair_files
+from afma_med.data.dataset_reader import Item
 from afma_med.data.label_pixels import read_coded_label
-from afma_med.data.splits import read_split_files, unlisted
+from afma_med.data.splits import find_split_file, read_split_files, unlisted
 
 __all__ = ["CLASSES", "LAYOUT", "ORIGINAL_CLASSES", "camvid_datalist", "read_label"]
 
@@ -73,7 +73,7 @@ ORIGINAL_CLASSES = (
 )
 
 LAYOUT = """\
-the common layout (images PNG or JPEG, labels PNG with values 0..11):
+the common layout (pictures of any format; labels without loss, such as PNG, with values 0..11):
     train/NAME.png  trainannot/NAME.png
     val/NAME.png    valannot/NAME.png
     test/NAME.png   testannot/NAME.png
@@ -107,39 +107,23 @@ def camvid_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str
         >>> len(camvid_datalist(root, "train"))
         2
     """
-    check_section(section, SECTIONS)
-    folder = Path(root)
-    if (folder / _ORIGINAL_IMAGES).is_dir():
-        return _original_datalist(folder, section)
-    for name in (section, f"{section}annot"):
-        if not (folder / name).is_dir():
-            raise missing_layout("CamVid", folder, folder / name, LAYOUT)
-    return pair_files(folder / section, folder / f"{section}annot")
+    check_section(section)
+    if Path(root, _ORIGINAL_IMAGES).is_dir():
+        return _original_datalist(Path(root), section)
+    folders = dataset_folders("CamVid", root, section, (section, f"{section}annot"), layout=LAYOUT)
+    return pair_files(*folders)
 
 
-def _original_datalist(folder: Path, section: str) -> list[dict[str, str]]:
-    if not (folder / _ORIGINAL_LABELS).is_dir():
-        raise missing_layout("CamVid", folder, folder / _ORIGINAL_LABELS, LAYOUT)
-    listed = read_split_files(folder)
-    wanted, others = listed.get(section), set[str]().union(*listed.values())
-    problems: list[str] = []
-    try:
-        pairs = pair_files(
-            folder / _ORIGINAL_IMAGES,
-            folder / _ORIGINAL_LABELS,
-            label_suffix="_L",
-            keep=lambda name: (
-                name in wanted if wanted is not None else _published_section(name) == section and name not in others
-            ),
-        )
-    except DatasetError as error:
-        pairs, problems = error.items, error.problems
-    if wanted is not None:
-        images = (path.stem for path in (folder / _ORIGINAL_IMAGES).iterdir())
-        problems += filter(None, [unlisted(folder / f"{section}.txt", wanted, images)])
-    if problems:
-        raise DatasetError(problems, pairs)
-    return pairs
+def _original_datalist(root: Path, section: str) -> list[dict[str, str]]:
+    needed = (_ORIGINAL_IMAGES, _ORIGINAL_LABELS)
+    image_dir, label_dir = dataset_folders("CamVid", root, section, needed, layout=LAYOUT)
+    known = {path.stem for path in image_dir.iterdir()}
+    listed = read_split_files(root, known)
+    published = {name for name in known if _published_section(name) == section}
+    wanted = listed.get(section, published.difference(*listed.values()))
+    problems = [unlisted(find_split_file(root, section), wanted, known)] if section in listed else []
+    keep = wanted.__contains__
+    return pair_files(image_dir, label_dir, label_suffix="_L", keep=keep, problems=problems)
 
 
 def read_label(item: Item) -> NDArray[np.uint8]:
@@ -148,7 +132,7 @@ def read_label(item: Item) -> NDArray[np.uint8]:
 
 
 def _published_section(name: str) -> str:
-    """Tell the section of the published split from a name: sequence, then frame number."""
+    """Return the section of the published split for a name, which is sequence and frame number."""
     sequence, _, frame = name.partition("_")
     number = int("".join(filter(str.isdigit, frame)) or -1)
     if sequence == "0016E5":

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import VOID, ClassInfo
-from afma_med.data.datalist import check_section, files_by_name, missing_layout, pair_by_name, unlabelled_items
-from afma_med.data.dataset_reader import SECTIONS, Item
+from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files, unlabelled_items
+from afma_med.data.dataset_reader import Item
 from afma_med.data.label_pixels import read_coded_label
 
 __all__ = ["CLASSES", "LAYOUT", "TRAIN_ID_CLASSES", "cityscapes_datalist", "read_label"]
@@ -62,27 +62,20 @@ TRAIN_ID_CLASSES = tuple(info._replace(raw_id=info.train_id) for info in CLASSES
 
 LAYOUT = """\
 the official folders:
-    leftImg8bit/SECTION/CITY/CITY_SEQ_FRAME_leftImg8bit.png
+    leftImg8bit/SECTION/CITY/CITY_SEQ_FRAME_leftImg8bit.png  or a JPEG or other picture
     gtFine/SECTION/CITY/CITY_SEQ_FRAME_gtFine_labelIds.png   or _gtFine_labelTrainIds.png
-with SECTION train, val and test; labels of test are withheld, and none are looked for"""
+with SECTION train, val and test; labels of test are withheld and not read"""
 
 _IMAGE_SUFFIX, _LABEL_SUFFIX, _TRAIN_ID_SUFFIX = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
+# Other files of the official folders.
+_KNOWN = tuple(f"_gtFine_{kind}" for kind in ("polygons.json", "color.png", "instanceIds.png", "instanceTrainIds.png"))
+_KNOWN += tuple(f"{suffix}.png" for suffix in (_LABEL_SUFFIX, _TRAIN_ID_SUFFIX))
 
 
 def cityscapes_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
-    """List the images of a section of Cityscapes with their labels.
+    """List the images of a section of Cityscapes with their labels, as :func:`~afma_med.data.camvid_datalist` does.
 
-    Args:
-        root: folder that holds ``leftImg8bit`` and ``gtFine``, see ``LAYOUT``.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-
-    Returns:
-        ``[{"image": path, "label": path}, ...]`` in the order of cities and names; ``test`` without labels.
-
-    Raises:
-        ValueError: if the section is unknown.
-        FileNotFoundError: if ``root`` or what it must hold is missing; the message shows the layout.
-        DatasetError: naming every file that is unpaired, unreadable or of another size than its partner.
+    Items of the section ``"test"`` have no labels.
 
     Example:
         >>> import tempfile
@@ -91,18 +84,16 @@ def cityscapes_datalist(root: str | os.PathLike[str], section: str) -> list[dict
         >>> len(cityscapes_datalist(root, "train")), list(cityscapes_datalist(root, "test")[0])
         (2, ['image'])
     """
-    check_section(section, SECTIONS)
-    image_dir, label_dir = (Path(root, kind, section) for kind in ("leftImg8bit", "gtFine"))
-    for folder in (image_dir, label_dir) if section != "test" else (image_dir,):
-        if not folder.is_dir():
-            raise missing_layout("Cityscapes", Path(root), folder, LAYOUT)
-    images = files_by_name(image_dir.glob("*/*"), (".png",), name_suffix=_IMAGE_SUFFIX)
-    if section == "test":
+    needed = [f"leftImg8bit/{section}", f"gtFine/{section}"][: 1 if section == "test" else 2]
+    image_dir, *label_dirs = dataset_folders("Cityscapes", root, section, needed, layout=LAYOUT)
+    images = picture_files(image_dir.glob("*/*"), name_suffix=_IMAGE_SUFFIX)
+    if not label_dirs:
         return unlabelled_items(images, image_dir)
-    labels = files_by_name(label_dir.glob("*/*"), (".png",), name_suffix=_LABEL_SUFFIX)
+    paths = list(label_dirs[0].glob("*/*"))
+    labels = picture_files(paths, name_suffix=_LABEL_SUFFIX, known=_KNOWN)
     if not labels:
-        labels = files_by_name(label_dir.glob("*/*"), (".png",), name_suffix=_TRAIN_ID_SUFFIX)
-    return pair_by_name(images, labels, image_dir=image_dir, label_dir=label_dir)
+        labels = picture_files(paths, name_suffix=_TRAIN_ID_SUFFIX, known=_KNOWN)
+    return pair_by_name(images, labels, image_dir=image_dir, label_dir=label_dirs[0])
 
 
 def read_label(item: Item) -> NDArray[np.uint8]:

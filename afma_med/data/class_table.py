@@ -83,13 +83,7 @@ def class_colors(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
 
 
 def raw_id_lookup(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Return the train id of each raw id, (256,); ``VOID`` for values that the table does not list.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> raw_id_lookup(camvid.CLASSES)[[0, 11, 12]].tolist()
-        [0, 11, 255]
-    """
+    """Return the train id of each raw id, (256,); ``VOID`` for values that the table does not list."""
     lookup = np.full(256, VOID, dtype=np.uint8)
     for info in classes:
         lookup[info.raw_id] = info.train_id
@@ -97,13 +91,7 @@ def raw_id_lookup(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
 
 
 def raw_ids(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Return the raw id of each train id, (256,), the first one where several share it; others stay as they are.
-
-    Example:
-        >>> from afma_med.data import isic
-        >>> raw_ids(isic.CLASSES)[:2].tolist()
-        [0, 255]
-    """
+    """Return the raw id of each train id, (256,), the first one where several share it; others stay as they are."""
     ids = np.arange(256, dtype=np.uint8)
     for info in _by_train_id(classes):
         ids[info.train_id] = info.raw_id
@@ -111,13 +99,7 @@ def raw_ids(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
 
 
 def color_lookup(classes: Sequence[ClassInfo]) -> dict[tuple[int, int, int], int]:
-    """Return the train id of each colour, for label files that are coded in colours.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> color_lookup(camvid.ORIGINAL_CLASSES)[(192, 128, 64)] == class_names(camvid.CLASSES).index("pedestrian")
-        True
-    """
+    """Return the train id of each colour, for label files that are coded in colours."""
     # Of classes that share a colour, as Cityscapes' pole and polegroup, the first counts.
     return {info.color: info.train_id for info in reversed(classes)}
 

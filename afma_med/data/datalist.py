@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import os
-import struct
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from afma_med.data.dataset_reader import SECTIONS
+from afma_med.data.pictures import PICTURES, UNREADABLE, oriented_size
+from afma_med.data.problems import DatasetError, DatasetWarning, list_files, missing_layout
+
 __all__ = [
-    "EXIF_ORIENTATION",
     "PICTURES",
-    "UNREADABLE",
     "DatasetError",
     "check_section",
+    "dataset_folders",
     "files_below",
     "files_by_name",
-    "list_files",
-    "missing_layout",
     "pair_by_name",
     "pair_files",
+    "picture_files",
     "unlabelled_items",
+    "warn_skipped",
 ]
 
-#: Suffixes of picture files, in lower case.
-PICTURES = (".png", ".jpg", ".jpeg")
-
-#: EXIF tag of how a picture must be turned to be upright.
-EXIF_ORIENTATION = 0x0112
-#: What Pillow raises for damaged or far too large pictures.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-# More files of one kind than this do not help the reader of an error.
-_SHOWN = 8
-
-
-class DatasetError(ValueError):
-    """Refuse a dataset for everything that is wrong with its files.
-
-    Args:
-        problems: one text each.
-        items: what is left and can be used, for a report that goes on.
-
-    Example:
-        >>> print(DatasetError(["1 images without a label:\\n  a.png"]))
-        The dataset's files must fit together; got:
-        1 images without a label:
-          a.png
-        Add, replace or remove these files.
-    """
-
-    def __init__(self, problems: Sequence[str], items: Sequence[dict[str, str]] = ()) -> None:
-        self.problems = list(problems)
-        self.items = list(items)
-        super().__init__(
-            "The dataset's files must fit together; got:\n{}\nAdd, replace or remove these files.".format(
-                "\n".join(self.problems)
-            )
-        )
+# What operating systems leave in folders.
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
 
 
 def pair_files(
@@ -66,14 +37,16 @@ def pair_files(
     *,
     label_suffix: str = "",
     keep: Callable[[str], bool] = lambda _name: True,
+    problems: Sequence[str] = (),
 ) -> list[dict[str, str]]:
-    """Pair PNG or JPEG images with PNG labels by name and check that both open and agree in size.
+    """Pair the pictures of two folders by name and check that both open and agree in size.
 
     Args:
-        image_dir: folder of NAME.png, NAME.jpg or NAME.jpeg.
-        label_dir: folder of NAME<label_suffix>.png.
-        label_suffix: what label names add to image names.
+        image_dir: folder of the images.
+        label_dir: folder of the labels.
+        label_suffix: end of the label names, after the image name.
         keep: which names belong to the list.
+        problems: further problems of the dataset, for the same error.
 
     Returns:
         ``[{"image": path, "label": path}, ...]`` in the order of the names.
@@ -86,18 +59,13 @@ def pair_files(
         >>> pair_files("data/camvid/train", "data/camvid/trainannot")  # doctest: +SKIP
         [{'image': 'data/camvid/train/0001TP_006690.png', 'label': 'data/camvid/trainannot/0001TP_006690.png'}, ...]
     """
-    images = files_by_name(Path(image_dir).iterdir(), PICTURES)
-    labels = files_by_name(Path(label_dir).iterdir(), (".png",), name_suffix=label_suffix)
-    return pair_by_name(images, labels, keep=keep, image_dir=image_dir, label_dir=label_dir)
+    images = picture_files(Path(image_dir).iterdir())
+    labels = picture_files(Path(label_dir).iterdir(), name_suffix=label_suffix)
+    return pair_by_name(images, labels, keep=keep, image_dir=image_dir, label_dir=label_dir, problems=problems)
 
 
 def files_below(root: Path) -> list[Path]:
-    """List every file below a folder, in linked folders too, but nothing hidden.
-
-    Example:
-        >>> files_below(Path("nowhere"))
-        []
-    """
+    """List every file below a folder, in linked folders too, but nothing hidden."""
     found, seen = [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
         # A link may lead back up.
@@ -117,8 +85,8 @@ def files_by_name(
     Args:
         paths: files of any kind.
         suffixes: which kinds of files count, in lower case.
-        name_prefix: what every name begins with.
-        name_suffix: what every name ends with, before the file's suffix.
+        name_prefix: beginning of every name.
+        name_suffix: end of every name, before the file's suffix.
 
     Example:
         >>> files_by_name([Path("a_L.png"), Path("b.txt")], (".png",), name_suffix="_L")
@@ -135,6 +103,32 @@ def files_by_name(
     return found
 
 
+def picture_files(
+    paths: Iterable[Path], *, name_prefix: str = "", name_suffix: str = "", known: Sequence[str] = ()
+) -> dict[str, list[Path]]:
+    """Group pictures by name as :func:`files_by_name` does, and warn of the files that are skipped.
+
+    Args:
+        paths: files of any kind.
+        name_prefix: beginning of every name.
+        name_suffix: end of every name, before the file's suffix.
+        known: ends of names that the dataset has for other purposes; no warning for these.
+    """
+    paths = list(paths)
+    found = files_by_name(paths, PICTURES, name_prefix=name_prefix, name_suffix=name_suffix)
+    used = {path for files in found.values() for path in files}
+    warn_skipped(path for path in paths if path not in used and not path.name.endswith(tuple(known)))
+    return found
+
+
+def warn_skipped(paths: Iterable[Path]) -> None:
+    """Warn of files that are not read, with their number and the first names; hidden files do not count."""
+    skipped = [p for p in paths if not p.name.startswith(".") and p.name.lower() not in _OF_SYSTEMS and p.is_file()]
+    if skipped:
+        what = "files are skipped: their format cannot be read, or their names do not follow the layout"
+        warnings.warn(list_files(what, skipped), DatasetWarning, stacklevel=2)
+
+
 def pair_by_name(
     images: Mapping[str, Sequence[Path]],
     labels: Mapping[str, Sequence[Path]],
@@ -143,6 +137,7 @@ def pair_by_name(
     image_dir: object = "the images' folder",
     label_dir: object = "the labels' folder",
     check: Callable[[dict[str, str]], Sequence[str]] | None = None,
+    problems: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """Pair images with labels of the same name.
 
@@ -152,7 +147,8 @@ def pair_by_name(
         keep: which names belong to the list.
         image_dir: where the images are, for messages.
         label_dir: where the labels are.
-        check: pair -> what is wrong with it, one line each; default: pictures must open and agree in size.
+        check: pair -> its problems, one line each; default: pictures must open and agree in size.
+        problems: further problems of the dataset, for the same error; empty texts do not count.
 
     Returns:
         ``[{"image": path, "label": path}, ...]`` in the order of the names.
@@ -171,64 +167,59 @@ def pair_by_name(
     twice = [paths for files in (images, labels) for paths in files.values() if len(paths) > 1]
     single = [name for name in sorted(both) if len(images[name]) == len(labels[name]) == 1]
     pairs = [{"image": str(images[name][0]), "label": str(labels[name][0])} for name in single]
-    found = [(pair, (check or _picture_problems)(pair)) for pair in pairs]
-    problems = [
+    checked = [(pair, (check or _picture_problems)(pair)) for pair in pairs]
+    found = [
         list_files(f"images without a label in `{label_dir}`", _first(images, images.keys() - both)),
         list_files(f"labels without an image in `{image_dir}`", _first(labels, labels.keys() - both)),
         list_files("names with several files, where one is needed", (" and ".join(map(str, paths)) for paths in twice)),
-        list_files("files that cannot be used", (line for _, lines in found for line in lines)),
+        list_files("files that cannot be used", (line for _, lines in checked for line in lines)),
+        *problems,
     ]
-    good = [pair for pair, lines in found if not lines]
-    if any(problems):
-        raise DatasetError([problem for problem in problems if problem], good)
+    good = [pair for pair, lines in checked if not lines]
+    if any(found):
+        raise DatasetError(list(filter(None, found)), good)
     return good
 
 
-def unlabelled_items(images: Mapping[str, Sequence[Path]], image_dir: object) -> list[dict[str, str]]:
-    """List images of a section whose labels are withheld.
+def unlabelled_items(
+    images: Mapping[str, Sequence[Path]],
+    image_dir: object,
+    *,
+    check: Callable[[dict[str, str]], Sequence[str]] | None = None,
+) -> list[dict[str, str]]:
+    """List images without labels: ``[{"image": path}, ...]`` in the order of the names.
 
     Args:
         images: files of each name, see :func:`files_by_name`.
         image_dir: where they are, for messages.
-
-    Returns:
-        ``[{"image": path}, ...]`` in the order of the names.
-
-    Raises:
-        FileNotFoundError: if there is no image.
-        DatasetError: naming every file that cannot be opened.
+        check: see :func:`pair_by_name`.
     """
     # An image is its own partner, so that the same checks apply.
-    pairs = pair_by_name(images, images, image_dir=image_dir, label_dir=image_dir)
+    pairs = pair_by_name(images, images, image_dir=image_dir, label_dir=image_dir, check=check)
     return [{"image": pair["image"]} for pair in pairs]
 
 
-def check_section(section: str, sections: Sequence[str]) -> None:
-    """Refuse an unknown section of a dataset.
+def check_section(section: str) -> None:
+    """Raise a ValueError that lists the sections if the name of a section is unknown."""
+    if section not in SECTIONS:
+        raise ValueError(f"`section` must be one of {list(SECTIONS)}; got {section!r}. Choose one of them.")
+
+
+def dataset_folders(
+    title: str, root: str | os.PathLike[str], section: str, needed: Sequence[str], *, layout: str
+) -> list[Path]:
+    """Return the folders that a section of a dataset needs.
 
     Raises:
-        ValueError: listing the sections.
+        ValueError: if the section is unknown.
+        FileNotFoundError: if a folder is missing; the message shows the layout.
     """
-    if section not in sections:
-        raise ValueError(f"`section` must be one of {list(sections)}; got {section!r}. Choose one of them.")
-
-
-def missing_layout(dataset: str, root: Path, missing: Path, layout: str) -> FileNotFoundError:
-    """Build the error for a folder that does not hold a dataset: root, first missing path, expected layout."""
-    found = "no such folder" if not root.is_dir() else f"missing `{missing}`"
-    return FileNotFoundError(
-        f"`{root}` must hold {dataset}; {found}. Pass the folder that holds {layout}",
-    )
-
-
-def list_files(what: str, items: Iterable[Path | str]) -> str:
-    """Write one problem with its files, cut short; empty without any."""
-    found = sorted(str(item) for item in items)
-    if not found:
-        return ""
-    shown = "\n  ".join(found[:_SHOWN])
-    more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"{len(found)} {what}:\n  {shown}{more}"
+    check_section(section)
+    folders = [Path(root, name) for name in needed]
+    for folder in folders:
+        if not folder.is_dir():
+            raise missing_layout(title, Path(root), folder, layout)
+    return folders
 
 
 def _first(files: Mapping[str, Sequence[Path]], names: Iterable[str]) -> list[Path]:
@@ -236,23 +227,15 @@ def _first(files: Mapping[str, Sequence[Path]], names: Iterable[str]) -> list[Pa
 
 
 def _picture_problems(pair: dict[str, str]) -> list[str]:
-    """What is wrong with the headers of an image and its label, one line each."""
+    """Return the problems that the headers of an image and its label show, one line each."""
     sizes, problems = [], []
-    for path in dict.fromkeys(pair.values()):  # where labels are withheld, an image is its own partner
+    for path in dict.fromkeys(pair.values()):  # an image without a label is its own partner
         try:
-            sizes.append(_oriented_size(path))
+            with Image.open(path) as image:
+                sizes.append(oriented_size(image))
         except UNREADABLE as error:
             problems.append(f"{path} (unreadable: {error})")
     if len(sizes) == 2 and sizes[0] != sizes[1]:
-        problems.append(
-            f"{pair['image']} ({sizes[0][0]}×{sizes[0][1]}) with {pair['label']} ({sizes[1][0]}×{sizes[1][1]})"
-        )
+        (width, height), (own_width, own_height) = sizes
+        problems.append(f"{pair['image']} ({width}×{height}) with {pair['label']} ({own_width}×{own_height})")
     return problems
-
-
-def _oriented_size(path: str) -> tuple[int, int]:
-    """(width, height) as seen, after the EXIF orientation; reads the header only."""
-    with Image.open(path) as image:
-        width, height = image.size
-        sideways = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    return (height, width) if sideways else (width, height)

@@ -1,4 +1,4 @@
-"""What a dataset is to everything else: its files, its labels, its classes."""
+"""The interface of a dataset: its files, its labels, its classes."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ Item = Mapping[str, Any]
 
 
 class Inspected(NamedTuple):
-    """What a look into one image, or one slice of a volume, and its label gives.
+    """Hold what one image, or one slice of a volume, and its label contain.
 
     Args:
-        item: what the transforms of a training take.
+        item: input of the transforms of a training.
         size: (H, W) in pixels.
         counts: (K,) int64, the label's pixels of each class; None without a label.
+        highest: the highest value of a picture of more than 8 bits; None for others.
     """
 
     item: dict[str, Any]
     size: tuple[int, int]
     counts: NDArray[np.int64] | None
+    highest: float | None = None
 
 
 class DatasetReader(NamedTuple):
-    """Describe a dataset: all that bundles, ``afma check`` and evaluation know of it.
+    """Describe a dataset: all that bundles, ``afma check`` and evaluation use.
 
     Args:
         name: short name, that of its default folder below ``data/``.
         title: name for people.
         classes: table of the classes, raw ids as the dataset's label files have them.
-        datalist: (root, section) -> items of paths, whole images or volumes; refuses what does not pair.
-        inspect: item of paths -> what lies in the files, one :class:`Inspected` an image or slice; raises ValueError,
+        datalist: (root, section) -> items of paths, whole images or volumes; raises DatasetError where files do not
+            pair.
+        inspect: item of paths -> contents of the files, one :class:`Inspected` an image or slice; raises ValueError,
             naming the file and the remedy, if they cannot be used.
         read_label: :class:`Inspected` item -> (H,W) uint8 train ids, void as ``VOID``.
-        find_inputs: file or folder -> items ``{"image": path}`` of what can be predicted.
+        find_inputs: file or folder -> items ``{"image": path}``, for prediction.
         unscored: names of classes that are trained but left out of the scores.
         size_groups: which objects of whole images and volumes are small, medium and large.
         read_volume: item of paths -> (H,W,D) train ids of a whole volume and the millimetres between its voxels; None

@@ -16,27 +16,22 @@ __all__ = ["find_series", "is_dicom", "read_series", "series_files"]
 
 # In voxels: tags are rounded, but one missing slice moves the next ones by half a voxel at least.
 _TOLERANCE = 0.2
-_POSITION = "0020|0032"
+_POSITION, _MODALITY = "0020|0032", "0008|0060"
 
 
 def find_series(root: Path) -> list[Path]:
-    """List the folders, ``root`` included, that hold DICOM files.
-
-    Example:
-        >>> find_series(Path("nowhere"))
-        []
-    """
+    """List the folders, ``root`` included, that hold DICOM files."""
     return sorted({path.parent for path in files_below(root) if is_dicom(path)})
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell by the suffix, or by the letters behind the preamble, whether a file is a DICOM image.
+    """Return whether a file is a DICOM image, by its suffix or the letters behind the preamble.
 
     Example:
         >>> is_dicom(Path("DICOMDIR")), is_dicom(Path("a.dcm"))
         (False, True)
     """
-    # The table of contents of a disc is no image.
+    # The table of contents of a disc.
     if path.name.upper() == "DICOMDIR":
         return False
     if path.suffix.lower() == ".dcm":
@@ -49,16 +44,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def series_files(folder: str | os.PathLike[str]) -> list[str]:
-    """List the files of the one series in a folder, in the order of their positions.
+    """List the files of the one CT series in a folder, in the order of their positions.
 
     Raises:
-        ValueError: if the folder holds no series or several, naming them.
+        ValueError: naming the folder, if it holds no series or several, or the series is not CT.
     """
     gdcm, series = SimpleITK.ImageSeriesReader, tuple[str, ...]()
     if Path(folder).is_dir():
         series = gdcm.GetGDCMSeriesIDs(str(folder))
     if len(series) == 1:
-        return list(gdcm.GetGDCMSeriesFileNames(str(folder), series[0]))
+        files = list(gdcm.GetGDCMSeriesFileNames(str(folder), series[0]))
+        _check_modality(folder, files[0])
+        return files
     if not series:
         raise ValueError(
             f"`{folder}` must hold the DICOM files of one series; got none. Pass the folder that holds them."
@@ -75,14 +72,15 @@ def read_series(folder: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Gr
     """Read the volume of the one DICOM series in a folder.
 
     Args:
-        folder: that holds the series' files.
+        folder: of the series' files.
 
     Returns:
-        (X,Y,Z) Hounsfield units, or what rescale slope and intercept of the files make; X along the rows of the
-        slices, Y down their columns, Z from slice to slice; and its grid.
+        (X,Y,Z) Hounsfield units, by the files' rescale slope and intercept; X along the rows of the slices, Y down
+        their columns, Z from slice to slice; and its grid.
 
     Raises:
-        ValueError: naming the folder, if it holds no series or several, files cannot be read, or slices are missing.
+        ValueError: naming the folder, if it holds no series or several, the series is not CT, files cannot be read, or
+            slices are missing.
     """
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(series_files(folder))
@@ -102,8 +100,24 @@ def read_series(folder: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Gr
     return volume, grid
 
 
+def _check_modality(folder: object, file: str) -> None:
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(file)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unusable(folder, str(error).strip().splitlines()[-1]) from error
+    modality = reader.GetMetaData(_MODALITY).strip() if reader.HasMetaDataKey(_MODALITY) else "CT"
+    # OT, "other", is what programs write that convert images; the values decide there.
+    if modality not in ("CT", "OT"):
+        raise ValueError(
+            f"`{folder}` must hold a CT series, whose values are Hounsfield units; got the modality {modality}. "
+            "Pass the folder of a CT series."
+        )
+
+
 def _affine(image: SimpleITK.Image) -> NDArray[np.float64]:
-    """Voxel indices to millimetres towards right, anterior, superior; DICOM counts towards left and posterior."""
+    """Return the affine towards right, anterior, superior; DICOM counts towards left and posterior."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
@@ -122,7 +136,7 @@ def _check_positions(folder: object, grid: Grid, positions: list[list[float]]) -
     lies = np.linalg.solve(grid.affine, np.c_[millimetres, np.ones(len(positions))].T)[:3]
     expected = np.zeros_like(lies)
     expected[2] = np.arange(len(positions))
-    # NaN, where there is no position, is not near either.
+    # The negation catches NaN too, where there is no position.
     far = np.flatnonzero(~(np.abs(lies - expected).max(axis=0) <= _TOLERANCE))
     if len(far):
         raise _unusable(folder, f"slice {far[0] + 1} of {len(positions)} at {positions[far[0]]} mm, out of line")

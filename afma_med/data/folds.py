@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 
 from afma_med.data.datalist import check_section
-from afma_med.data.dataset_reader import SECTIONS
 
 __all__ = ["FOLDS", "check_fold", "fold_names", "natural_key"]
 
@@ -15,20 +14,16 @@ FOLDS = 5
 
 
 def fold_names(names: Iterable[str], section: str, *, fold: int) -> set[str]:
-    """Take a section of one fold: each name is in the test section of exactly one of the five folds.
+    """Return the names of a section; each name is in the test section of exactly one of the five folds.
 
-    Names are cut into five runs of neighbours, since neighbouring slices are often of one patient. The test section is
-    the run of the fold; the val section is an eighth of all names, at least one, from the start of the next but one
-    run (after the last run comes the first one), so that it never borders on the test section; the train section is
-    the rest.
+    Names are cut into five runs of neighbours, because neighbouring slices often show one patient. The test section is
+    the run of the fold. The val section is an eighth of all names, at least one, from the start of the run after the
+    next (the first run follows the last), so it never borders on the test section. The train section is the rest.
 
     Args:
         names: of the images.
         section: ``"train"``, ``"val"`` or ``"test"``.
         fold: 0 to 4.
-
-    Returns:
-        The names of the section.
 
     Raises:
         ValueError: if the section or the fold is unknown, or there are fewer than five names.
@@ -40,7 +35,7 @@ def fold_names(names: Iterable[str], section: str, *, fold: int) -> set[str]:
         >>> sorted(fold_names(names, "val", fold=0), key=natural_key)
         ['slice8', 'slice9']
     """
-    check_section(section, SECTIONS)
+    check_section(section)
     check_fold(fold)
     ordered = sorted(set(names), key=natural_key)
     if len(ordered) < FOLDS:
@@ -55,10 +50,7 @@ def fold_names(names: Iterable[str], section: str, *, fold: int) -> set[str]:
 
 
 def check_fold(fold: object) -> None:
-    """Check the number of a fold.
-
-    Raises:
-        ValueError: if it is not a whole number from 0 to 4.
+    """Raise a ValueError if a fold is not a whole number from 0 to 4.
 
     Example:
         >>> check_fold(5)
@@ -70,12 +62,7 @@ def check_fold(fold: object) -> None:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return what sorts names by the numbers in them, ``"a9"`` before ``"a10"``.
-
-    Example:
-        >>> sorted(["a10", "a9", "b1"], key=natural_key)
-        ['a9', 'a10', 'b1']
-    """
-    # Of what the pattern splits, every second part is a number, so that like is compared with like.
+    """Return a key that sorts names by the numbers in them, ``"a9"`` before ``"a10"``."""
+    # Every second part is a number, so numbers are compared with numbers.
     parts: list[str | int] = [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
     return parts, name

@@ -12,23 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from afma_med.data.class_table import ClassInfo
-from afma_med.data.datalist import (
-    PICTURES,
-    check_section,
-    files_by_name,
-    missing_layout,
-    pair_by_name,
-    unlabelled_items,
-)
-from afma_med.data.dataset_reader import SECTIONS, Item
-from afma_med.data.label_pixels import read_mask
+from afma_med.data.datalist import check_section, pair_by_name, picture_files, unlabelled_items
+from afma_med.data.dataset_reader import SECTIONS
+from afma_med.data.problems import missing_layout
 from afma_med.data.splits import split_names
 
-__all__ = ["CLASSES", "LAYOUT", "isic_datalist", "read_label"]
+__all__ = ["CLASSES", "LAYOUT", "isic_datalist"]
 
 #: Skin and lesion; in mask files 0 and 255.
 CLASSES = (ClassInfo("skin", 0, 0, (0, 0, 0)), ClassInfo("lesion", 255, 1, (230, 159, 0)))
@@ -40,12 +30,16 @@ one of
     train/images/NAME.jpg                                train/masks/NAME.png   (also NAME_segmentation, NAME_mask)
     trainx/imgxN.jpg                                     trainy/imgyN.jpg
     images/NAME.jpg                                      masks/NAME.png
-with Validation and Test (Test_v2 in 2017), val (or validation) and test in the place of Training and train. Masks may
-be JPEG. Without a folder for val and test, 10 % and 20 % of the training images are split off, always the same ones."""
+with Validation and Test (Test_v2 in 2017), val (or validation) and test in the place of Training and train. Images and
+masks may be pictures of any format. Without a folder for val and test, 10 % and 20 % of the training images are split
+off, always the same ones."""
+
+# Texts among the images of the challenges.
+_KNOWN = ("_metadata.csv", "ATTRIBUTION.txt", "LICENSE.txt")
 
 
 class _Folders(NamedTuple):
-    """Where one layout keeps a section, and what its names begin and end with."""
+    """Folders of a section in one layout, and the beginnings of the names."""
 
     image_dir: str
     label_dir: str
@@ -54,20 +48,9 @@ class _Folders(NamedTuple):
 
 
 def isic_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
-    """List the images of a section of ISIC with their masks.
+    """List the images of a section of ISIC with their masks, as :func:`~afma_med.data.camvid_datalist` does.
 
-    Args:
-        root: folder in one of the layouts of ``LAYOUT``.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-
-    Returns:
-        ``[{"image": path, "label": path}, ...]`` in the order of the names; without labels where there is no folder
-        of masks for a section that has a folder of images.
-
-    Raises:
-        ValueError: if the section is unknown.
-        FileNotFoundError: if ``root`` or what it must hold is missing; the message shows the layout.
-        DatasetError: naming every file that is unpaired, unreadable or of another size than its partner.
+    Items have no labels where a section has a folder of images and none of masks.
 
     Example:
         >>> import tempfile
@@ -76,7 +59,7 @@ def isic_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, 
         >>> len(isic_datalist(root, "train"))
         2
     """
-    check_section(section, SECTIONS)
+    check_section(section)
     folder = Path(root)
     for layout in (_challenge_2018, _challenge_2017, _plain, _joined):
         own = {name: found for name in SECTIONS if (found := _existing(folder, layout(name)))}
@@ -88,22 +71,17 @@ def isic_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, 
     raise missing_layout("ISIC", folder, folder / first, LAYOUT)
 
 
-def read_label(item: Item) -> NDArray[np.uint8]:
-    """Read the mask of an item, thresholded at half, as (H,W) train ids."""
-    return read_mask(item["label"])
-
-
 def _list_section(root: Path, own: Mapping[str, _Folders], section: str) -> list[dict[str, str]]:
-    """List a section out of its own folder, or its share of the training folder."""
+    """List the section of its own folder, or its share of the training folder."""
     folders = own.get(section, own["train"])
     image_dir, label_dir = root / folders.image_dir, root / folders.label_dir
-    images = files_by_name(image_dir.iterdir(), PICTURES, name_prefix=folders.image_prefix)
+    images = picture_files(image_dir.iterdir(), name_prefix=folders.image_prefix, known=_KNOWN)
     # ISIC 2017 keeps pictures of superpixels among its images.
     images = {name: paths for name, paths in images.items() if not name.endswith("_superpixels")}
     if not label_dir.is_dir():
         return unlabelled_items(images, image_dir)
     labels: dict[str, list[Path]] = {}
-    for name, paths in files_by_name(label_dir.iterdir(), PICTURES, name_prefix=folders.label_prefix).items():
+    for name, paths in picture_files(label_dir.iterdir(), name_prefix=folders.label_prefix).items():
         labels.setdefault(name.removesuffix("_segmentation").removesuffix("_mask"), []).extend(paths)
     split_off = [name for name in SECTIONS if name not in own]
     if section in own and (section != "train" or not split_off):

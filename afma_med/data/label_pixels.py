@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import VOID, ClassInfo, color_lookup, raw_id_lookup
-from afma_med.data.datalist import (
-    EXIF_ORIENTATION,
-    PICTURES,
-    UNREADABLE,
-    DatasetError,
-    files_below,
-    files_by_name,
-    list_files,
-    unlabelled_items,
-)
+from afma_med.data.datalist import PICTURES, files_below, files_by_name, unlabelled_items, warn_skipped
 from afma_med.data.dataset_reader import Inspected, Item
+from afma_med.data.pictures import highest_deep_value, is_lossy, naming, oriented_size, read_stored_pixels
+from afma_med.data.problems import DatasetError, list_files
 
-__all__ = ["find_pictures", "inspect_pictures", "map_raw_labels", "naming", "read_coded_label", "read_mask"]
+__all__ = [
+    "find_pictures",
+    "inspect_pictures",
+    "map_raw_labels",
+    "read_coded_label",
+    "read_mask",
+    "read_mask_label",
+]
+
+# White of a mask that was stored with loss: a spot of one pixel is darker than 255.
+_LOSSY_WHITE = 160
+# These may hold several pictures; a camera's MPO does not count, whose first picture is the photograph.
+_STACKS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 
 
 def map_raw_labels(
@@ -64,7 +68,7 @@ def read_coded_label(
     """Read a label file of raw ids (grey or palette indices, 8 or 16 bits) or of colours.
 
     Args:
-        path: of a PNG, or any picture without loss.
+        path: of a picture that was stored without loss, such as PNG.
         classes: table of the classes.
         color_classes: table for colours; default ``classes``.
 
@@ -72,13 +76,20 @@ def read_coded_label(
         (H,W) train ids.
 
     Raises:
-        ValueError: naming the file, if it cannot be read or holds what the table does not list.
+        ValueError: naming the file, if it cannot be read, is a JPEG, or holds values that are not in the table.
     """
     with naming(path):
-        pixels, painted = _read_pixels(path), _read_palette_colors(path)
+        with Image.open(path) as image:
+            if is_lossy(image):
+                raise ValueError(
+                    f"a label must be stored without loss; this file is {image.format}, which changes class values. "
+                    "Use the dataset's own label files (PNG, not JPEG)."
+                )
+            painted = np.asarray(image.convert("RGB")) if image.mode == "P" else None
+        # Programs reorder palettes, so the colours decide where they are those of classes.
         if painted is not None and _are_listed(painted, color_classes or classes):
-            pixels = painted
-        return map_raw_labels(pixels, classes, color_classes=color_classes)
+            return map_raw_labels(painted, classes, color_classes=color_classes)
+        return map_raw_labels(read_stored_pixels(path), classes, color_classes=color_classes)
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -87,13 +98,13 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Masks without loss that hold nothing above 1 are taken as they are: 1 is the object.
 
     Args:
-        path: of a PNG or JPEG, grey, colours or palette, 8 or 16 bits.
+        path: of a picture, grey, colours or palette, 8 or 16 bits.
 
     Returns:
         (H,W), 1 where the object is.
 
     Raises:
-        ValueError: naming the file, if it cannot be read.
+        ValueError: naming the file, if it cannot be read, or its values are too low for a threshold at half.
 
     Example:
         >>> import tempfile
@@ -103,17 +114,23 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         [[0, 0, 0, 1, 1, 1]]
     """
     with naming(path):
+        with Image.open(path) as image:
+            lossy, kind = is_lossy(image), image.format
         pixels = _read_mask_pixels(path)
         highest = int(pixels.max(initial=0))
         half = 127 if highest <= 255 else 32767
-        if Path(path).suffix.lower() not in (".jpg", ".jpeg"):
-            if 1 < highest <= half:
-                raise ValueError(
-                    f"a mask must reach white, or hold 0 and 1 only; its highest value is {highest}. "
-                    "Scale it to 0 and 255."
-                )
-            half = 0 if highest <= 1 else half
-        return np.asarray(pixels > half, dtype=np.uint8)
+        # With loss, 0 and 1 become other low values or vanish, and grey masks lie on both sides of half.
+        if 0 < highest < _LOSSY_WHITE if lossy else 1 < highest <= half:
+            raise ValueError(
+                f"a mask must reach white{'' if lossy else ', or hold 0 and 1 only'}; the highest value of this {kind} "
+                f"file is {highest}. Scale the original to 0 and 255 and save it again, as PNG."
+            )
+        return np.asarray(pixels > (half if highest > 1 else 0), dtype=np.uint8)
+
+
+def read_mask_label(item: Item) -> NDArray[np.uint8]:
+    """Read the mask of an item, thresholded at half, as (H,W) train ids."""
+    return read_mask(item["label"])
 
 
 def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint8]], classes: int) -> list[Inspected]:
@@ -124,19 +141,23 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
         read_label: item -> (H,W) train ids.
         classes: K.
 
-    Returns:
-        One :class:`~afma_med.data.dataset_reader.Inspected`.
-
     Raises:
-        ValueError: naming the file, if it cannot be read, its label is of another size, or has bad values.
+        ValueError: naming the file, if it cannot be read, holds several pictures, its label is of another size, or has
+            bad values.
     """
     with naming(item["image"]), Image.open(item["image"]) as image:
+        highest = highest_deep_value(image)
+        width, height = oriented_size(image)
+        pages = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
+        if pages > 1:
+            raise ValueError(
+                f"an image file must hold one picture; this one holds {pages}. Save the one that is meant."
+            )
         # JPEG at an eighth of its size is decoded in a fraction of the time, to the last byte all the same.
-        width, height = ImageOps.exif_transpose(image).size if image.getexif().get(EXIF_ORIENTATION) else image.size
         image.draft(None, (1, 1))
         image.load()
     if "label" not in item:
-        return [Inspected(dict(item), (height, width), None)]
+        return [Inspected(dict(item), (height, width), None, highest)]
     label = read_label(item)
     if label.shape != (height, width):
         raise ValueError(
@@ -144,7 +165,7 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
             f"{label.shape[0]}. Replace one of them."
         )
     counts = np.bincount(label.ravel(), minlength=VOID + 1)[:classes]
-    return [Inspected(dict(item), (height, width), counts.astype(np.int64))]
+    return [Inspected(dict(item), (height, width), counts.astype(np.int64), highest)]
 
 
 def find_pictures(source: Path) -> list[dict[str, str]]:
@@ -161,50 +182,38 @@ def find_pictures(source: Path) -> list[dict[str, str]]:
         DatasetError: naming every file that cannot be read, and names of several files.
     """
     names: dict[str, list[Path]] = {source.stem: [source]} if source.is_file() else {}
+    skipped = []
     for path in files_below(source):
-        for name, paths in files_by_name([path], PICTURES).items():
+        found = files_by_name([path], PICTURES)
+        skipped += [] if found else [path]
+        for name, paths in found.items():
             names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
+    warn_skipped(skipped)
     items = unlabelled_items(names, source)
     # To the last byte: a prediction of many images must not stop halfway.
-    outcomes = thread_map(_what_is_wrong, items, desc="Looking into the images", unit="image", disable=None)
+    outcomes = thread_map(_image_problem, items, desc="Reading the images", unit="image", disable=None)
     if problems := list(filter(None, outcomes)):
         raise DatasetError([list_files("files that cannot be used", problems)])
     return items
 
 
-@contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Make whatever goes wrong with a file a ValueError that names it and says what to do."""
+def _image_problem(item: Item) -> str:
     try:
-        yield
-    except UNREADABLE as error:
-        raise ValueError(f"`{path}` cannot be used: {error}") from error
-
-
-def _what_is_wrong(item: Item) -> str:
-    try:
-        inspect_pictures(item, read_label=lambda _item: np.empty(0, dtype=np.uint8), classes=0)
+        inspect_pictures(item, read_label=read_mask_label, classes=0)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def _read_palette_colors(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
-    """The colours that a palette picture shows; None for other pictures."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB")) if image.mode == "P" else None
-
-
 def _are_listed(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> bool:
-    """Tell whether all colours are those of classes; then the palette's order, which programs change, says nothing."""
     return {tuple(color) for color in np.unique(colors.reshape(-1, 3), axis=0).tolist()} <= color_lookup(classes).keys()
 
 
 def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[np.int64]:
-    """Brightness as stored; of a palette its greys, or its indices where it has colours."""
+    """Return the brightness as stored; of a palette its greys, or its indices where it has colours."""
     with Image.open(path) as image:
         palette = np.array(image.getpalette() or [], dtype=np.int64).reshape(-1, 3) if image.mode == "P" else None
-    pixels = _read_pixels(path).astype(np.int64)
+    pixels = read_stored_pixels(path).astype(np.int64)
     if palette is not None and len(palette) > pixels.max(initial=0) and (palette == palette[:, :1]).all():
         return np.asarray(palette[pixels, 0])
     if pixels.ndim == 2:
@@ -214,21 +223,9 @@ def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[np.int64]:
     return np.asarray(pixels[..., :3].max(axis=2))
 
 
-def _read_pixels(path: str | os.PathLike[str]) -> NDArray[np.generic]:
-    """Pixels as stored, palette indices included, turned upright."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image) if image.getexif().get(EXIF_ORIENTATION) else image
-        if upright.mode == "LA":
-            upright = upright.getchannel("L")
-        pixels = np.asarray(upright)
-    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-
-
 def _map_raw_ids(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    listed = np.zeros(256, dtype=bool)
-    listed[[info.raw_id for info in classes] + [VOID]] = True
-    values = np.unique(raw)
-    bad = [value.item() for value in values if not (0 <= value <= VOID and value == int(value) and listed[int(value)])]
+    listed = {info.raw_id for info in classes} | {VOID}
+    bad = [value for value in np.unique(raw).tolist() if value not in listed]
     if bad:
         raise ValueError(
             f"`label` must hold the raw ids {sorted(info.raw_id for info in classes)} or {VOID} for void; "
@@ -238,18 +235,13 @@ def _map_raw_ids(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDAr
 
 
 def _map_colors(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    train_ids = color_lookup(classes)
     packed = colors.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
-    train_ids = {
-        red * 65536 + green * 256 + blue: train_id for (red, green, blue), train_id in color_lookup(classes).items()
-    }
     values, inverse = np.unique(packed, return_inverse=True)
-    bad = [
-        (int(value) >> 16, int(value) >> 8 & 255, int(value) & 255) for value in values if int(value) not in train_ids
-    ]
-    if bad:
+    listed = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
+    if bad := [color for color in listed if color not in train_ids]:
         raise ValueError(
             f"`label` must hold the {len(train_ids)} colours of the class table; got {bad[:8]}. "
             "Use the dataset's own label files (PNG, not JPEG), or extend its class table."
         )
-    table = np.array([train_ids[int(value)] for value in values], dtype=np.uint8)
-    return table[inverse].reshape(packed.shape)
+    return np.array([train_ids[color] for color in listed], dtype=np.uint8)[inverse].reshape(packed.shape)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import VOID, ClassInfo, class_names, raw_id_lookup
-from afma_med.data.datalist import DatasetError, check_section, files_below, files_by_name, missing_layout, pair_by_name
-from afma_med.data.dataset_reader import SECTIONS, Inspected, Item
-from afma_med.data.dicom_series import find_series, is_dicom, series_files
+from afma_med.data.datalist import check_section, files_below, files_by_name, pair_by_name, unlabelled_items
+from afma_med.data.dataset_reader import Inspected, Item
+from afma_med.data.dicom_series import find_series, is_dicom
 from afma_med.data.nifti_slices import NiftiSlices, cache_file
+from afma_med.data.problems import DatasetError, missing_layout
 from afma_med.data.slice_weights import balanced_slice_weights
-from afma_med.data.splits import read_split_files, section_names, unlisted
+from afma_med.data.splits import find_split_file, read_split_files, section_names, unlisted
+from afma_med.data.volume_checks import check_values, input_problems, pair_problems, warn_of_geometry
 from afma_med.data.voxel_grid import require_same_grid
 
 __all__ = [
@@ -52,14 +56,17 @@ Without train.txt, val.txt and test.txt, 10 % of the volumes are split off for v
 ones. If there are test-volume-N.nii, those 20 % stay in train."""
 
 _SUFFIXES = (".nii", ".nii.gz")
+_Files = Mapping[str, Sequence[Path]]
 
 
-def lits_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
+def lits_datalist(root: str | os.PathLike[str], section: str, *, geometry: str = "") -> list[dict[str, str]]:
     """List the volumes of a section of LiTS with their labels.
 
     Args:
         root: folder of the files of ``LAYOUT``.
         section: ``"train"``, ``"val"`` or ``"test"``.
+        geometry: spacing and orientation for files that have none, a text of
+            :func:`~afma_med.data.voxel_grid.write_geometry`; the items carry it.
 
     Returns:
         ``[{"image": path, "label": path}, ...]`` in the order of the numbers; without labels for the published test
@@ -78,31 +85,39 @@ def lits_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, 
         >>> [len(lits_datalist(root, section)) for section in ("train", "val", "test")]
         [2, 1, 1]
     """
-    check_section(section, SECTIONS)
+    check_section(section)
     folder = Path(root)
     paths = [path for path in files_below(folder) if path.name.lower().endswith(_SUFFIXES)]
     images = files_by_name(paths, _SUFFIXES, name_prefix="volume-")
     labels = files_by_name(paths, _SUFFIXES, name_prefix="segmentation-")
     withheld = files_by_name(paths, _SUFFIXES, name_prefix="test-volume-")
-    # A line's suffix is gone, which leaves the .nii of .nii.gz.
-    listed = {key: {name.removesuffix(".nii") for name in names} for key, names in read_split_files(folder).items()}
-    if section in listed:
-        return _listed_volumes(folder / f"{section}.txt", listed[section], images, labels, withheld)
-    if section == "test" and withheld:
-        return _list_unlabelled(withheld, folder)
-    if not images:
+    if not images and not withheld:
         raise missing_layout("LiTS", folder, folder / "volume-0.nii", LAYOUT)
-    if withheld:
-        listed.setdefault("test", set())
-    taken = {key: {name.removeprefix("volume-") for name in names} for key, names in listed.items()}
-    return _list_labelled(images, labels, section_names(images.keys() | labels.keys(), section, taken), folder)
+    known = {f"volume-{name}" for name in images} | {f"test-volume-{name}" for name in withheld}
+    listed = read_split_files(folder, known)
+    tests: _Files = {}
+    if section in listed:
+        if problem := unlisted(find_split_file(folder, section), listed[section], known):
+            raise DatasetError([problem])
+        tests = {name: files for name, files in withheld.items() if f"test-volume-{name}" in listed[section]}
+        names = {name for name in images if f"volume-{name}" in listed[section]}
+    elif section == "test" and withheld:
+        tests, names = withheld, set()
+    else:
+        taken = {key: {name.removeprefix("volume-") for name in own} for key, own in listed.items()}
+        if withheld:
+            taken.setdefault("test", set())
+        names = section_names(images.keys() | labels.keys(), section, taken)
+    items = _list_items(images, labels, names, root=folder, geometry=geometry) if names or not tests else []
+    return items + (_list_items(tests, None, tests, root=folder, geometry=geometry) if tests else [])
 
 
-def find_volumes(source: Path) -> list[dict[str, str]]:
+def find_volumes(source: Path, *, geometry: str = "") -> list[dict[str, str]]:
     """List a volume, or all volumes below a folder, for prediction: NIfTI files and folders of DICOM series.
 
     Args:
         source: .nii, .nii.gz, folder of one DICOM series, or a folder of any of these.
+        geometry: see :func:`lits_datalist`.
 
     Returns:
         ``[{"image": path}, ...]`` in the order of the numbers; files named segmentation-N are left out.
@@ -111,25 +126,25 @@ def find_volumes(source: Path) -> list[dict[str, str]]:
         FileNotFoundError: if there is no volume.
         DatasetError: naming every file or folder that cannot be used, and names of several files.
     """
-    if source.is_file():
-        if is_dicom(source):
-            raise DatasetError([f"{source} is one file of a DICOM series: pass its folder, {source.parent}"])
-        return _list_unlabelled({source.name: [source]}, source)
-    names: dict[str, list[Path]] = {}
+    if source.is_file() and is_dicom(source):
+        raise DatasetError([f"{source} is one file of a DICOM series: pass its folder, {source.parent}"])
+    names: dict[str, list[Path]] = {source.name: [source]} if source.is_file() else {}
     for path in sorted(files_below(source)):
         for name, paths in files_by_name([path], _SUFFIXES).items():
             if not name.startswith("segmentation-"):
                 names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
     for folder in find_series(source):
         names.setdefault(str(folder.relative_to(source)), []).append(folder)
-    return _list_unlabelled(names, source)
+    _list_items(names, None, names, root=source, geometry=geometry)
+    # To the last voxel: a prediction of many volumes must not stop halfway.
+    check = partial(input_problems, geometry=geometry)
+    return _sorted_items(unlabelled_items(names, source, check=check), geometry)
 
 
 def inspect_volume(item: Item, *, cache_dir: str | os.PathLike[str] | None = None) -> list[Inspected]:
-    """Look into a volume: its slices, and how many pixels of each class they have.
+    """Read a volume and its label to the last voxel, and count the label's pixels in each slice.
 
-    Reads one slice of the label at a time and keeps the counts in the cache folder. Unpacks .nii.gz files, which a
-    training would do at its first look at them.
+    Reads one slice at a time, and keeps the results in the cache folder. Unpacks .nii.gz files, as a training does.
 
     Args:
         item: paths under ``"image"`` and, if there is one, ``"label"``.
@@ -139,7 +154,8 @@ def inspect_volume(item: Item, *, cache_dir: str | os.PathLike[str] | None = Non
         One a slice, from inferior to superior; its item has the number of the slice under ``"slice"``.
 
     Raises:
-        ValueError: naming the file, if it is damaged, not on the grid of its partner, or has other label values.
+        ValueError: naming the file, if it is damaged, has NaN or values that cannot be Hounsfield units, is not on the
+            grid of its partner, or has other label values.
         OSError: if a .nii.gz cannot be unpacked for want of room or permission.
 
     Example:
@@ -151,32 +167,30 @@ def inspect_volume(item: Item, *, cache_dir: str | os.PathLike[str] | None = Non
         >>> slices[5].item["slice"], slices[5].counts.shape
         (5, (3,))
     """
-    image = NiftiSlices(item["image"], cache_dir=cache_dir)
-    image.unpack()
-    size, paths = image.shape[:2], {key: item[key] for key in ("image", "label") if key in item}
+    geometry = item.get("geometry", "")
+    image = NiftiSlices(item["image"], cache_dir=cache_dir, geometry=geometry)
+    check_values(image)
+    size, paths = image.shape[:2], {key: item[key] for key in ("image", "label", "geometry") if key in item}
     if "label" not in item:
         return [Inspected({**paths, "slice": k}, size, None) for k in range(len(image))]
-    label = NiftiSlices(item["label"], cache_dir=cache_dir)
+    label = NiftiSlices(item["label"], cache_dir=cache_dir, geometry=geometry)
     require_same_grid(image.grid, label.grid, paths=(image.path, label.path))
-    counts = _kept_counts(label)
-    return [Inspected({**paths, "slice": k}, size, row) for k, row in enumerate(counts)]
+    return [Inspected({**paths, "slice": k}, size, row) for k, row in enumerate(_kept_counts(label))]
 
 
 def read_label_slice(item: Item, *, cache_dir: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
-    """Read the label of a slice as train ids.
+    """Read the label of a slice as (H,W) train ids, upright.
 
     Args:
         item: path under ``"label"``, number of the slice, from inferior, under ``"slice"``.
         cache_dir: see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
 
-    Returns:
-        (H,W) train ids, upright.
-
     Raises:
         ValueError: naming the file, if it is damaged or has values other than the raw ids.
         IndexError: if there is no such slice.
     """
-    return map_raw_volume(NiftiSlices(item["label"], cache_dir=cache_dir)[item["slice"]], item["label"])
+    slices = NiftiSlices(item["label"], cache_dir=cache_dir, geometry=item.get("geometry", ""))
+    return map_raw_volume(slices[item["slice"]], item["label"])
 
 
 def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -184,7 +198,7 @@ def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | 
 
     Args:
         raw: raw ids of any shape.
-        path: where they come from, for the message.
+        path: the file that they come from, for the message.
 
     Raises:
         ValueError: naming file and values, if there are others than the raw ids of ``CLASSES``.
@@ -193,7 +207,7 @@ def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | 
         >>> map_raw_volume(np.array([0.0, 2.0]), "segmentation-0.nii").tolist()
         [0, 2]
     """
-    with np.errstate(invalid="ignore"):  # NaN is not an integer; the check below finds it
+    with np.errstate(invalid="ignore"):  # the check below finds NaN
         ids = raw.astype(np.uint8)
     train_ids = raw_id_lookup(CLASSES)[ids]
     strange = (ids != raw) | (train_ids == VOID)
@@ -206,7 +220,7 @@ def map_raw_volume(raw: NDArray[np.floating] | NDArray[np.integer], path: str | 
 
 
 def read_label_volume(item: Item) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
-    """Read the label of a whole volume as train ids, along the file's own axes.
+    """Read the label of a whole volume along the file's own axes.
 
     Args:
         item: path under ``"label"``.
@@ -217,40 +231,28 @@ def read_label_volume(item: Item) -> tuple[NDArray[np.uint8], tuple[float, ...]]
     Raises:
         ValueError: naming the file, if it is damaged or has values other than the raw ids.
     """
-    label = NiftiSlices(item["label"])
+    label = NiftiSlices(item["label"], geometry=item.get("geometry", ""))
     spacing = tuple(float(step) for step in nib.affines.voxel_sizes(label.stored.affine))
     return map_raw_volume(label.load(), label.path), spacing
 
 
-def _listed_volumes(
-    split_file: Path,
-    listed: set[str],
-    images: dict[str, list[Path]],
-    labels: dict[str, list[Path]],
-    withheld: dict[str, list[Path]],
+def _list_items(
+    images: _Files, labels: _Files | None, names: Mapping[str, object] | set[str], *, root: Path, geometry: str
 ) -> list[dict[str, str]]:
-    """Volumes that a split file lists, as ``volume-N``, ``test-volume-N`` or their file names."""
-    found = {f"volume-{name}" for name in images} | {f"test-volume-{name}" for name in withheld}
-    if problem := unlisted(split_file, listed, found):
-        raise DatasetError([problem])
-    tests = {name: paths for name, paths in withheld.items() if f"test-volume-{name}" in listed}
-    names = {name for name in images if f"volume-{name}" in listed}
-    labelled = _list_labelled(images, labels, names, split_file.parent) if names or not tests else []
-    return labelled + (_list_unlabelled(tests, split_file.parent) if tests else [])
+    """Pair volumes with labels, or list them alone, in the order of the numbers in their names."""
+    check = partial(pair_problems, geometry=geometry)
+    if labels is None:
+        items = unlabelled_items(images, root, check=check)
+    else:
+        keep = names.__contains__
+        items = pair_by_name(images, labels, keep=keep, image_dir=root, label_dir=root, check=check)
+    all_paths = [path for files in images.values() for path in files]
+    warn_of_geometry([item["image"] for item in items], all_paths=all_paths, geometry=geometry)
+    return _sorted_items(items, geometry)
 
 
-def _list_labelled(
-    images: dict[str, list[Path]], labels: dict[str, list[Path]], names: set[str], root: Path
-) -> list[dict[str, str]]:
-    keep = names.__contains__
-    pairs = pair_by_name(images, labels, keep=keep, image_dir=root, label_dir=root, check=_pair_problems)
-    return sorted(pairs, key=_number)
-
-
-def _list_unlabelled(images: dict[str, list[Path]], root: Path) -> list[dict[str, str]]:
-    # An image is its own partner, so that the same checks apply.
-    pairs = pair_by_name(images, images, image_dir=root, label_dir=root, check=_pair_problems)
-    return [{"image": pair["image"]} for pair in sorted(pairs, key=_number)]
+def _sorted_items(items: list[dict[str, str]], geometry: str) -> list[dict[str, str]]:
+    return [item | ({"geometry": geometry} if geometry else {}) for item in sorted(items, key=_number)]
 
 
 def _number(item: dict[str, str]) -> tuple[int, str]:
@@ -259,28 +261,8 @@ def _number(item: dict[str, str]) -> tuple[int, str]:
     return int("".join(filter(str.isdecimal, name.split(".nii")[0])) or -1), name
 
 
-def _pair_problems(pair: dict[str, str]) -> list[str]:
-    """What the headers and lengths of a volume and its label tell, one line each."""
-    volumes, problems = [], []
-    for path in dict.fromkeys(pair.values()):
-        try:
-            if Path(path).is_dir():
-                series_files(path)
-                continue
-            volumes.append(NiftiSlices(path))
-            volumes[-1].check()
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
-    if len(volumes) == 2 and not problems:
-        try:
-            require_same_grid(volumes[0].grid, volumes[1].grid, paths=tuple(pair.values()))
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
-
-
 def _kept_counts(label: NiftiSlices) -> NDArray[np.int64]:
-    """(D,K) pixels of each class in each slice, out of the cache folder if they are there."""
+    """Return (D,K) pixels of each class in each slice, from the cache folder if they are there."""
     height, width, depth = label.shape
     classes = len(class_names(CLASSES))
     kept = cache_file(label.path, ".counts.npy", cache_dir=label.cache_dir)

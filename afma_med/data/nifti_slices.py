@@ -21,7 +21,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
-from afma_med.data.voxel_grid import Grid, orient_grid
+from afma_med.data.voxel_grid import Grid, missing_geometry, orient_grid, supply_geometry
 
 __all__ = ["NiftiSlices", "cache_file"]
 
@@ -35,22 +35,25 @@ _ABANDONED = 3600
 class NiftiSlices:
     """Read axial slices of a NIfTI volume by memory mapping, whatever the orientation it is stored in.
 
-    Only the header is read here. A .nii.gz is unpacked into the cache folder when its first slice is asked for; several
-    processes may do so at once. No file stays open and no voxel is kept, so that many volumes may be held and pickled.
+    The constructor reads the header alone. The first slice of a .nii.gz unpacks it into the cache folder; several
+    processes may do so at once. No file stays open and no voxel is kept, so many volumes may be held and pickled.
 
     Args:
         path: of a .nii or .nii.gz, 3-D, or with further axes of length 1.
         cache_dir: folder for unpacked files; default the environment variable ``AFMA_MED_CACHE``, or
             ``~/.cache/afma_med``.
+        geometry: spacing and orientation for a file that has none, a text of
+            :func:`~afma_med.data.voxel_grid.write_geometry`.
 
     Attributes:
         grid: of the slices, axes "PLS": rows from anterior to posterior, columns from the patient's right to left,
             slices from inferior to superior; upright in radiological display.
         stored: grid of the file's own axes.
+        missing: why the file has no geometry, in words; an empty text if it has one.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is no NIfTI volume.
+        ValueError: naming the file, if it is not a NIfTI volume.
 
     Example:
         >>> import tempfile
@@ -61,15 +64,19 @@ class NiftiSlices:
         (2, (3, 4), dtype('float32'))
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None, geometry: str = ""
+    ) -> None:
         self.path, self.cache_dir = Path(path), cache_dir
         with _naming(self.path):
             image: Any = nib.load(self.path)
-            self.stored = _checked_grid(image)
+            self.stored, self.missing = _checked_grid(image), missing_geometry(image)
             proxy = image.dataobj
             self._dtype, self._offset, self._scaling = proxy.dtype, int(proxy.offset), (proxy.slope, proxy.inter)
         self._packed = self.path.name.lower().endswith(".gz")
         self._end = self._offset + int(np.prod(self.stored.shape, dtype=np.int64)) * int(self._dtype.itemsize)
+        if self.missing and geometry:
+            self.stored = supply_geometry(self.stored, geometry)
         self._transform, self.grid = orient_grid(self.stored, _AXES)
 
     @property
@@ -115,7 +122,7 @@ class NiftiSlices:
         return volume
 
     def check(self) -> None:
-        """Compare the file's length with what its header promises, without reading the voxels.
+        """Compare the file's length with its header, without reading the voxels.
 
         Raises:
             ValueError: naming the file, if it is cut short.
@@ -148,7 +155,7 @@ class NiftiSlices:
             raise _broken(self.path, f"{size} of {self._end} bytes: it is cut short")
 
     def _scale(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Copy stored values as what they mean; in float64 until then, for large offsets."""
+        """Copy stored values with slope and intercept applied, in float64 until then, for large offsets."""
         values = np.array(apply_read_scaling(np.asarray(raw), *self._scaling), dtype=np.float32, order="C")
         if not np.isfinite(values).all():
             raise _broken(self.path, f"{(~np.isfinite(values)).sum()} voxels of a slice that are NaN or infinite")
@@ -156,7 +163,7 @@ class NiftiSlices:
 
 
 def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Name what is kept of a file: another name for another path, size or time of change."""
+    """Return the path of cached results of a file; it changes with the file's path, size and time of change."""
     folder = Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
     status = path.stat()
     key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}")).hexdigest()[:16]
@@ -185,18 +192,18 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _unpacked_length(path: Path, expected: int) -> int:
-    """Count a gzip file's unpacked bytes; without unpacking if its trailer, the length modulo 2^32, is as expected."""
+    """Return the length of a gzip file's content; its trailer, the length modulo 2^32, is enough if it fits."""
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         if int.from_bytes(file.read(), "little") == expected % 2**32:
             return expected
-    # Cut short, or of several members, or with something behind the voxels: only unpacking tells.
+    # The file is cut short, or has several members or bytes behind the voxels.
     with gzip.open(path) as packed:
         return sum(len(chunk) for chunk in iter(lambda: packed.read(_CHUNK), b""))
 
 
 def _checked_grid(image: Any) -> Grid:
-    """The grid of a NIfTI image of three axes, further axes of length 1 left out."""
+    """Return the grid of a NIfTI image of three axes; further axes of length 1 do not count."""
     if not isinstance(image, nib.Nifti1Image):
         raise ValueError(f"a {type(image).__name__}")
     shape, affine, dtype = image.shape, np.asarray(image.affine, dtype=np.float64), image.header.get_data_dtype()
@@ -211,7 +218,7 @@ def _checked_grid(image: Any) -> Grid:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name the file in whatever nibabel, gzip and NumPy raise about broken ones."""
+    """Turn whatever nibabel, gzip and NumPy raise about a broken file into a ValueError that names it."""
     try:
         yield
     except (MemoryError, FileNotFoundError, PermissionError):

@@ -21,7 +21,7 @@ Unit = Literal["pixels", "mm²", "mm³"]
 
 @dataclass(frozen=True)
 class SizeGroups:
-    """Say which objects are small, medium and large.
+    """Define which objects are small, medium and large.
 
     Small are those below the first bound, large those above the second, medium those between them, bounds included.
 
@@ -55,7 +55,7 @@ class SizeGroups:
         return groups
 
     def pixel_size(self, spacing: Sequence[float] | None, axes: int) -> float:
-        """Return what one pixel or voxel counts in the groups' unit.
+        """Return the size of one pixel or voxel in the groups' unit.
 
         Args:
             spacing: millimetres between pixels along each axis; may be None for sizes in pixels.
@@ -106,18 +106,15 @@ def label_objects(label: NDArray[np.integer]) -> NDArray[np.int32]:
 def group_pixels(
     label: NDArray[np.integer], groups: SizeGroups, *, spacing: Sequence[float] | None = None
 ) -> NDArray[np.uint8]:
-    """Tell of each pixel whether the object it belongs to is small, medium or large.
+    """Return for each pixel whether its object is small, medium or large.
 
     Args:
         label: (H,W) or (H,W,D) train ids.
         groups: bounds between the groups.
-        spacing: millimetres between pixels along each axis, if the groups ask for them.
+        spacing: millimetres between pixels along each axis, if the groups need them.
 
     Returns:
         The same shape, 0 small, 1 medium, 2 large.
-
-    Raises:
-        ValueError: if the groups need a spacing and there is none.
 
     Example:
         >>> group_pixels(np.array([[1, 1, 0, 1]]), SizeGroups((2, 3))).tolist()
@@ -138,16 +135,13 @@ def count_objects(
     """Count the objects of each class in a label by size.
 
     Args:
-        label: (H,W) or (H,W,D) train ids; other values, as void, are no objects.
+        label: (H,W) or (H,W,D) train ids; other values, such as void, do not count.
         classes: K.
         groups: bounds between the groups; default: 32² and 96² pixels.
-        spacing: millimetres between pixels along each axis, if the groups ask for them.
+        spacing: millimetres between pixels along each axis, if the groups need them.
 
     Returns:
         (K,3) small, medium and large objects.
-
-    Raises:
-        ValueError: if the groups need a spacing and there is none.
 
     Example:
         >>> label = np.zeros((40, 40), dtype=np.uint8)

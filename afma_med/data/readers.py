@@ -1,14 +1,18 @@
-"""The datasets that the package knows: one reader each."""
+"""The readers of the datasets in the package."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from afma_med.data import camvid, cityscapes, cub, isic, lesion_slices, lits, nuclei
+from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.folds import check_fold
-from afma_med.data.label_pixels import find_pictures, inspect_pictures
+from afma_med.data.label_pixels import find_pictures, inspect_pictures, read_mask_label
 from afma_med.data.object_sizes import SizeGroups
+from afma_med.data.voxel_grid import write_geometry
 
 __all__ = [
     "CAMVID",
@@ -20,66 +24,8 @@ __all__ = [
     "NUCLEI",
     "READERS",
     "build_lesion_slices",
+    "build_lits",
 ]
-
-CAMVID = DatasetReader(
-    name="camvid",
-    title="CamVid",
-    classes=camvid.CLASSES,
-    datalist=camvid.camvid_datalist,
-    inspect=partial(inspect_pictures, read_label=camvid.read_label, classes=12),
-    read_label=camvid.read_label,
-    find_inputs=find_pictures,
-    unscored=("unlabelled",),
-)
-CITYSCAPES = DatasetReader(
-    name="cityscapes",
-    title="Cityscapes",
-    classes=cityscapes.CLASSES,
-    datalist=cityscapes.cityscapes_datalist,
-    inspect=partial(inspect_pictures, read_label=cityscapes.read_label, classes=19),
-    read_label=cityscapes.read_label,
-    find_inputs=find_pictures,
-)
-LITS = DatasetReader(
-    name="lits",
-    title="LiTS",
-    classes=lits.CLASSES,
-    datalist=lits.lits_datalist,
-    inspect=lits.inspect_volume,
-    read_label=lits.read_label_slice,
-    find_inputs=lits.find_volumes,
-    # Spheres of 10 and 20 mm in diameter.
-    size_groups=SizeGroups((524, 4189), "mm³"),
-    read_volume=lits.read_label_volume,
-)
-ISIC = DatasetReader(
-    name="isic",
-    title="ISIC",
-    classes=isic.CLASSES,
-    datalist=isic.isic_datalist,
-    inspect=partial(inspect_pictures, read_label=isic.read_label, classes=2),
-    read_label=isic.read_label,
-    find_inputs=find_pictures,
-)
-CUB = DatasetReader(
-    name="cub",
-    title="CUB",
-    classes=cub.CLASSES,
-    datalist=cub.cub_datalist,
-    inspect=partial(inspect_pictures, read_label=cub.read_label, classes=2),
-    read_label=cub.read_label,
-    find_inputs=find_pictures,
-)
-NUCLEI = DatasetReader(
-    name="nuclei",
-    title="Nuclei",
-    classes=nuclei.CLASSES,
-    datalist=nuclei.nuclei_datalist,
-    inspect=partial(inspect_pictures, read_label=nuclei.read_label, classes=2),
-    read_label=nuclei.read_label,
-    find_inputs=find_pictures,
-)
 
 
 def build_lesion_slices(fold: int = 0) -> DatasetReader:
@@ -96,17 +42,62 @@ def build_lesion_slices(fold: int = 0) -> DatasetReader:
         'lesion_slices'
     """
     check_fold(fold)
+    datalist = partial(lesion_slices.lesion_slices_datalist, fold=fold)
+    return _of_pictures("lesion_slices", "Lesion slices", lesion_slices.CLASSES, datalist)
+
+
+def build_lits(missing_spacing: Sequence[float] | None = None, missing_orientation: str | None = None) -> DatasetReader:
+    """Return the reader of LiTS, with a geometry for the volumes whose files have none.
+
+    Args:
+        missing_spacing: millimetres between voxels along the file's three axes, for files without geometry; None for
+            what the header says.
+        missing_orientation: directions in which the indices of such files grow, such as "LPS"; None for what the
+            header says.
+
+    Raises:
+        ValueError: if one of them is malformed.
+
+    Example:
+        >>> build_lits(missing_spacing=[0.7, 0.7, 2.5], missing_orientation="LPS").title
+        'LiTS'
+    """
+    geometry = write_geometry(missing_spacing, missing_orientation)
     return DatasetReader(
-        name="lesion_slices",
-        title="Lesion slices",
-        classes=lesion_slices.CLASSES,
-        datalist=partial(lesion_slices.lesion_slices_datalist, fold=fold),
-        inspect=partial(inspect_pictures, read_label=lesion_slices.read_label, classes=2),
-        read_label=lesion_slices.read_label,
-        find_inputs=find_pictures,
+        name="lits",
+        title="LiTS",
+        classes=lits.CLASSES,
+        datalist=partial(lits.lits_datalist, geometry=geometry),
+        inspect=lits.inspect_volume,
+        read_label=lits.read_label_slice,
+        find_inputs=partial(lits.find_volumes, geometry=geometry),
+        # Spheres of 10 and 20 mm in diameter.
+        size_groups=SizeGroups((524, 4189), "mm³"),
+        read_volume=lits.read_label_volume,
     )
 
 
+def _of_pictures(
+    name: str,
+    title: str,
+    classes: Sequence[ClassInfo],
+    datalist: Callable[..., list[dict[str, str]]],
+    read_label: Callable[..., Any] = read_mask_label,
+) -> DatasetReader:
+    inspect = partial(inspect_pictures, read_label=read_label, classes=len(class_names(classes)))
+    return DatasetReader(name, title, classes, datalist, inspect, read_label, find_pictures)
+
+
+CAMVID = _of_pictures("camvid", "CamVid", camvid.CLASSES, camvid.camvid_datalist, camvid.read_label)._replace(
+    unscored=("unlabelled",)
+)
+CITYSCAPES = _of_pictures(
+    "cityscapes", "Cityscapes", cityscapes.CLASSES, cityscapes.cityscapes_datalist, cityscapes.read_label
+)
+LITS = build_lits()
+ISIC = _of_pictures("isic", "ISIC", isic.CLASSES, isic.isic_datalist)
+CUB = _of_pictures("cub", "CUB", cub.CLASSES, cub.cub_datalist)
+NUCLEI = _of_pictures("nuclei", "Nuclei", nuclei.CLASSES, nuclei.nuclei_datalist)
 LESION_SLICES = build_lesion_slices()
 
 #: Every reader by its name.

@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from afma_med.data.datalist import DatasetError, list_files
 from afma_med.data.dataset_reader import SECTIONS
+from afma_med.data.problems import DatasetError, list_files
 
-__all__ = ["read_split_files", "refuse_shared_names", "section_names", "split_names", "unlisted"]
+__all__ = [
+    "find_split_file",
+    "read_lines",
+    "read_split_files",
+    "refuse_shared_names",
+    "section_names",
+    "split_names",
+    "unlisted",
+]
+
+_SUFFIXES = (".txt", ".csv", ".tsv")
+# First lines of tables that name a column.
+_HEADERS = {
+    "name",
+    "names",
+    "file",
+    "files",
+    "filename",
+    "file_name",
+    "image",
+    "images",
+    "image_name",
+    "path",
+    "volume",
+}
 
 
-def read_split_files(folder: Path) -> dict[str, set[str]]:
-    """Read ``train.txt``, ``val.txt`` and ``test.txt``, those that are there.
+def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]]:
+    """Read ``train.txt``, ``val.txt`` and ``test.txt``, those that are there; ``.csv`` and ``.tsv`` count too.
+
+    A line names one image: with or without folders and suffix, in quotes or not, alone or as a column of a table.
 
     Args:
-        folder: of the files: a name a line; of lines that hold paths (image, label), the first one's name counts.
+        folder: of the files.
+        known: names of the images that there are, which tell a name from other columns.
 
     Returns:
         The names of each section that has a file.
 
     Raises:
-        DatasetError: if one lists nothing, or a name is in two of them.
+        DatasetError: if a file cannot be read or lists nothing, a line names several images, or a name is in two files.
     """
-    files = {section: folder / f"{section}.txt" for section in SECTIONS}
-    listed = {section: _read_names(file) for section, file in files.items() if file.is_file()}
+    files = {section: file for section in SECTIONS if (file := find_split_file(folder, section))}
+    listed = {section: _read_names(file, known) for section, file in files.items()}
     empty = [files[section] for section, names in listed.items() if not names]
     if empty:
         raise DatasetError([list_files("split files that list nothing", empty)])
@@ -35,8 +64,41 @@ def read_split_files(folder: Path) -> dict[str, set[str]]:
     return listed
 
 
+def find_split_file(folder: Path, section: str) -> Path | None:
+    """Return the split file of a section, whatever the case of its name; None if there is none.
+
+    Raises:
+        DatasetError: if there are several.
+    """
+    wanted = [section + suffix for suffix in _SUFFIXES]
+    found = sorted(path for path in folder.glob("*.*") if path.name.lower() in wanted)
+    if len(found) > 1:
+        raise DatasetError([list_files(f"split files of the section {section}, where one is needed", found)])
+    return found[0] if found else None
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """Read the lines of a text file that are not empty, with their numbers from 1 on.
+
+    UTF-8 and UTF-16 are read, with or without a byte order mark, and lines that end as on Windows.
+
+    Raises:
+        DatasetError: naming file and line, if the text has another encoding.
+    """
+    data = file.read_bytes()
+    encoding = _encoding(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].decode(encoding, errors="ignore").count("\n") + 1
+        raise DatasetError(
+            [f"`{file}` must be text in UTF-8; line {line} holds other bytes. Save the file again as UTF-8."]
+        ) from error
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
 def refuse_shared_names(listed: Mapping[str, set[str]], folder: Path) -> None:
-    """Refuse sections that share names: what is trained on must not be tested on.
+    """Refuse sections that share names: a training must not see the images of the test.
 
     Raises:
         DatasetError: naming them.
@@ -47,15 +109,13 @@ def refuse_shared_names(listed: Mapping[str, set[str]], folder: Path) -> None:
 
 
 def section_names(names: Iterable[str], section: str, listed: Mapping[str, set[str]]) -> set[str]:
-    """Take a section of a dataset: what its split file lists, or its share of what no split file lists.
+    """Return the names of a section: those of its split file, or its share of those that no split file lists.
 
     Args:
         names: all there are.
         section: ``"train"``, ``"val"`` or ``"test"``.
-        listed: names of the sections that have a split file.
-
-    Returns:
-        The names of the section. Of sections without a file, the first of train, test, val gets what is left.
+        listed: names of the sections that have a split file. Of the other sections, the first of train, test, val
+            gets what is left.
 
     Example:
         >>> [len(section_names(map(str, range(10)), section, {"test": {"1"}})) for section in ("train", "val", "test")]
@@ -70,9 +130,7 @@ def section_names(names: Iterable[str], section: str, listed: Mapping[str, set[s
 
 
 def split_names(names: Iterable[str], section: str, *, seed: int = 0) -> set[str]:
-    """Take a section of a dataset that comes without sections: 10 % val, 20 % test, each at least one, the rest train.
-
-    The split depends on nothing but the names.
+    """Split names at random: 10 % val, 20 % test, each at least one, the rest train. The names alone decide.
 
     Args:
         names: of the images, or of whatever must stay together.
@@ -99,11 +157,54 @@ def split_names(names: Iterable[str], section: str, *, seed: int = 0) -> set[str
     return set(parts[section])
 
 
-def unlisted(split_file: Path, wanted: Iterable[str], found: Iterable[str]) -> str:
-    """Say which names of a split file have no image; empty if all have."""
+def unlisted(split_file: Path | None, wanted: Iterable[str], found: Iterable[str]) -> str:
+    """Return the names of a split file that have no image, as a problem; an empty text if all have one."""
     return list_files(f"names of `{split_file}` without an image", set(wanted) - set(found))
 
 
-def _read_names(split_file: Path) -> set[str]:
-    lines = split_file.read_text(encoding="utf-8").splitlines()
-    return {Path(line.split()[0]).stem for line in lines if line.strip()}
+def _encoding(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # Without a byte order mark, Latin letters of UTF-16 have a zero as their upper byte.
+    if len(data) >= 2 and 0 in data[:2]:
+        return "utf-16-be" if data[0] == 0 else "utf-16-le"
+    return "utf-8-sig"
+
+
+def _read_names(file: Path, known: Collection[str]) -> set[str]:
+    lines = [(number, line) for number, line in read_lines(file) if any(_columns(line))]
+    if lines and _columns(lines[0][1])[0].lower() in _HEADERS - set(known):
+        lines = lines[1:]
+    return {_read_name(file, number, line, known) for number, line in lines}
+
+
+def _read_name(file: Path, number: int, line: str, known: Collection[str]) -> str:
+    """Return the name that a line holds; of unknown names, that of the first column."""
+    columns = _columns(line)
+    words = [word for column in columns for word in column.split()]
+    # A name may hold spaces and commas, so the line as a whole comes first.
+    for entries in ([line], columns, words):
+        matches = list(dict.fromkeys(name for entry in entries for name in _meanings(entry) if name in known))
+        # Of paths, the first one is the image's.
+        if len(matches) == 1 or (matches and all(re.search(r"[/\\]", entry) for entry in entries)):
+            return matches[0]
+        if matches:
+            raise DatasetError(
+                [f"`{file}` must name one image in each line; line {number} names {matches}. Write one name a line."]
+            )
+    return _meanings(next(iter(words), line))[1].removesuffix(".nii")
+
+
+def _columns(line: str) -> list[str]:
+    return [_unquoted(column) for column in re.split(r"[,;\t]", line)]
+
+
+def _unquoted(text: str) -> str:
+    return text.strip().strip("\"'").strip()
+
+
+def _meanings(entry: str) -> list[str]:
+    """Return what an entry may mean: its file name, and that without one or two suffixes."""
+    name = PurePosixPath(_unquoted(entry).replace("\\", "/")).name
+    stem = PurePosixPath(name).stem
+    return [name, stem, PurePosixPath(stem).stem]

@@ -1,10 +1,12 @@
-"""One look into every file of a dataset before it is used: what there is, and everything that is wrong with it."""
+"""Read every file of a dataset before it is used: what it contains, and everything that is wrong with it."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +15,26 @@ from torch import Tensor
 from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import class_names
-from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
+from afma_med.data.pictures import bits_range
+from afma_med.data.problems import DatasetError, collect_warnings
 
-__all__ = ["Survey", "survey_dataset", "survey_section"]
+__all__ = ["Survey", "find_image_range", "survey_dataset", "survey_section"]
+
+logger = logging.getLogger(__name__)
 
 
 class Survey(NamedTuple):
-    """What a section of a dataset holds.
+    """Hold what a section of a dataset contains.
 
     Args:
         files: items of paths, whole images or volumes.
-        items: what a training takes, images or slices.
+        items: the items that a training takes, images or slices.
         counts: (items,K) int64, pixels of each class; zeros for items without a label.
         sizes: how many items have each size (H, W).
         problems: everything that is wrong, one text each.
+        warnings: possible problems, one text each.
+        highest: the highest value of the pictures of more than 8 bits; None without such pictures.
     """
 
     files: list[dict[str, str]]
@@ -35,6 +42,8 @@ class Survey(NamedTuple):
     counts: Tensor
     sizes: Counter[tuple[int, int]]
     problems: list[str]
+    warnings: Sequence[str] = ()
+    highest: float | None = None
 
 
 def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section: str) -> Survey:
@@ -49,7 +58,7 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
         The :class:`Survey`; files with problems are in none of its lists.
 
     Raises:
-        FileNotFoundError: if the folder holds no such section at all.
+        FileNotFoundError: if the folder does not hold the section.
 
     Example:
         >>> import tempfile
@@ -60,32 +69,36 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
         >>> len(survey.items), survey.counts.shape, dict(survey.sizes)
         (2, torch.Size([2, 12]), {(48, 64): 2})
     """
-    try:
-        files, problems = reader.datalist(Path(root), section), []
-    except DatasetError as error:
-        files, problems = error.items, list(error.problems)
-    good, found, unusable = [], [], []
-    for item, outcome in _inspect_all(reader, files, section):
-        if isinstance(outcome, str):
-            unusable.append(outcome)
-        else:
-            good.append(item)
-            found += outcome
-    if unusable:
-        head = f"{len(unusable)} files that cannot be used, looked at from end to end:"
-        problems.append("\n  ".join([head, *unusable]))
+    with collect_warnings() as notes:
+        try:
+            files, problems = reader.datalist(Path(root), section), []
+        except DatasetError as error:
+            files, problems = error.items, list(error.problems)
+    title = f"Reading {reader.title}, {section}"
+    outcomes = thread_map(partial(_inspect, reader), files, desc=title, unit="file", disable=None)
+    good = [item for item, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, str)]
+    found = [one for outcome in outcomes if not isinstance(outcome, str) for one in outcome]
+    if unusable := [outcome for outcome in outcomes if isinstance(outcome, str)]:
+        problems.append("\n  ".join([f"{len(unusable)} files that cannot be used, read from end to end:", *unusable]))
     counts = torch.zeros(len(found), len(class_names(reader.classes)), dtype=torch.int64)
     for row, one in zip(counts, found, strict=True):
         if one.counts is not None:
             row += torch.from_numpy(one.counts)
-    sizes = Counter(one.size for one in found)
-    return Survey(good, [one.item for one in found], counts, sizes, [f"{section}: {text}" for text in problems])
+    return Survey(
+        files=good,
+        items=[one.item for one in found],
+        counts=counts,
+        sizes=Counter(one.size for one in found),
+        problems=[f"{section}: {text}" for text in problems],
+        warnings=[*notes, *_absent_classes(reader, section, found, counts)],
+        highest=max((one.highest for one in found if one.highest is not None), default=None),
+    )
 
 
 def survey_dataset(
     reader: DatasetReader, root: str | os.PathLike[str], sections: Sequence[str], *, labelled: bool = True
 ) -> dict[str, Survey]:
-    """Survey several sections, and refuse the dataset if anything is wrong with any of them.
+    """Survey several sections, log the warnings, and raise an error if there are problems.
 
     Args:
         reader: the dataset.
@@ -102,6 +115,9 @@ def survey_dataset(
         ValueError: if a section has no labels, where they are needed.
     """
     surveys = {section: survey_section(reader, root, section) for section in dict.fromkeys(sections)}
+    if os.environ.get("RANK", "0") == "0":
+        for text in dict.fromkeys(text for survey in surveys.values() for text in survey.warnings):
+            logger.warning(text)
     problems = [text for survey in surveys.values() for text in survey.problems]
     if problems:
         raise DatasetError(problems)
@@ -114,16 +130,31 @@ def survey_dataset(
     return surveys
 
 
-def _inspect_all(
-    reader: DatasetReader, files: Sequence[dict[str, str]], section: str
-) -> Iterator[tuple[dict[str, str], list[Inspected] | str]]:
-    """Each item with what was found in it, or with what is wrong with it."""
+def find_image_range(surveys: Mapping[str, Survey]) -> float | None:
+    """Return the largest value of the bits that a dataset's pictures of more than 8 bits use; None without such.
 
-    def inspect(item: Item) -> list[Inspected] | str:
-        try:
-            return reader.inspect(item)
-        except ValueError as error:
-            return str(error)
+    Example:
+        >>> find_image_range({"train": Survey([], [], torch.zeros(0, 2), Counter(), [], highest=3000)})
+        4095
+    """
+    found = [survey.highest for survey in surveys.values() if survey.highest is not None]
+    return bits_range(max(found)) if found else None
 
-    title = f"Looking into {reader.title}, {section}"
-    return zip(files, thread_map(inspect, files, desc=title, unit="file", disable=None), strict=True)
+
+def _inspect(reader: DatasetReader, item: Item) -> list[Inspected] | str:
+    """Return the contents of an item, or its problem."""
+    try:
+        return reader.inspect(item)
+    except ValueError as error:
+        return str(error)
+
+
+def _absent_classes(reader: DatasetReader, section: str, found: Sequence[Inspected], counts: Tensor) -> list[str]:
+    if all(one.counts is None for one in found):
+        return []
+    names = class_names(reader.classes)
+    absent = [name for name, count in zip(names, counts.sum(dim=0).tolist(), strict=True) if not count]
+    absent = [name for name in absent if name not in reader.unscored]
+    if not absent:
+        return []
+    return [f"{section}: no label holds a pixel of {', '.join(absent)}. Check the label files of this section."]

@@ -1,17 +1,30 @@
-"""Where the voxels of volumes lie, and whether two volumes share their grid."""
+"""Grids of voxels: where they lie, whether two volumes share one, and files that do not say it."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "orient_grid", "require_same_grid", "same_grid"]
+__all__ = [
+    "Grid",
+    "grid_kind",
+    "missing_geometry",
+    "orient_grid",
+    "require_same_grid",
+    "same_grid",
+    "supply_geometry",
+    "write_geometry",
+]
+
+# Affines of programs that know nothing of the patient, in the axes of NIfTI and of ITK.
+_IDENTITIES = (np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0]))
 
 
 class Grid(NamedTuple):
@@ -32,18 +45,14 @@ class Grid(NamedTuple):
 
 
 def orient_grid(grid: Grid, axes: str) -> tuple[NDArray[np.float64], Grid]:
-    """Turn a grid so that its axes run as asked.
+    """Reorder and reverse the axes of a grid.
 
     Args:
         grid: any grid.
-        axes: letters of the three directions in which the indices grow, such as "PLS".
+        axes: three letters, the directions in which the new indices grow, such as "PLS".
 
     Returns:
         (3,2) orientation for :func:`nibabel.orientations.apply_orientation`, and the new grid.
-
-    Example:
-        >>> orient_grid(Grid((4, 3, 2), np.eye(4)), "PLS")[1].shape
-        (3, 4, 2)
     """
     wanted = orientations.axcodes2ornt(tuple(axes))
     transform = orientations.ornt_transform(orientations.io_orientation(grid.affine), wanted)
@@ -52,16 +61,12 @@ def orient_grid(grid: Grid, axes: str) -> tuple[NDArray[np.float64], Grid]:
 
 
 def same_grid(a: Grid, b: Grid, *, tolerance: float = 1e-2) -> bool:
-    """Tell whether two grids, oblique or not, have the same voxels in the same order of axes.
+    """Return whether two grids, oblique or not, have the same voxels in the same order of axes.
 
     Args:
         a: one grid.
         b: the other.
         tolerance: how far the corners may lie apart, in voxels.
-
-    Example:
-        >>> same_grid(Grid((4, 3, 2), np.eye(4)), Grid((4, 3, 2), np.diag([1, 1, 1.5, 1])))
-        False
     """
     if a.shape != b.shape:
         return False
@@ -72,13 +77,85 @@ def same_grid(a: Grid, b: Grid, *, tolerance: float = 1e-2) -> bool:
 
 
 def require_same_grid(image: Grid, label: Grid, *, paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuse a label that, brought to the axes of its image, does not lie on it; ``paths`` are those of both.
-
-    Raises:
-        ValueError: naming both files and their grids.
-    """
+    """Raise a ValueError that names both files and their grids if a label does not lie on the grid of its image."""
     if not same_grid(image, label):
         raise ValueError(
             f"`label` must lie on the grid of its image; got {paths[0]} ({image}) with {paths[1]} ({label}). "
             "Replace one of them, or remove both."
         )
+
+
+def missing_geometry(image: Any) -> str:
+    """Return why a NIfTI image has no geometry, in words; an empty text if it has one."""
+    if not int(image.header["sform_code"]) and not int(image.header["qform_code"]):
+        return "no orientation in its header"
+    return "an identity affine" if any(np.array_equal(image.affine, one) for one in _IDENTITIES) else ""
+
+
+def grid_kind(grid: Grid) -> str:
+    """Return the kind of geometry of a grid, in words."""
+    axes = grid.affine[:3, :3] / nib.affines.voxel_sizes(grid.affine)
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
+        return "sheared axes"
+    if not np.allclose(np.abs(axes).max(axis=0), 1, atol=1e-3):
+        return "oblique axes"
+    if np.array_equal(np.abs(grid.affine[:3, :3]), np.eye(3)):
+        return "a spacing of exactly 1×1×1 mm"
+    return "axes along those of the patient"
+
+
+def write_geometry(spacing: Sequence[float] | None, orientation: str | None) -> str:
+    """Return spacing and orientation as one text, for :func:`supply_geometry`; an empty text for neither.
+
+    Args:
+        spacing: millimetres between voxels along the file's three axes; None for those of the file's header.
+        orientation: three letters, the directions in which the indices grow, such as "LPS"; None for those of the
+            file's header.
+
+    Raises:
+        ValueError: if one of them is malformed.
+
+    Example:
+        >>> write_geometry([0.7, 0.7, 2.5], "lps")
+        'LPS 0.7 0.7 2.5'
+    """
+    if spacing is None and orientation is None:
+        return ""
+    steps = () if spacing is None else tuple(spacing) if isinstance(spacing, Sequence) else (spacing,)
+    numbers = [isinstance(step, int | float) and math.isfinite(step) and step > 0 for step in steps]
+    if spacing is not None and (len(steps) != 3 or not all(numbers)):
+        raise ValueError(
+            f"`missing_spacing` must be three numbers of millimetres above 0; got {spacing!r}. "
+            'For example: --missing_spacing "[0.7,0.7,2.5]"'
+        )
+    letters = "" if orientation is None else str(orientation).upper()
+    if orientation is not None and sorted(map(_world_axis, letters)) != [0, 1, 2]:
+        raise ValueError(
+            f"`missing_orientation` must be three letters, one each of R or L, A or P, S or I; got {orientation!r}. "
+            "For example: --missing_orientation LPS"
+        )
+    return " ".join([letters or "-", *map(str, steps)])
+
+
+def supply_geometry(grid: Grid, geometry: str) -> Grid:
+    """Return a grid with the spacing and orientation of a text of :func:`write_geometry`.
+
+    Example:
+        >>> str(supply_geometry(Grid((4, 3, 2), np.eye(4)), "LPS 0.7 0.7 2.5"))
+        '4×3×2 LPS, spacing [0.7, 0.7, 2.5] mm, origin [0.0, 0.0, 0.0] mm'
+    """
+    letters, *numbers = geometry.split()
+    old = nib.affines.voxel_sizes(grid.affine)
+    directions = grid.affine[:3, :3] / old
+    if letters != "-":
+        directions = np.zeros((3, 3))
+        for axis, letter in enumerate(letters):
+            directions[_world_axis(letter), axis] = 1 if letter in "RAS" else -1
+    affine = np.array(grid.affine)
+    affine[:3, :3] = directions * (np.array(numbers, dtype=np.float64) if numbers else old)
+    return Grid(grid.shape, affine)
+
+
+def _world_axis(letter: str) -> int:
+    """Return the axis of the patient that a letter names; -1 for other letters."""
+    return next((axis for axis, pair in enumerate(("RL", "AP", "SI")) if letter in pair), -1)

@@ -13,10 +13,11 @@ from tqdm.contrib.concurrent import thread_map
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import class_names
-from afma_med.data.datalist import DatasetError
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.data.object_sizes import SIZES, count_objects
-from afma_med.data.survey import Survey, survey_section
+from afma_med.data.pictures import bits_range
+from afma_med.data.problems import DatasetError
+from afma_med.data.survey import Survey, find_image_range, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_chart import draw_object_counts, size_titles
@@ -29,23 +30,28 @@ _SHOWN = 4
 
 
 def report_dataset(reader: DatasetReader, root: str | os.PathLike[str], sections: Sequence[str]) -> tuple[str, bool]:
-    """Read every file of a dataset and report sections, sizes, classes, objects and problems.
+    """Read every file of a dataset and report sections, sizes, classes, objects, warnings and problems.
 
     Returns:
-        The report, and whether there is no problem; a section that does not exist is one.
+        The report, and whether there is no problem. A missing section is a problem, except the test section, which
+        trainings do not need. Warnings and notes are not problems.
 
     Raises:
         FileNotFoundError: if the folder holds none of the sections.
     """
     surveys, missing = _survey(reader, root, sections)
-    problems = [f"{section}: {error}" for section, error in missing.items()]
+    problems = [f"{section}: {error}" for section, error in missing.items() if section != "test"]
     problems += [text for survey in surveys.values() for text in survey.problems]
+    warnings = list(dict.fromkeys(text for survey in surveys.values() for text in survey.warnings))
     parts = [f"{reader.title} at {root}\n{_section_table(surveys)}"]
     if any(survey.counts.any() for survey in surveys.values()):
         parts.append(_class_table(reader, surveys))
         if any(len(survey.files) != len(survey.items) for survey in surveys.values()):
             parts.append("Images of volumes are slices, as the network sees them; objects are those of whole volumes.")
-    parts.append(str(DatasetError(problems)) if problems else "Nothing is wrong with the files.")
+    parts += _list_notes(surveys, missing)
+    parts += [f"Warning: {text}" for text in warnings]
+    sound = "Nothing is wrong with the files." if not warnings else f"No problems, but warnings: {len(warnings)}."
+    parts.append(str(DatasetError(problems)) if problems else sound)
     return "\n\n".join(parts) + "\n", not problems
 
 
@@ -118,6 +124,26 @@ def _count_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[
     items = [item for survey in surveys for item in (survey.files if read_volume else survey.items) if "label" in item]
     counts = thread_map(count, items, desc="Counting objects", unit="label", disable=None)
     return sum(counts, start=np.zeros((classes, len(SIZES)), dtype=np.int64))
+
+
+def _list_notes(surveys: Mapping[str, Survey], missing: Mapping[str, FileNotFoundError]) -> list[str]:
+    notes = []
+    if "test" in missing:
+        reason = str(missing["test"]).partition(" Pass the folder")[0]
+        notes.append(f"Note: the section test is missing, which trainings do not need. {reason}")
+    deep = {section: survey.highest for section, survey in surveys.items() if survey.highest is not None}
+    if deep:
+        used = [f"{section} {highest:g} ({_bits(highest)})" for section, highest in deep.items()]
+        notes.append(
+            f"Note: some pictures have more than 8 bits. Highest values: {', '.join(used)}. Training and prediction "
+            f"scale by `image_range`, here {find_image_range(surveys):g}."
+        )
+    return notes
+
+
+def _bits(highest: float) -> str:
+    largest = bits_range(highest)
+    return "fractions" if largest == 1 else f"{int(largest).bit_length()} bits"
 
 
 def _section_table(surveys: Mapping[str, Survey]) -> str:

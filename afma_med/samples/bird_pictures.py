@@ -19,7 +19,7 @@ _Pair: TypeAlias = tuple[float, float]
 _Tone: TypeAlias = tuple[float, float, float]
 
 _SIZES = ((160, 213), (200, 150), (160, 240), (176, 176))
-# As in CUB a few, these of each two dozen pictures are grey.
+# These of each two dozen pictures are grey; CUB has a few, too.
 _GRAY, _GRAY_PERIOD = (9, 10), 24
 _ANNOTATORS = 5
 
@@ -65,12 +65,7 @@ _BARK = (0.36, 0.28, 0.20)
 
 
 def bird_species(index: int) -> tuple[int, str]:
-    """Number, from 0, and name the species of a picture.
-
-    Example:
-        >>> bird_species(5)
-        (2, 'Ember_robin')
-    """
+    """Number, from 0, and name the species of a picture."""
     # Two in turn, so that two sections that take the pictures in turn both have all species.
     number = index // 2 % len(_SPECIES)
     return number, _SPECIES[number].name
@@ -81,14 +76,10 @@ def draw_bird(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
     Args:
         seed: which sample, ≥ 0.
-        index: which picture of the sample, ≥ 0; it tells the species.
+        index: which picture of the sample, ≥ 0; it decides the species.
 
     Returns:
         The image (H,W,3), red, green, blue, or at times (H,W), grey; and 51 times the votes of five annotators (H,W).
-
-    Raises:
-        TypeError: if a number is not an integer.
-        ValueError: if a number is negative.
 
     Example:
         >>> image, votes = draw_bird(0, 3)

@@ -1,8 +1,8 @@
 """The embedded sample of LiTS: seeded phantoms of abdominal CT volumes with liver and tumours.
 
-A phantom is drawn in patient coordinates and then stored in one of several orientations, so that only the affine tells
-right from left, as in LiTS. Spleen, kidneys, vessels, stomach, gall bladder and bowel have the grey values of liver and
-tumours; large and small tumours differ in nothing but their size.
+A phantom is drawn in patient coordinates and then stored in one of several orientations. As in LiTS, the affine alone
+says where right and left are. Spleen, kidneys, vessels, stomach, gall bladder and bowel have the grey values of liver
+and tumours; large and small tumours differ in their size alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["draw_ct_phantom", "write_ct_phantom"]
 _VERSION = 1
 _ORIENTATIONS = ("RAS", "LPS", "LAS")
 _AIR, _FAT, _MUSCLE, _LIVER, _TUMOUR = -1000.0, -100.0, 55.0, 112.0, 60.0
-# What scanners write outside their circular field of view.
+# Value outside the circular field of view of some scanners.
 _PADDING = -3024
 # Organs next to the liver: centre and half axes (right, anterior, superior) as shares of the body's half axes, and
-# Hounsfield units, beginning and end of a random range. Later ones lie on top of earlier ones.
+# Hounsfield units (a random range). Later ones cover earlier ones.
 _ORGANS = (
     ((-0.34, 0.30, 0.30), (0.30, 0.30, 0.60), (20, 60)),  # stomach
     ((-0.60, -0.22, 0.25), (0.19, 0.36, 0.50), (100, 130)),  # spleen
@@ -55,10 +55,6 @@ def draw_ct_phantom(seed: int, index: int) -> tuple[NDArray[np.int16], NDArray[n
         Hounsfield units, 112 to 144 by 112 to 144 by 20 to 32 voxels as stored; the label of the same shape, 0
         background, 1 liver, 2 tumour; and the (4,4) affine from voxels to millimetres right, anterior, superior.
 
-    Raises:
-        TypeError: if a number is not an integer.
-        ValueError: if a number is negative.
-
     Example:
         >>> volume, label, affine = draw_ct_phantom(0, 1)
         >>> volume.shape == label.shape, np.unique(label).tolist(), "".join(nib.aff2axcodes(affine))
@@ -83,16 +79,13 @@ def draw_ct_phantom(seed: int, index: int) -> tuple[NDArray[np.int16], NDArray[n
 def write_ct_phantom(root: str | os.PathLike[str], *, seed: int = 0, count: int = 16) -> Path:
     """Write the sample as ``volume-N.nii`` or ``.nii.gz`` with ``segmentation-N`` below ``root``, unless it is there.
 
-    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete; a sample with
-    other settings, or with files missing, is drawn anew. Volume N does not depend on ``count``.
+    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete. A sample with
+    other settings, or with missing files, is drawn again. Volume N does not depend on ``count``.
 
     Args:
         root: folder of the sample; absent, empty, or written by this function.
         seed: which sample, ≥ 0.
         count: volumes, ≥ 0.
-
-    Returns:
-        ``root`` as a path.
 
     Raises:
         FileExistsError: if ``root`` holds anything else, which is left alone.
@@ -126,7 +119,7 @@ def write_ct_phantom(root: str | os.PathLike[str], *, seed: int = 0, count: int 
 
 
 class _Phantom:
-    """Hold the volume of one patient, axes right, anterior, superior, and where its voxels lie."""
+    """Hold the volume of one patient, axes right, anterior, superior, and the places of its voxels."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng

@@ -1,4 +1,4 @@
-"""Folders of embedded samples: whole or absent, drawn once, and never in place of anything else."""
+"""Folders of embedded samples: complete or absent, drawn once, and never in the place of other files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from afma_med.atomic_write import replacing_folder
@@ -21,24 +24,27 @@ __all__ = [
     "check_size",
     "is_sample",
     "number_sections",
+    "sample_settings",
+    "write_pictures",
     "write_sample",
 ]
 
-#: The file that tells a sample from a dataset; it holds the settings that the sample was drawn with.
+#: The file that marks a folder as a sample; it holds the settings that the sample was drawn with.
 MARKER = "sample.json"
-# The street scenes in CamVid's layout had a marker of their own before there were other samples.
+# The street scenes in CamVid's layout have a marker of their own.
 _MARKERS = (MARKER, "street_scenes.json")
+_JPEG_QUALITY = 95
 
 
 class SampleFolder(NamedTuple):
-    """Say what the folder of a sample holds.
+    """Describe the folder of a sample.
 
     Args:
-        settings: JSON types; what tells this sample from another, the version of its pixels among it.
-        files: (number, paths) of what is drawn in one go, the paths relative to the folder.
-        folders: relative paths of folders that are there even if empty.
+        settings: of JSON types; samples with other settings, such as the version of the pixels, are other samples.
+        files: (number, paths) of the files that are drawn together, the paths relative to the folder.
+        folders: relative paths of folders that exist even if empty.
         texts: contents of text files by name.
-        own: names and patterns of names of what the folder may hold whatever the settings, so that it may be replaced.
+        own: patterns of names that belong to the sample whatever its settings, and may be replaced.
         marker: name of the marker file.
     """
 
@@ -51,13 +57,36 @@ class SampleFolder(NamedTuple):
 
 
 def is_sample(root: str | os.PathLike[str]) -> bool:
-    """Tell whether ``root`` holds an embedded sample, whichever, by its marker file.
-
-    Example:
-        >>> is_sample("no/such/folder")
-        False
-    """
+    """Return whether ``root`` holds any embedded sample, by its marker file."""
     return any(Path(root, marker).is_file() for marker in _MARKERS)
+
+
+def write_pictures(
+    root: str | os.PathLike[str],
+    settings: Mapping[str, Any],
+    *,
+    place: Callable[[int, str], tuple[str, ...]],
+    draw: Callable[[int], Sequence[NDArray[np.uint8]]],
+    title: str,
+    **content: Any,
+) -> Path:
+    """Write a sample of pictures and labels in sections, as :func:`write_sample` does.
+
+    Args:
+        root: folder of the sample.
+        settings: see :class:`SampleFolder`, with ``counts`` of the sections.
+        place: (number, section) -> relative paths of the image and, where there is one, its label.
+        draw: number -> image and label.
+        title: of the progress bar.
+        **content: other arguments of :class:`SampleFolder`.
+    """
+    files = [(number, place(number, section)) for number, section in number_sections(settings["counts"])]
+
+    def save(number: int, paths: Sequence[Path]) -> None:
+        for path, array in zip(paths, draw(number), strict=False):
+            Image.fromarray(array).save(path, quality=_JPEG_QUALITY)  # PNG ignores it
+
+    return write_sample(root, SampleFolder(settings, files, **content), draw=save, title=title)
 
 
 def write_sample(
@@ -71,19 +100,8 @@ def write_sample(
         draw: (number, paths) -> None, writes the files of one number.
         title: of the progress bar.
 
-    Returns:
-        ``root`` as an absolute path.
-
     Raises:
         FileExistsError: if ``root`` holds anything else, which is left alone.
-
-    Example:
-        >>> import tempfile
-        >>> sample = SampleFolder({"sample": "zeros", "version": 1}, [(0, ("a/0.txt",))], own=("a",))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     root = write_sample(folder, sample, draw=lambda number, paths: Path(paths[0]).touch(), title="Zeros")
-        ...     sorted(path.name for path in root.rglob("*"))
-        ['0.txt', 'a', 'sample.json']
     """
     root = Path(root).absolute()
     if _is_complete(root, sample):
@@ -93,39 +111,28 @@ def write_sample(
         with replacing_folder(root) as new:
             _draw_files(new, sample, draw, title)
     except OSError:
-        # Another process may have put the same sample there meanwhile, which is as good.
+        # Another process may have written the same sample meanwhile.
         if not _is_complete(root, sample):
             raise
     return root
 
 
 def check_size(size: Sequence[int], *, least: int) -> tuple[int, int]:
-    """Return a pair (height, width), or refuse it.
-
-    Raises:
-        TypeError: if it is not a pair of integers.
-        ValueError: if a side is too small.
-
-    Example:
-        >>> check_size([48, 64], least=32)
-        (48, 64)
-    """
+    """Return a pair (height, width) of integers."""
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
         raise TypeError(f"`size` must be a pair (height, width); got {size!r}. Pass two integers ≥ {least}.")
     return check_int("size[0]", size[0], least=least), check_int("size[1]", size[1], least=least)
 
 
+def sample_settings(
+    version: int, seed: int, counts: Mapping[str, int] | None, *, default: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the checked settings that all samples of pictures have; see :func:`check_counts`."""
+    return {"version": version, "seed": check_int("seed", seed), "counts": check_counts(counts, default=default)}
+
+
 def check_counts(counts: Mapping[str, int] | None, *, default: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of images of each section; 0 for sections that ``counts`` leaves out.
-
-    Raises:
-        TypeError: if a count is not an integer.
-        ValueError: if a count is negative or a section unknown.
-
-    Example:
-        >>> check_counts({"train": 2}, default={"train": 60, "test": 16})
-        {'train': 2, 'test': 0}
-    """
+    """Return the number of images of each section; 0 for sections that ``counts`` leaves out."""
     if counts is None:
         return dict(default)
     unknown = sorted(set(counts) - set(default))

@@ -23,10 +23,6 @@ def draw_lesion(seed: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.ui
     Returns:
         The image (192,256,3), red, green, blue; and the mask (192,256), 0 skin, 255 lesion.
 
-    Raises:
-        TypeError: if a number is not an integer.
-        ValueError: if a number is negative.
-
     Example:
         >>> image, mask = draw_lesion(0, 3)
         >>> image.shape, np.unique(mask).tolist()

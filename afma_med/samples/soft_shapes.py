@@ -1,4 +1,4 @@
-"""Soft shapes and clouds of the embedded samples: what lesions and birds are painted with."""
+"""Soft shapes and clouds, from which lesions and birds are painted."""
 
 from __future__ import annotations
 
@@ -35,35 +35,18 @@ def ellipse(size: tuple[int, int], center: Numbers, *, axes: Numbers, angle: flo
 
 
 def cover(depth: Floats) -> Floats:
-    """Return the share of each pixel that a shape covers, from the pixel's depth below the shape's border.
-
-    Example:
-        >>> cover(np.array([-1.0, 0.0, 1.0])).tolist()
-        [0.0, 0.5, 1.0]
-    """
+    """Return the share of each pixel that a shape covers, from the pixel's depth below the shape's border."""
     share: Floats = np.clip(depth + 0.5, 0, 1)
     return share
 
 
 def blend(image: Floats, color: ArrayLike, share: Floats) -> None:
-    """Paint ``color``, (3,) or (H,W,3), into an image (H,W,3), as far as ``share`` (H,W) covers it.
-
-    Example:
-        >>> image = np.zeros((1, 1, 3))
-        >>> blend(image, (1.0, 0.5, 0.0), np.full((1, 1), 0.5))
-        >>> image.tolist()
-        [[[0.5, 0.25, 0.0]]]
-    """
+    """Blend ``color``, (3,) or (H,W,3), into an image (H,W,3) with the weights ``share`` (H,W)."""
     image += share[..., None] * (np.asarray(color) - image)
 
 
 def clouds(rng: np.random.Generator, size: tuple[int, int], cell: int) -> Floats:
-    """Draw random fractions (H,W) that change smoothly over ``cell`` pixels.
-
-    Example:
-        >>> clouds(np.random.default_rng(0), (4, 6), 2).shape
-        (4, 6)
-    """
+    """Draw random fractions (H,W) that change smoothly over ``cell`` pixels."""
     weights = []
     for side in size:
         tent = np.clip(1 - np.abs(np.arange(side)[:, None] / cell - np.arange(side // cell + 2)), 0, 1)
@@ -73,11 +56,6 @@ def clouds(rng: np.random.Generator, size: tuple[int, int], cell: int) -> Floats
 
 
 def to_bytes(image: Floats) -> NDArray[np.uint8]:
-    """Round fractions, clipped to 0 to 1, to bytes.
-
-    Example:
-        >>> to_bytes(np.array([-1.0, 0.2, 2.0])).tolist()
-        [0, 51, 255]
-    """
+    """Round fractions, clipped to 0 to 1, to bytes."""
     pixels: NDArray[np.uint8] = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     return pixels

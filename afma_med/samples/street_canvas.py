@@ -23,7 +23,7 @@ _TRAIN_ID = {name: train_id for train_id, name in enumerate(class_names(camvid.C
 # The scene is drawn this many times larger along both axes, and averaged down against jagged edges.
 OVERSAMPLING = 2
 EYE_HEIGHT = 1.5  # metres above the road
-# One palette for cars, clothes, signs, shops and bins, so that a colour does not tell the class.
+# One palette for cars, clothes, signs, shops and bins, so that a colour does not reveal the class.
 PAINTS = ((0.9, 0.9, 0.88), (0.6, 0.62, 0.65), (0.3, 0.31, 0.33), (0.1, 0.1, 0.12), (0.62, 0.1, 0.1),
            (0.13, 0.22, 0.5), (0.4, 0.28, 0.2), (0.15, 0.32, 0.2), (0.8, 0.64, 0.2), (0.3, 0.5, 0.7))  # fmt: skip
 WALLS = ((0.55, 0.33, 0.26), (0.72, 0.63, 0.5), (0.6, 0.59, 0.57), (0.42, 0.35, 0.3), (0.83, 0.81, 0.76),

@@ -1,4 +1,4 @@
-"""What the scenes of the embedded sample show: sky, street, houses, trees, cars, people, posts and signs."""
+"""Objects of the scenes of the embedded sample: sky, street, houses, trees, cars, people, posts and signs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FIGURES = {
     "stop light": ["pole box -.06 0 .06 2.4 metal", _LIGHTS.format("red", "off", "off")],
     "go light": ["pole box -.06 0 .06 2.4 metal", _LIGHTS.format("off", "off", "green")],
 }  # fmt: skip
-# What stands on the pavements: figures, at most how many, the nearest (metres), share of the pavement that they use.
+# Objects on the pavements: figures, at most how many, the nearest (metres), share of the pavement that they use.
 _CROWD = ((("walker", "long coat"), 16, 6.0, 0.8), (("lamp post", "lamp post", "post"), 7, 8.0, 0.15),
           (("round sign", "warning sign", "board", "stop light", "go light"), 9, 8.0, 0.15),
           (("bin",), 6, 6.0, 0.7), (("tree",), 4, 14.0, 0.2))  # fmt: skip
@@ -204,7 +204,7 @@ def _draw_figure(scene: Scene, x: float, z: float, name: str) -> None:
 
 
 def draw_objects(scene: Scene) -> None:
-    """Draw what stands on road and pavements, far to near, and at times the bonnet of the camera's car."""
+    """Draw the objects on road and pavements, far to near, and at times the bonnet of the camera's car."""
     placed = [*_place_cars(scene), *_place_crowd(scene)]
     for curb, parking in zip(scene.curbs, scene.parking, strict=True):
         start, panels = scene.between(4, 40), 0 if parking else int(scene.rng.integers(12))
@@ -234,7 +234,7 @@ def _place_cars(scene: Scene) -> Iterator[tuple[float, float, str]]:
 
 
 def _place_crowd(scene: Scene) -> Iterator[tuple[float, float, str]]:
-    """Place what stands on the pavements, and bicyclists on the road; more of it far away."""
+    """Place objects on the pavements, and bicyclists on the road; more of it far away."""
     for names, most, nearest, share in _CROWD:
         for _ in range(int(scene.rng.integers(most // 2, most + 1))):
             side, distance = int(scene.rng.integers(2)), scene.between(0, 1)

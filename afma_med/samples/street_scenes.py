@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from afma_med.checks import check_int
-from afma_med.samples.sample_folder import (
-    SampleFolder,
-    check_counts,
-    check_size,
-    number_sections,
-    write_sample,
-)
+from afma_med.samples.sample_folder import check_size, sample_settings, write_pictures
 from afma_med.samples.street_canvas import Scene
 from afma_med.samples.street_objects import draw_ground, draw_objects, draw_plots, draw_sky
 
@@ -76,8 +70,8 @@ def write_street_scenes(
 ) -> Path:
     """Write the sample as ``train/ trainannot/ val/ valannot/ test/ testannot/`` below ``root``, unless it is there.
 
-    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete; a sample with
-    other settings, or with files missing, is drawn anew. Scene i of a section does not depend on ``counts``.
+    A marker file holds the settings. The sample is drawn next to ``root`` and moved there when complete. A sample with
+    other settings, or with missing files, is drawn again. Scene i of a section does not depend on ``counts``.
 
     Args:
         root: folder of the sample; absent, empty, or written by this function.
@@ -100,48 +94,32 @@ def write_street_scenes(
         ...     sorted(path.name for path in (root / "trainannot").iterdir())
         ['scene_0000.png', 'scene_0003.png']
     """
-    settings = scene_settings(seed, counts=counts, size=size)
-    files = []
-    for index, section in number_sections(settings["counts"]):
-        name = f"scene_{index:04d}.png"
-        files.append((index, (f"{section}/{name}", f"{section}annot/{name}")))
     folders = tuple(folder for section in _COUNTS for folder in (section, f"{section}annot"))
-    sample = SampleFolder(settings, files, folders=folders, own=folders, marker=_MARKER)
-
-    def draw(index: int, paths: Sequence[Path]) -> None:
-        for path, array in zip(paths, draw_street_scene(seed, index, size=size), strict=True):
-            Image.fromarray(array).save(path)
-
-    return write_sample(root, sample, draw=draw, title="Street scenes")
+    return write_pictures(
+        root,
+        scene_settings(seed, counts=counts, size=size),
+        place=lambda index, section: (f"{section}/scene_{index:04d}.png", f"{section}annot/scene_{index:04d}.png"),
+        draw=partial(draw_street_scene, seed, size=size),
+        title="Street scenes",
+        folders=folders,
+        own=folders,
+        marker=_MARKER,
+    )
 
 
 def is_street_scenes(root: str | os.PathLike[str]) -> bool:
-    """Tell whether ``root`` holds the sample that :func:`write_street_scenes` writes, by its marker file.
-
-    Example:
-        >>> is_street_scenes("no/such/folder")
-        False
-    """
+    """Return whether ``root`` holds the sample of :func:`write_street_scenes`, by its marker file."""
     return Path(root, _MARKER).is_file()
 
 
 def scene_settings(seed: int, *, counts: Mapping[str, int] | None, size: Sequence[int]) -> dict[str, Any]:
-    """Check the arguments of a sample of street scenes, and gather what tells it from another.
-
-    Raises:
-        TypeError: if a number is not an integer, or ``size`` not a pair.
-        ValueError: if a number is too small, or a section unknown.
-
-    Example:
-        >>> scene_settings(0, counts={"val": 2}, size=(48, 64))["counts"]
-        {'train': 0, 'val': 2, 'test': 0}
-    """
-    settings = {"version": _VERSION, "seed": check_int("seed", seed), "counts": check_counts(counts, default=_COUNTS)}
+    """Return the checked settings of a sample of street scenes."""
+    settings = sample_settings(_VERSION, seed, counts, default=_COUNTS)
     return settings | {"size": list(check_size(size, least=_MIN_SIDE))}
 
 
 def _develop(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Average the oversampled picture; add the light's tint, contrast and noise; drive on either side of the road."""
+    """Average the oversampled picture; add tint, contrast and noise; mirror half of the scenes."""
     full, rng = scene.image, scene.rng
     image = (full[::2, ::2] + full[1::2, ::2] + full[::2, 1::2] + full[1::2, 1::2]) / 4
     height, width = image.shape[:2]

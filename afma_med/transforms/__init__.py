@@ -1,4 +1,4 @@
-"""MONAI transforms, on arrays and, with names in ``d``, on dictionaries: only what MONAI lacks."""
+"""MONAI transforms, on arrays and, with names in ``d``, on dictionaries: only those that MONAI does not have."""
 
 from afma_med.transforms.pictures import (
     ColorizeClasses,

@@ -1,8 +1,9 @@
-"""PNG and JPEG images and labels, in and out: what MONAI's loaders leave to the user."""
+"""Loading and saving of pictures and their labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, PILReader
 from monai.transforms import LoadImage, LoadImaged, MapTransform, SaveImaged, Transform
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
 from afma_med.data.dataset_reader import Item
+from afma_med.data.pictures import to_rgb
 
 __all__ = [
     "ColorizeClasses",
@@ -31,28 +33,15 @@ __all__ = [
 ]
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture upright after its EXIF orientation and make it RGB of 8 bits, whatever it was.
-
-    Sixteen bits become eight by their range, 0 to 65535.
-
-    Example:
-        >>> to_rgb(Image.new("L", (4, 2))).mode
-        'RGB'
-        >>> to_rgb(Image.fromarray(np.array([[65535]], dtype=np.uint16))).getpixel((0, 0))
-        (255, 255, 255)
-    """
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        upright = Image.fromarray((np.asarray(upright).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
-    return upright.convert("RGB")
-
-
 class LoadImagePicture(LoadImage):
-    """Load a PNG or JPEG image as RGB (3,H,W), rows first and upright, with an error that names the file.
+    """Load a picture of any format that Pillow reads as RGB (3,H,W), 0 to 255, rows first and upright.
+
+    Args:
+        image_range: value that becomes 255 in pictures of more than 8 bits a channel, such as 4095 for 12 bits; None
+            for the largest value of the bits that the picture uses.
 
     Raises:
-        ValueError: if the file cannot be read as a picture.
+        ValueError: naming the file, if it cannot be read as a picture.
 
     Example:
         >>> import tempfile
@@ -62,8 +51,9 @@ class LoadImagePicture(LoadImage):
         torch.Size([3, 2, 4])
     """
 
-    def __init__(self) -> None:
-        reader: Any = PILReader(converter=to_rgb, reverse_indexing=False)
+    def __init__(self, image_range: float | None = None) -> None:
+        converter = partial(to_rgb, image_range=image_range)
+        reader: Any = PILReader(converter=converter, reverse_indexing=False)
         super().__init__(reader=reader, image_only=True, ensure_channel_first=True)
 
     def __call__(self, filename: Any, reader: Any = None) -> Any:
@@ -71,40 +61,28 @@ class LoadImagePicture(LoadImage):
             return super().__call__(filename, reader)
         except Exception as error:  # whatever Pillow or MONAI raise, the user needs the file's name
             raise ValueError(
-                f"`{filename}` must be a readable PNG or JPEG; got: {_last_line(error)}. "
+                f"`{filename}` must be a picture that Pillow reads; got: {_last_line(error)}. "
                 "Replace the file, or remove it together with its partner."
             ) from error
 
 
 class LoadImagePictured(LoadImaged):
-    """Load PNG or JPEG images of dictionaries as :class:`LoadImagePicture` does.
+    """Load the pictures of dictionaries as :class:`LoadImagePicture` does.
 
-    A :class:`monai.transforms.LoadImaged`: MONAI Label and MONAI Deploy, which load images themselves, know by that
-    what to leave out.
+    A subclass of :class:`monai.transforms.LoadImaged`, because MONAI Label and MONAI Deploy load images themselves and
+    leave out transforms of that class.
 
     Args:
         keys: items that hold paths.
-
-    Raises:
-        ValueError: if a file cannot be read as a picture.
-
-    Example:
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/gray.png"
-        >>> Image.new("L", (4, 2)).save(path)
-        >>> LoadImagePictured("image")({"image": path})["image"].shape
-        torch.Size([3, 2, 4])
+        image_range: see :class:`LoadImagePicture`.
     """
 
-    def __init__(self, keys: KeysCollection) -> None:
+    def __init__(self, keys: KeysCollection, image_range: float | None = None) -> None:
         super().__init__(keys)
-        self.load = LoadImagePicture()
+        self.load = LoadImagePicture(image_range)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
-        loaded = dict(data)
-        for key in self.key_iterator(loaded):
-            loaded[key] = self.load(loaded[key], reader)
-        return loaded
+        return _apply(self, partial(self.load, reader=reader), data)
 
 
 class LoadLabeld(MapTransform):
@@ -112,11 +90,11 @@ class LoadLabeld(MapTransform):
 
     Args:
         keys: items that hold the paths of labels.
-        read_label: item -> (H,W) train ids, such as a :class:`~afma_med.data.dataset_reader.DatasetReader`'s.
+        read_label: item -> (H,W) train ids, as of a :class:`~afma_med.data.dataset_reader.DatasetReader`.
         allow_missing_keys: leave items without a label as they are, for prediction.
 
     Raises:
-        ValueError: naming file and values, if a label cannot be read or holds what the class table does not list.
+        ValueError: naming file and values, if a label cannot be read or holds values that are not in the class table.
 
     Example:
         >>> import tempfile
@@ -142,7 +120,7 @@ class LoadLabeld(MapTransform):
 
 
 class MapToRawIds(Transform):
-    """Map train ids (1,H,W) to the raw ids of the dataset's label files, for predictions that are written.
+    """Map train ids (1,H,W) to the raw ids of the dataset's label files, for writing predictions.
 
     Args:
         classes: table of the classes.
@@ -166,11 +144,6 @@ class MapToRawIdsd(MapTransform):
     Args:
         keys: items that hold train ids.
         classes: table of the classes.
-
-    Example:
-        >>> from afma_med.data import ISIC
-        >>> MapToRawIdsd("pred", ISIC.classes)({"pred": torch.tensor([[[0, 1]]])})["pred"]
-        tensor([[[  0, 255]]], dtype=torch.uint8)
     """
 
     def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
@@ -178,7 +151,7 @@ class MapToRawIdsd(MapTransform):
         self.map_ids = MapToRawIds(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: self.map_ids(data[key]) for key in self.key_iterator(dict(data))}}
+        return _apply(self, self.map_ids, data)
 
 
 class ColorizeClasses(Transform):
@@ -206,11 +179,6 @@ class ColorizeClassesd(MapTransform):
     Args:
         keys: items that hold train ids.
         classes: table of the classes.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> ColorizeClassesd("pred", camvid.CLASSES)({"pred": torch.tensor([[[1]]])})["pred"].flatten().tolist()
-        [128, 0, 0]
     """
 
     def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
@@ -218,20 +186,20 @@ class ColorizeClassesd(MapTransform):
         self.paint = ColorizeClasses(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: self.paint(data[key]) for key in self.key_iterator(dict(data))}}
+        return _apply(self, self.paint, data)
 
 
 class SaveImagePictured(SaveImaged):
     """Save labels or pictures, rows first, as PNG files named after their images.
 
-    A :class:`monai.transforms.SaveImaged` that does not swap rows and columns. A file that is there is replaced, at
-    once when the new one is complete.
+    A :class:`monai.transforms.SaveImaged` that does not swap rows and columns. A new file replaces an old one when it
+    is complete.
 
     Args:
-        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; those without
-            one get a number.
+        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; without one, the
+            file gets a number.
         output_dir: folder for the files.
-        postfix: what names add to the image's name, after an underscore.
+        postfix: what follows the image's name, after an underscore.
         input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
 
     Raises:
@@ -264,11 +232,18 @@ class SaveImagePictured(SaveImaged):
             meta = picture.meta if isinstance(picture, MetaTensor) else None
             channels = torch.as_tensor(picture).numpy(force=True).astype(np.uint8)
             target = self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver))
-            self.saver._data_index += 1  # as SaveImage counts them
-            # Not by SaveImage's writer, which names a file before it is whole, and hides what went wrong.
+            self.saver._data_index += 1  # SaveImage does so, too
+            # SaveImage's own writer leaves incomplete files, and hides its errors.
             with replacing(Path(target)) as temporary:
                 Image.fromarray(channels[0] if len(channels) == 1 else channels.transpose(1, 2, 0)).save(temporary)
         return dict(data)
+
+
+def _apply(
+    transform: MapTransform, function: Callable[[Any], Any], data: Mapping[Hashable, Any]
+) -> dict[Hashable, Any]:
+    """Apply a function to the items of a dictionary that a transform names."""
+    return {**data, **{key: function(data[key]) for key in transform.key_iterator(dict(data))}}
 
 
 def _as_index(ids: Any) -> torch.Tensor:
@@ -276,11 +251,11 @@ def _as_index(ids: Any) -> torch.Tensor:
 
 
 def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:
-    """Give a new tensor the metadata of the one it was made from: writers need the file name."""
+    """Copy the metadata of ``source``: writers need the file name."""
     return MetaTensor(x, meta=source.meta) if isinstance(source, MetaTensor) else x
 
 
 def _last_line(error: Exception) -> str:
-    """The cause out of MONAI's report, which lists every reader's traceback."""
+    """Return the cause from MONAI's message, which lists the traceback of every reader."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

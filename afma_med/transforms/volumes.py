@@ -1,4 +1,4 @@
-"""Reading of CT slices and volumes, and saving of predicted labels on the grid of the volume they belong to."""
+"""Loading of CT slices and volumes, and saving of predicted labels on the grid of their volume."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
-from afma_med.data.class_table import VOID, ClassInfo
+from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.dicom_series import read_series
 from afma_med.data.lits import map_raw_volume
 from afma_med.data.nifti_slices import NiftiSlices
+from afma_med.data.volume_checks import check_hounsfield
 from afma_med.data.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
+from afma_med.transforms.pictures import MapToRawIds
 
 __all__ = ["LoadImageVolumed", "LoadSliced", "SaveImageVolumed"]
 
-# What of a NIfTI header says where the voxels lie.
+# Fields of a NIfTI header that say where the voxels lie.
 _QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 _GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", "srow_z")
 
@@ -35,8 +37,8 @@ _GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", 
 class LoadSliced(MapTransform):
     """Load one axial slice of NIfTI volumes, upright, whatever the orientation they are stored in.
 
-    Items have paths under the keys and the number of the slice, from inferior, under ``"slice"``, as
-    :func:`afma_med.data.lits.inspect_volume` gives them.
+    Items are those of :func:`afma_med.data.lits.inspect_volume`: paths under the keys, the number of the slice, from
+    inferior, under ``"slice"`` and, if supplied, the geometry of files without under ``"geometry"``.
 
     Args:
         keys: items that hold paths; images become (1,H,W) float32 Hounsfield units.
@@ -72,7 +74,7 @@ class LoadSliced(MapTransform):
         loaded = dict(data)
         first: NiftiSlices | None = None
         for key in self.key_iterator(loaded):
-            slices = NiftiSlices(loaded[key], cache_dir=self.cache_dir)
+            slices = NiftiSlices(loaded[key], cache_dir=self.cache_dir, geometry=loaded.get("geometry", ""))
             first = slices if first is None else first
             require_same_grid(first.grid, slices.grid, paths=(first.path, slices.path))
             plane = slices[loaded["slice"]]
@@ -88,15 +90,16 @@ class LoadImageVolumed(LoadImaged):
     Metadata are those that MONAI's Orientationd, Spacingd and Invertd work with.
 
     Args:
-        keys: items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes.
+        keys: items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes. The
+            item ``"geometry"``, if there is one, is that of files without.
         image_key: the image that the label belongs to.
         label_key: which of the keys is the label of LiTS; it is turned to the image's axes, if the image is loaded too,
             and becomes (1,H,W,D) uint8 train ids.
         allow_missing_keys: pass items without one of the keys.
 
     Raises:
-        ValueError: naming the file or folder, if it cannot be used, holds several series, has other label values, or
-            is not on its partner's grid.
+        ValueError: naming the file or folder, if it cannot be used, holds several series, has values that cannot be
+            Hounsfield units, has other label values, or is not on its partner's grid.
 
     Example:
         >>> import tempfile
@@ -120,9 +123,11 @@ class LoadImageVolumed(LoadImaged):
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         loaded = dict(data)
-        volumes = {key: _read_volume(data[key]) for key in self.key_iterator(loaded)}
+        geometry = data.get("geometry", "")
+        volumes = {key: _read_volume(data[key], geometry) for key in self.key_iterator(loaded)}
         for key, (volume, grid) in volumes.items():
             if key != self.label_key:
+                check_hounsfield(float(volume.min()), float(volume.max()), data[key])
                 loaded[key] = _with_geometry(volume, grid, path=data[key])
                 continue
             label = map_raw_volume(volume, data[key])
@@ -136,13 +141,13 @@ class LoadImageVolumed(LoadImaged):
 class SaveImageVolumed(SaveImaged):
     """Save predicted volumes as NIfTI labels with exactly the geometry of the volumes they were predicted from.
 
-    ``volume-3.nii`` gives ``segmentation-3.nii.gz``; a name that does not begin so, or that of a DICOM folder, gives
-    ``<name>_segmentation.nii.gz``. A file that is there is replaced, at once when the new one is complete.
+    ``volume-3.nii`` gives ``segmentation-3.nii.gz``; other names, and those of DICOM folders, give
+    ``<name>_segmentation.nii.gz``. A new file replaces an old one when it is complete.
 
     Args:
         keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadImageVolumed`
             gave the image and on its grid, where Invertd brings them.
-        output_dir: folder for the files, another than that of the volumes, whose labels have the same names.
+        output_dir: folder for the files; not that of the volumes, whose labels have the same names.
         classes: table that gives the train ids their raw ids.
         input_dir: folder of the volumes, whose subfolders are kept; default: all files go into one folder.
         allow_missing_keys: pass items without one of the keys.
@@ -175,8 +180,7 @@ class SaveImageVolumed(SaveImaged):
         super().__init__(keys, output_dir=Path(output_dir), allow_missing_keys=allow_missing_keys)
         self.output_dir = Path(output_dir)
         self.input_dir = input_dir
-        # Of several raw ids of a train id, the first one in the table.
-        self.raw_ids = {info.train_id: info.raw_id for info in reversed(classes) if info.train_id != VOID}
+        self.map_ids, self.num_classes = MapToRawIds(classes), len(class_names(classes))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
@@ -189,31 +193,26 @@ class SaveImageVolumed(SaveImaged):
             source = Path(prediction.meta["filename_or_obj"])
             values = prediction.numpy(force=True)
             values = values[0] if values.ndim == 4 and len(values) == 1 else values
+            _require_same_grid(values.shape, prediction, source)
             image = _empty_like_series(prediction.meta) if source.is_dir() else _empty_like_nifti(source)
-            _require_shape_and_affine(values.shape, prediction.affine.numpy(force=True), image=image, source=source)
             raw = self._to_raw_ids(values, source).reshape(image.shape)
             with replacing(self._target(source)) as temporary:
                 nib.save(type(image)(raw, image.affine, image.header), temporary)
         return dict(data)
 
     def _to_raw_ids(self, train_ids: NDArray[Any], source: Path) -> NDArray[np.uint8]:
-        raw = np.zeros(train_ids.shape, dtype=np.uint8)
-        known = np.zeros(train_ids.shape, dtype=bool)
-        for train_id, raw_id in self.raw_ids.items():
-            own = train_ids == train_id
-            raw[own] = raw_id
-            known |= own
-        if not known.all():
+        strange = ~np.isin(train_ids, range(self.num_classes))
+        if strange.any():
             raise ValueError(
-                f"The prediction for `{source}` must hold the train ids {sorted(self.raw_ids)} only; got "
-                f"{np.unique(train_ids[~known])[:8].tolist()}. Take the index of the largest logit first (AsDiscreted)."
+                f"The prediction for `{source}` must hold the train ids {list(range(self.num_classes))} only; got "
+                f"{np.unique(train_ids[strange])[:8].tolist()}. Take the largest logit's index first (AsDiscreted)."
             )
-        return raw
+        return np.asarray(self.map_ids(torch.from_numpy(train_ids)))
 
     def _target(self, source: Path) -> Path:
         source = Path(os.path.abspath(source))
         within = os.path.relpath(source.parent, self.input_dir) if self.input_dir else ""
-        # The folder of a DICOM series may itself be what is to be predicted.
+        # The input may be the folder of a DICOM series itself.
         within = "" if within.startswith("..") else within
         folder = self.output_dir / within
         if folder.resolve() == source.parent.resolve():
@@ -227,17 +226,17 @@ class SaveImageVolumed(SaveImaged):
         return folder / f"{named}.nii.gz"
 
 
-def _read_volume(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Grid]:
+def _read_volume(path: str | os.PathLike[str], geometry: str) -> tuple[NDArray[np.float32], Grid]:
     if Path(path).is_dir():
         return read_series(path)
-    slices = NiftiSlices(path)
+    slices = NiftiSlices(path, geometry=geometry)
     return slices.load(), slices.stored
 
 
 def _turn_label(
     label: NDArray[np.uint8], grid: Grid, *, image: Grid, paths: Sequence[str | os.PathLike[str]]
 ) -> tuple[NDArray[np.uint8], Grid]:
-    """Bring a label to its image's axes; refuse it if it does not lie on the image."""
+    """Turn a label to its image's axes; raise an error if it does not lie on the image."""
     transform, turned = orient_grid(grid, "".join(nib.aff2axcodes(image.affine)))
     require_same_grid(image, turned, paths=paths)
     # Rounding aside, the affines are the same; the image's keeps both exactly together through the transforms.
@@ -256,7 +255,7 @@ def _with_geometry(values: NDArray[Any], grid: Grid, *, path: str | os.PathLike[
 
 
 def _empty_like_nifti(source: Path) -> Any:
-    """An image without voxels that has the geometry of a file, bit by bit, and nothing else of it."""
+    """Return an image without voxels that has the geometry of a file, bit by bit, and nothing else from its header."""
     reference: Any = nib.load(source)
     header = type(reference.header)()
     header.set_data_dtype(np.uint8)
@@ -267,7 +266,7 @@ def _empty_like_nifti(source: Path) -> Any:
 
 
 def _empty_like_series(meta: Mapping[Hashable, Any]) -> Any:
-    """An image without voxels on the grid of a DICOM series as it was read."""
+    """Return an image without voxels on the grid of a DICOM series as it was read."""
     affine = np.asarray(meta["original_affine"], dtype=np.float64)
     shape = tuple(int(side) for side in meta["spatial_shape"])
     image = nib.Nifti1Image(np.broadcast_to(np.uint8(0), shape), affine)
@@ -277,10 +276,13 @@ def _empty_like_series(meta: Mapping[Hashable, Any]) -> Any:
     return image
 
 
-def _require_shape_and_affine(shape: tuple[int, ...], affine: NDArray[Any], *, image: Any, source: Path) -> None:
-    sides, expected = tuple(shape), Grid(image.shape[:3], np.asarray(image.affine))
-    if sides != expected.shape or not same_grid(expected, Grid(expected.shape, affine)):
+def _require_same_grid(shape: tuple[int, ...], prediction: MetaTensor, source: Path) -> None:
+    """Raise an error if a prediction does not lie on the grid of its volume as it was loaded."""
+    sides = tuple(int(side) for side in prediction.meta["spatial_shape"])
+    expected = Grid((sides[0], sides[1], sides[2]), np.asarray(prediction.meta["original_affine"], dtype=np.float64))
+    affine = prediction.affine.numpy(force=True)
+    if tuple(shape) != expected.shape or not same_grid(expected, Grid(expected.shape, affine)):
         raise ValueError(
-            f"The prediction for `{source}` must lie on the volume's own grid, {expected}; got shape {sides}, affine "
-            f"{np.round(affine[:3], 3).tolist()}. Undo the preprocessing with Invertd first."
+            f"The prediction for `{source}` must lie on the volume's own grid, {expected}; got shape {tuple(shape)}, "
+            f"affine {np.round(affine[:3], 3).tolist()}. Undo the preprocessing with Invertd first."
         )

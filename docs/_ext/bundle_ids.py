@@ -30,6 +30,11 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "input": "none | For `inference.json`: an image, a volume, or a folder to predict. Without it, "
         "`val_section` is predicted.",
         "prediction_dir": "`predictions` or `evaluation` in the run | Folder for predictions and scores.",
+        "image_range": "by the bits in use | Value that becomes full brightness in pictures of more than 8 bits, such "
+        "as 4095. A run's settings keep it for prediction.",
+        "missing_spacing": "the header's | For `lits`: millimetres between voxels along the axes of the file, for "
+        'volumes without geometry, such as `"[0.7,0.7,2.5]"`.',
+        "missing_orientation": "the header's | The same for their orientation, such as `LPS`.",
         "fold": "0 | The fold of `lesion_slices` that is the test section, 0 to 4.",
     },
     "network": {
@@ -101,6 +106,7 @@ PARTS: Mapping[str, str] = {
     "paper_defaults": "Defaults of all recipes for real datasets.",
     "sample_defaults": "Defaults of all recipes for samples.",
     "recipe": "The recipe in use: the sample's if the dataset is the sample.",
+    "paths": "The ids that are paths, as they were typed. Expressions refer to these: `@paths#output_dir`.",
     "is_sample": "Whether the dataset is the embedded sample.",
     "classes": "The reader's table of classes.",
     "unscored": "Names of the classes without scores.",
@@ -111,6 +117,7 @@ PARTS: Mapping[str, str] = {
     "survey": "Result of that check: files and pixel counts.",
     "checkpoint": "The checkpoint that is loaded.",
     "settings": "Content of `settings.json`.",
+    "written_settings": "The same with `image_range`, which needs the survey.",
     "summary_writer": "TensorBoard's writer.",
     "backbone": "The network of segmentation_models_pytorch.",
     "network_def": "The network, wrapped by AFMA or by padding alone.",

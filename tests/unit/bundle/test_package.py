@@ -178,7 +178,7 @@ def test_inference_has_what_is_asked_for_and_no_training(package: Path) -> None:
         "recipe",
     }
     assert not training & {*config, *reachable_ids(config, config)}
-    assert config["checkpoint"] == "$@bundle_root + '/models/model.pt'"
+    assert config["checkpoint"] == "$@paths#bundle_root + '/models/model.pt'"
 
 
 def test_train_has_the_model_zoos_ids(package: Path) -> None:

@@ -31,7 +31,7 @@ def test_pictures_load_alike(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"`.*broken\.png` must be a readable PNG or JPEG; got: "):
+    with pytest.raises(ValueError, match=r"`.*broken\.png` must be a picture that Pillow reads; got: "):
         LoadImagePicture()(path)
 
 

@@ -53,7 +53,7 @@ def test_colour_coded_label_becomes_train_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no picture"])
 def test_unreadable_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken\.png` must be a readable PNG or JPEG; got: .*Replace the file"):
+    with pytest.raises(ValueError, match=r"broken\.png` must be a picture that Pillow reads; got: .*Replace the file"):
         LoadImagePictured("image")({"image": str(tmp_path / "broken.png")})
 
 
@@ -61,7 +61,7 @@ def test_truncated_picture_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"cut\.png` must be a readable PNG or JPEG; got: .*truncated"):
+    with pytest.raises(ValueError, match=r"cut\.png` must be a picture that Pillow reads; got: .*truncated"):
         LoadImagePictured("image")({"image": str(path)})
 
 
