@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that are not overwritten."""
+"""Write files and folders in one step, so that a crash leaves the old ones."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _DISK_ERRORS = {
 
 
 class WriteError(RunError, OSError):
-    """Tell which folder cannot be written to and what to do."""
+    """An error that names the folder that cannot be written to, and the remedy."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path next to ``target``, with the same suffix, and move it there if all went well.
+    """Yield a temporary path with the same suffix, and move it to ``target`` at the end, unless an error occurs.
 
-    It is on the disk before it is moved, so that a machine that loses power has the old file or the new one.
+    The data is flushed to the disk before the move: after a power failure, the old file or the new one is there.
 
     Raises:
-        WriteError: if the folder cannot be written to, or the disk is full; what was there is still there.
+        WriteError: If the folder cannot be written to or the disk is full. The old file stays.
 
     Example:
         >>> import tempfile
@@ -70,7 +70,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Give a new folder next to ``target``, and move it there if all went well; an earlier ``target`` goes.
+    """Yield a new folder, and replace ``target`` with it at the end, unless an error occurs.
 
     Example:
         >>> target = Path(tempfile.mkdtemp(), "report")
@@ -92,14 +92,14 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 def _write_error(target: Path, error: OSError) -> WriteError:
     there = next(folder for folder in target.absolute().parents if folder.is_dir())
     return WriteError(
-        f"`{target.parent}` must be a folder that can be written to; {target.name} could not be: {error.strerror}, "
-        f"{shutil.disk_usage(there).free / 2**20:.0f} MiB are free. What was there is intact. Make room, or name "
-        "another folder."
+        f"`{target.parent}` must be a folder that can be written to; {target.name} could not be written: "
+        f"{error.strerror}, {shutil.disk_usage(there).free / 2**20:.0f} MiB are free. The old files are intact. Free "
+        "some space, or name another folder."
     )
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of writers in this folder that were killed.
+    """Delete the temporary files that killed processes left in a folder.
 
     Example:
         >>> import tempfile
@@ -115,7 +115,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def move_aside(folder: Path, *, since: Path) -> Path:
-    """Rename a folder to ``NAME_DATE``, the date of one of its files, and return the new path.
+    """Rename a folder to ``NAME_DATE``, with the date of the file ``since``, and return the new path.
 
     Example:
         >>> import tempfile

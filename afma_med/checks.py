@@ -1,4 +1,4 @@
-"""Checks of arguments that several modules share."""
+"""Argument checks that several modules share."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = [
 
 
 class RunError(RuntimeError):
-    """Tell what ended a run and what to do; bundles print it without a traceback."""
+    """An error that ends a run and names the remedy. Bundles print it without a traceback."""
 
 
 def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:
     """Return a patch size as (height, width) in pixels.
 
     Raises:
-        ValueError: if it is neither a positive int nor two of them.
+        ValueError: If it is neither a positive int nor two of them.
 
     Example:
         >>> as_patch_size(10), as_patch_size((4, 16))
@@ -47,7 +47,7 @@ def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def is_positive_int(value: object) -> bool:
-    """Tell whether a value is an integer above 0, of any integer type but bool.
+    """Return whether a value is a positive integer. A bool is not.
 
     Example:
         >>> is_positive_int(3), is_positive_int(0), is_positive_int(2.0), is_positive_int(True)
@@ -57,26 +57,17 @@ def is_positive_int(value: object) -> bool:
 
 
 def check_tensor(name: str, x: object, axes: str, *, floating: bool = False) -> None:
-    """Check that a value is a tensor and, if asked for, of floating point.
-
-    Raises:
-        TypeError: naming the argument and what it is.
-    """
+    """Raise TypeError if a value is not a tensor or, with ``floating``, not a floating point tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"`{name}` must be a torch tensor {axes}; got {type(x).__name__}. Convert it with torch.as_tensor."
         )
     if floating and not x.is_floating_point():
-        raise TypeError(f"`{name}` must be of floating point numbers; got {x.dtype}. Convert it with .float().")
+        raise TypeError(f"`{name}` must hold floating point numbers; got {x.dtype}. Convert it with .float().")
 
 
 def check_four_axes(name: str, x: Tensor, axes: str) -> None:
-    """Check that a value is a 4-D tensor.
-
-    Raises:
-        TypeError: if it is not a tensor.
-        ValueError: naming the tensor, its axes and its shape.
-    """
+    """Raise TypeError if a value is not a tensor, and ValueError if it does not have four axes."""
     check_tensor(name, x, axes)
     if x.ndim != 4:
         raise ValueError(
@@ -86,52 +77,38 @@ def check_four_axes(name: str, x: Tensor, axes: str) -> None:
 
 
 def check_values(values: Tensor, key: Tensor) -> None:
-    """Check that values can be spread with a key.
-
-    Raises:
-        TypeError: if they are not a tensor.
-        ValueError: if they do not have the key's shape.
-    """
+    """Raise ValueError if attention values (B,K,M,D) do not have the shape of the key."""
     check_tensor("values", values, "(B,K,M,D)")
     if values.shape != key.shape:
         raise ValueError(
             f"`values` must have the key's shape (B,K,M,D) = {tuple(key.shape)}; got {tuple(values.shape)}. "
-            "Split them with the patch size and stride of `grid`, and take key and values from the same image."
+            "Split them with the patch size and stride of `grid`, and compute key and values from the same image."
         )
 
 
 def check_image(image: Tensor) -> None:
-    """Check that a network can take a tensor as a batch of images.
-
-    Raises:
-        TypeError: if it is not a tensor of floating point numbers.
-        ValueError: if it has not 4 axes, or no pixels.
-    """
+    """Raise TypeError or ValueError if a value is not a floating point tensor (B,C,H,W) with pixels."""
     check_four_axes("image", image, "(B,C,H,W)")
     check_tensor("image", image, "(B,C,H,W)", floating=True)
     if 0 in image.shape[2:]:
-        raise ValueError(f"`image` must have pixels; got shape {tuple(image.shape)}. Look at what was loaded.")
+        raise ValueError(f"`image` must have pixels; got shape {tuple(image.shape)}. Check the image.")
 
 
 def check_module(name: str, module: object) -> None:
-    """Check that a value is a network and not, for example, its class.
-
-    Raises:
-        TypeError: naming the argument and what it is.
-    """
+    """Raise TypeError if a value is not a network but, for example, its class."""
     if not isinstance(module, nn.Module):
         got = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
         raise TypeError(f"`{name}` must be a torch.nn.Module; got {got}. Build the network and pass it.")
 
 
 def explain_mismatch(image: Tensor, network: nn.Module, error: RuntimeError) -> None:
-    """Say what is wrong if a network failed because its parameters lie elsewhere than the image, or have another dtype.
+    """Raise a clear error if a network failed because device or dtype differ from those of the image.
 
-    Asked after the failure only: there are networks that move and convert what they are given.
+    Call it after the failure only, because some networks move or convert their input.
 
     Raises:
-        ValueError: if devices differ.
-        TypeError: if dtypes differ.
+        ValueError: If the devices differ.
+        TypeError: If the dtypes differ.
     """
     parameter = next(network.parameters(), image)
     if parameter.device != image.device:
@@ -147,22 +124,18 @@ def explain_mismatch(image: Tensor, network: nn.Module, error: RuntimeError) -> 
 
 
 def check_channels(**channels: int) -> None:
-    """Check that numbers of channels are positive.
-
-    Raises:
-        ValueError: naming the argument.
-    """
+    """Raise ValueError if a number of channels is not a positive int."""
     for name, value in channels.items():
         if not is_positive_int(value):
             raise ValueError(f"`{name}` must be a positive int; got {value!r}. Pass the number of channels.")
 
 
 def check_int(name: str, value: int, *, least: int = 0) -> int:
-    """Return an integer argument as int, or refuse it.
+    """Return an integer argument as int.
 
     Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is too small.
+        TypeError: If it is not an integer.
+        ValueError: If it is less than ``least``.
 
     Example:
         >>> check_int("seed", 3)

@@ -76,13 +76,11 @@ class PatchAttention(NamedTuple):
     grid: PatchGrid
 
     def __getattr__(self, name: str) -> Any:
-        # For sliding windows and whatever else takes a network's output for a tensor.
-        if hasattr(Tensor, name):
-            raise AttributeError(
-                f"a PatchAttention has no `{name}`, since it is not a tensor: AFMANet returned (logits, attention). "
-                "For logits alone, call .eval() on the network or build it with attention_supervision=False."
-            )
-        raise AttributeError(f"a PatchAttention has no `{name}`.")
+        # Sliding windows, for example, take every output of a network for a tensor.
+        remedy = (
+            "It is not a tensor: AFMANet returned (logits, attention). For logits alone, call .eval() on the network."
+        )
+        raise AttributeError(f"a PatchAttention has no `{name}`. {remedy if hasattr(Tensor, name) else ''}".strip())
 
     def dense(self) -> Tensor:
         """Build the (B,K,N,M) matrix. For tests only: it does not fit into memory for large images."""

@@ -27,7 +27,7 @@ def build_bundle(source: Path) -> dict[str, Any]:
     """Return the bundle of one dataset source; the source's own ids come first."""
     own, base = read(source), read(source.with_name("base.json"))
     merged = ConfigParser.load_config_files([str(source.with_name("base.json")), str(source)])
-    # Keys such as "full_image#save" have gone into what they change.
+    # Keys such as "full_image#save" are merged into the ids that they change.
     order = ["imports", "bundle_root", *own, *base]
     return with_checks({key: merged[key] for key in dict.fromkeys(order) if key in merged}, "train")
 
@@ -39,7 +39,7 @@ def build_overlay(stage: Stage) -> dict[str, Any]:
 
 
 def with_checks(configuration: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
-    """Return a configuration with its checked ids, and what runs at the end."""
+    """Return a configuration with its checked ids, and with initialize, run and finalize at the end."""
     last = {key: configuration[key] for key in ("initialize", "run", "finalize")}
     return {
         **{key: configuration[key] for key in configuration if key not in last},

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Kill a training again and again, resume it, and compare what comes out with a training that was never killed."""
+"""Kill a training again and again, resume it, and compare the result with an uninterrupted training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_COMPARED = ("training/images_per_second",)
 
 
 def main() -> None:
-    """Do what the command line says, print a line a kill, and exit with 1 if anything differs."""
+    """Run the command, print a line for each kill, and exit with 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=positive_int, default=20, help="how many (default: %(default)s)")
     parser.add_argument("--epochs", type=positive_int, default=12, help="of the training (default: %(default)s)")
@@ -78,7 +78,7 @@ def wait(process: subprocess.Popen[bytes], folder: Path, seconds: float | None) 
     """Wait for so many seconds, or, without a number, until a checkpoint is being written; tell whether one is."""
     end = time.monotonic() + (600 if seconds is None else seconds)
     while process.poll() is None and time.monotonic() < end:
-        # What is written before it is renamed.
+        # The temporary file of a checkpoint.
         saving = any(folder.glob(".*.pt"))
         if saving and seconds is None:
             return True
@@ -89,11 +89,11 @@ def wait(process: subprocess.Popen[bytes], folder: Path, seconds: float | None) 
 def check_end(process: subprocess.Popen[bytes]) -> None:
     """Refuse a training that ended with an error."""
     if process.wait():
-        sys.exit(f"error: a training ended with code {process.returncode}; see its log beside its folder.")
+        sys.exit(f"error: a training ended with code {process.returncode}; see its log next to its folder.")
 
 
 def epochs_done(folder: Path) -> str:
-    """Say what there is to go on with; a checkpoint that cannot be read is an error."""
+    """Describe the checkpoint to resume from, or raise an error if it cannot be read."""
     if not (folder / "last.pt").exists():
         return "before the first epoch was done"
     trainer = torch.load(folder / "last.pt", weights_only=True)["trainer"]
@@ -124,7 +124,7 @@ def find_differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 
 def compare_events(whole: Path, killed: Path) -> None:
-    """Compare what TensorBoard shows: the same scalars, each step once."""
+    """Compare the scalars in TensorBoard: they must be the same, with each step once."""
     curves = []
     for folder in (whole, killed):
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()

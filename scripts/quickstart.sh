@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up, train on the embedded sample, evaluate, draw what the attention does, and say where the results are.
+# Set up, train on the embedded sample, evaluate, draw the attention of a small object, and print where the results are.
 # Arguments go to the training:
 #   ./scripts/quickstart.sh --max_epochs 3
 set -euo pipefail
@@ -28,14 +28,14 @@ cat <<EOF
 
 Done. Everything is in $run:
   attention/$picture
-                           a small object: its image, what votes for it, the prediction before and after the correction
-  model.pt                 best weights         last.pt  all that resuming needs (--resume True)
-  evaluation/scores.csv    IoU of each class, by size of object too    evaluation/scores.json  the same for programs
-  evaluation/color/*.png   predictions to look at, in the classes' colours; evaluation/labels/*.png  in the values of label files
-Whether the attention is learnt, and whether it matters whose it is:
+                           a small object: image, attention, regions that vote for it, prediction before and after
+  model.pt                 best weights         last.pt  state of the training, to resume it (--resume True)
+  evaluation/scores.csv    IoU of each class, also by object size    evaluation/scores.json  the same for programs
+  evaluation/color/*.png   predictions in the classes' colours; evaluation/labels/*.png  with the values of the label files
+Compare the attention with the gold attention and with that of another image:
   .venv/bin/afma measure $run --section test
 Curves and pictures:
   .venv/bin/tensorboard --logdir $run     then open http://localhost:6006
-Your own CamVid, half an hour to an hour on one CPU core:
+Train on your own CamVid, half an hour to an hour on one CPU core:
   .venv/bin/python -m monai.bundle run --config_file "['$bundle','bundles/fast_recipe.json']" --dataset_dir FOLDER
 EOF

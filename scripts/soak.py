@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from afma_med.cli.arguments import positive_int
-from afma_med.runs.curves import read_curve
+from afma_med.runs.run import read_curve
 from afma_med.samples import write_street_scenes
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -76,7 +76,7 @@ def measure(pid: int, folder: Path) -> list[float] | None:
 
 
 def report(rows: list[list[float]], folder: Path, growth: float) -> None:
-    """Compare the second tenth of the time with the last one; of the folder's size, say what an epoch adds."""
+    """Compare the second tenth of the time with the last tenth, and compute the growth of the folder in an epoch."""
     tenth = max(1, len(rows) // 10)
     grown = []
     for i, name in enumerate(FIGURES, start=1):

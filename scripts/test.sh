@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up and run the tests. Without arguments: the unit tier, on all cores. Arguments go to pytest:
 #   ./scripts/test.sh tests/unit/losses -k ignore    some of the unit tier
-#   ./scripts/test.sh tests/bundles tests/docs       every bundle on a few images; what the documents say; CI runs both
+#   ./scripts/test.sh tests/bundles tests/docs       every bundle on a few images; README and docs; CI runs both
 #   ./scripts/test.sh tests -m slow                  whole trainings; -m survey: every host through every compiler
 # Tests marked slow, survey or gpu run only where -m asks for them. scripts/nightly.sh runs everything.
 set -euo pipefail

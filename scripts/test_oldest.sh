@@ -9,7 +9,7 @@ wanted=$(cat setup.cfg pyproject.toml scripts/test_oldest.sh | cksum)
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
     "${PYTHON:-python3}" -m venv --clear .venv-oldest
     .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
-    # Oldest are what setup.cfg names; what these need themselves is as new as they take.
+    # Only the packages that setup.cfg names are the oldest; their own dependencies are the newest that they accept.
     .venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
         --editable '.[dev,onnx,pretrained]'
     echo "$wanted" >"$stamp"

@@ -1,1 +1,1 @@
-"""What the expressions of the bundles call: the run's folder, ids, the command line, processes, packages."""
+"""Functions that the expressions of the bundles call: run folder, ids, command line, processes, packages."""

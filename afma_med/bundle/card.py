@@ -1,4 +1,4 @@
-"""What a packaged bundle says of itself: its metadata.json for programs and its README for people."""
+"""The documents of a packaged bundle: ``metadata.json`` for programs and ``README.md`` for people."""
 
 from __future__ import annotations
 
@@ -24,26 +24,22 @@ _PAPER = (
     "https://doi.org/10.1109/TPAMI.2022.3211171"
 )
 _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
-_INTENDED_USE = "Research. Not evaluated for, and not to be used in, diagnosis or any other decision about people."
+_INTENDED_USE = (
+    "Research. Do not use it for diagnosis or any other decision about people; it is not evaluated for that."
+)
 
 
 class PackageFacts(NamedTuple):
-    """What is known of a model that is to be packaged.
+    """Facts about a model to package.
 
     Args:
-        reader: its dataset.
-        about: the id ``about`` of the dataset's bundle: what cannot be derived from the rest of it.
-        settings: the ids of the bundle that the network was built from, such as ``encoder``.
-        checkpoint: file of the weights, in the folder of the run.
-        version: of the model.
-        in_channels: of the network.
-        value_range: (lowest, highest) value that the network takes.
-
-    Example:
-        >>> from afma_med.data import CAMVID
-        >>> settings = {"network_name": "Unet", "encoder": "resnet18", "afma": True, "feature": 2}
-        >>> PackageFacts(CAMVID, {}, settings, Path("model.pt"), "0.1.0", 3, (0.0, 1.0)).network
-        'Unet with encoder resnet18, with AFMA at feature 2'
+        reader: Reader of its dataset.
+        about: The id ``about`` of the dataset's bundle.
+        settings: Ids of the bundle that the network is built from, such as ``encoder``.
+        checkpoint: File of the weights, in the folder of the run.
+        version: Version of the model.
+        in_channels: Channels of the network's input.
+        value_range: (lowest, highest) value of the network's input.
     """
 
     reader: DatasetReader
@@ -56,13 +52,13 @@ class PackageFacts(NamedTuple):
 
     @property
     def network(self) -> str:
-        """Name the network, for people."""
+        """Name of the network in a sentence."""
         afma = f"with AFMA at feature {self.settings['feature']}" if self.settings["afma"] else "without AFMA"
         return f"{self.settings['network_name']} with encoder {self.settings['encoder']}, {afma}"
 
     @property
     def unit(self) -> str:
-        """Name one of what is predicted, for people."""
+        """``"volume"`` or ``"image"``, for use in a sentence."""
         return "volume" if self.about["data_type"] == "nifti" else "image"
 
 
@@ -70,8 +66,8 @@ def describe_package(base: Mapping[str, Any], facts: PackageFacts) -> dict[str, 
     """Return the content of a package's ``metadata.json``.
 
     Args:
-        base: metadata of the bundles, for what all of them share.
-        facts: of the model.
+        base: Metadata that all bundles share.
+        facts: Facts about the model.
     """
     versions = {key: _installed(package) for key, package in _VERSIONS.items()}
     required = {package: _installed(package) for package in base["required_packages_version"]}
@@ -97,19 +93,14 @@ def describe_package(base: Mapping[str, Any], facts: PackageFacts) -> dict[str, 
 
 
 def trained_on_sample(facts: PackageFacts) -> bool:
-    """Tell whether the training was one on the embedded sample, whose weights are good for nothing else."""
+    """Return whether the model was trained on the embedded sample; its weights are useless for other images."""
     dataset_dir = read_settings(facts.checkpoint).get("dataset_dir") or ""
     sample = SAMPLES.get(facts.reader.name)
     return is_sample(dataset_dir) or (sample is not None and Path(dataset_dir).name == sample.folder)
 
 
 def read_scores(checkpoint: Path) -> dict[str, Any] | None:
-    """Return what evaluation wrote next to a checkpoint and of that checkpoint; None if it did not.
-
-    Example:
-        >>> read_scores(Path("runs/none/model.pt")) is None
-        True
-    """
+    """Return the scores of a checkpoint that lie next to it; None if it was not evaluated."""
     path = checkpoint.with_name(EVALUATION) / SCORES
     if not path.is_file():
         return None
@@ -121,8 +112,8 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
     """Return the text of a package's ``docs/README.md``.
 
     Args:
-        facts: of the model.
-        metadata: content of its ``metadata.json``.
+        facts: Facts about the model.
+        metadata: Content of its ``metadata.json``.
     """
     layout = importlib.import_module(f"afma_med.data.{facts.reader.name}").LAYOUT
     return _README.format(
@@ -137,8 +128,9 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         dataset=facts.reader.title,
         source=metadata["data_source"],
         layout=layout,
-        sample=", and draws a small synthetic sample if there is nothing" if facts.reader.name in SAMPLES else "",
+        sample=", or draws a small synthetic sample if that does not exist" if facts.reader.name in SAMPLES else "",
         scores=_score_table(read_scores(facts.checkpoint), unit=facts.unit),
+        name=facts.reader.name,
         package=f"{facts.reader.name}_afma",
         unit=facts.unit,
         use=_INTENDED_USE,
@@ -147,7 +139,7 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
 
 
 def _data_format(facts: PackageFacts) -> dict[str, Any]:
-    # AFMANet pads what its backbone cannot take; of bare backbones some do, and every one takes multiples of 32.
+    # AFMANet pads images to a size that its backbone takes. A bare backbone may need multiples of 32.
     shape = ["*", "*"] if facts.settings["afma"] else ["32*n", "32*p"]
     shared = {"type": "image", "spatial_shape": shape, "dtype": "float32", "is_patch_data": False}
     names = class_names(facts.reader.classes)
@@ -177,7 +169,7 @@ def _class_table(reader: DatasetReader) -> str:
 
 
 def _main_scores(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """What says how good weights are; not the scores of each class by size of objects."""
+    """Return the scores without those of single classes by object size."""
     return {name: value for name, value in report["scores"].items() if "_objects/" not in name}
 
 
@@ -192,13 +184,14 @@ def _score_table(scores: Mapping[str, Any] | None, *, unit: str) -> str:
 
 
 _ABOUT_AFMA = """
-AFMA (Across Feature Map Attention) relates patches of the image to patches of one of the encoder's feature maps, learns
-that relation from the labels during training, and corrects the network's prediction by it, small objects above all.
+AFMA (Across Feature Map Attention) relates patches of the image to patches of one of the encoder's feature maps. It
+learns this relation from the labels during training and uses it to correct the network's prediction, most of all on
+small objects.
 """
 
 _SAMPLE_WARNING = """
-**These weights come from the embedded synthetic sample, which exists to try the software. They segment drawn pictures
-and nothing else.**
+**These weights come from the embedded synthetic sample, which exists to try the software. They only segment pictures
+of that sample.**
 """
 
 _README = """\
@@ -222,7 +215,7 @@ Built from:
 {layout}
 ```
 
-Without `--dataset_dir` the bundle looks into `data/` here{sample}.
+Without `--dataset_dir` the bundle uses `data/{name}` in this directory{sample}.
 
 ## Performance
 
@@ -239,10 +232,10 @@ python -m monai.bundle run --config_file configs/inference.json --input FILE_OR_
 # Evaluate these weights, or others with --checkpoint FILE.
 python -m monai.bundle run --config_file "['configs/train.json','configs/evaluate.json']" --dataset_dir FOLDER
 
-# Train anew; the result is runs/{package}/model.pt.
+# Train from the start; the result is runs/{package}/model.pt.
 python -m monai.bundle run --config_file configs/train.json --dataset_dir FOLDER
 
-# The same in several processes, one a GPU.
+# Train and evaluate in several processes, one for each GPU.
 torchrun --standalone --nproc_per_node=2 -m monai.bundle run \\
     --config_file "['configs/train.json','configs/multi_gpu_train.json']" \\
     --dataset_dir FOLDER
@@ -255,8 +248,8 @@ python -m monai.bundle ckpt_export --config_file configs/inference.json
 python -m monai.bundle onnx_export --args_file configs/onnx_export.json
 ```
 
-From another directory give absolute paths, and this one as `--bundle_root`. In Python, PACKAGES being the folder of
-this directory:
+From another directory, give absolute paths and pass this directory as `--bundle_root`. In Python, with PACKAGES as the
+parent of this directory:
 
 ```python
 network = monai.bundle.load("{package}", bundle_dir="PACKAGES", workflow_type="inference").eval()
@@ -268,8 +261,8 @@ network = monai.bundle.load("{package}", bundle_dir="PACKAGES", workflow_type="i
 
 ## Licence
 
-Software, configurations and weights: see `LICENSE` (Apache 2.0). The dataset has terms of its own, which its
-publishers state; see to it that your use of data and weights is in keeping with them.
+Software, configurations and weights: see `LICENSE` (Apache 2.0). The dataset has its own terms. Make sure that your
+use of data and weights complies with them.
 
 ## Citation
 

@@ -1,4 +1,4 @@
-"""What a user typed after ``monai.bundle run``: its files, ids that nothing knows, and errors that say what to do."""
+"""The command line of ``monai.bundle run``: its files, its unknown ids, and readable errors."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(rank: int = 0) -> None:
-    """Make ready for a person at the command line, as the first step of a bundle.
+    """Make errors readable and warn of unknown ids; the first step of each bundle.
 
-    From then on an error that a person can fix ends the program with its message alone. The first process warns of
-    unknown ids. In other programs than ``monai.bundle run`` the function does nothing.
+    After this call, an error that a user can fix ends the program with its message, without a traceback. Outside
+    ``monai.bundle run`` the function does nothing.
 
     Args:
-        rank: of this process of several.
+        rank: Rank of this process. Only the first process warns.
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
         sys.excepthook = _show
@@ -51,20 +51,13 @@ def prepare(rank: int = 0) -> None:
 
 
 def explain_error(error: BaseException) -> str | None:
-    """Return the message of an error that a person can fix, without the traceback that MONAI puts around it.
+    """Return the message of an error that a user can fix; None for other errors, which need their traceback.
 
-    These are a :class:`RunError` anywhere, any error of a part that the bundle builds, and an OSError or ValueError of
-    an expression, but for those of a training's or evaluation's steps.
+    A user can fix a :class:`RunError`, any error while MONAI builds a component, and an OSError or ValueError of an
+    expression, unless it comes from a step of the training or evaluation.
 
     Args:
-        error: what ended a bundle.
-
-    Returns:
-        The message; None for other errors, which need their traceback.
-
-    Example:
-        >>> explain_error(ValueError("a bug")) is None
-        True
+        error: Error that ended a bundle.
     """
     chain = [error]
     while chain[-1].__cause__ is not None:
@@ -74,17 +67,17 @@ def explain_error(error: BaseException) -> str | None:
         for wrapper, cause in itertools.pairwise(chain):
             if _is_of_part(wrapper) or _is_of_expression(wrapper, cause):
                 found = cause
-    # The text of a KeyError is a quotation of its message.
+    # str() of a KeyError puts its message in quotation marks.
     return None if found is None else str(found.args[0] if isinstance(found, KeyError) and found.args else found)
 
 
 def evaluate_command(name: str, output_dir: str | os.PathLike[str], arguments: Sequence[str] | None = None) -> str:
-    """Return the command that evaluates the run of a training, with the files that the training was started with.
+    """Return the command that evaluates a run, with the same bundle file as its training.
 
     Args:
-        name: of the bundle, such as ``"camvid_afma"``.
-        output_dir: folder of the run.
-        arguments: of ``monai.bundle run``; default: those of this program.
+        name: Name of the bundle, such as ``"camvid_afma"``.
+        output_dir: Folder of the run.
+        arguments: Arguments of ``monai.bundle run``; default: those of this program.
 
     Example:
         >>> print(evaluate_command("camvid_afma", "runs/camvid_afma", []))
@@ -96,24 +89,24 @@ def evaluate_command(name: str, output_dir: str | os.PathLike[str], arguments: S
 
 
 def warn_unknown_ids(arguments: Sequence[str] | None = None) -> None:
-    """Warn of ids that were typed, or stand in an overlay, and that nothing reads; MONAI adds them without a word.
+    """Warn of ids on the command line or in an overlay that nothing reads. MONAI accepts them silently.
 
     Args:
-        arguments: of ``monai.bundle run``; default: those of this program.
+        arguments: Arguments of ``monai.bundle run``; default: those of this program.
     """
     for name, nearest in find_unknown_ids(sys.argv[1:] if arguments is None else arguments).items():
-        meant = f"Did you mean {nearest}?" if nearest else "See the ids of the bundle's JSON file."
-        logger.warning("`%s` is no id of this bundle: it changes nothing. %s", name, meant)
+        meant = f"Did you mean {nearest}?" if nearest else "See the ids in the bundle's JSON file."
+        logger.warning("`%s` is not an id of this bundle and has no effect. %s", name, meant)
 
 
 def find_unknown_ids(arguments: Sequence[str]) -> dict[str, str | None]:
-    """Find top-level ids that the bundle has not and to which nothing refers.
+    """Find top-level ids that the bundle does not have and that no expression refers to.
 
     Args:
-        arguments: of ``monai.bundle run``.
+        arguments: Arguments of ``monai.bundle run``.
 
     Returns:
-        The nearest id of the bundle for each, None if none is near.
+        Each unknown id with the most similar id of the bundle, or None if none is similar.
 
     Example:
         >>> find_unknown_ids(["--config_file", "bundles/camvid_afma.json", "--max_epoch", "3"])
@@ -123,10 +116,10 @@ def find_unknown_ids(arguments: Sequence[str]) -> dict[str, str | None]:
     try:
         configurations = [ConfigParser.load_config_file(file) for file in files]
     except (OSError, ValueError):
-        return {}  # MONAI says what is wrong with them
+        return {}  # MONAI raises the error
     if not configurations:
         return {}
-    # What an overlay restores from a run's settings, such as the fold, only some bundles have.
+    # An overlay restores ids such as the fold from the settings of a run, and only some bundles have them.
     overlays = {
         key.lstrip("+-").split("#")[0]
         for configuration in configurations[1:]
@@ -141,13 +134,13 @@ def find_unknown_ids(arguments: Sequence[str]) -> dict[str, str | None]:
 
 
 def read_configuration(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Read and merge the configuration files that a command line of ``monai.bundle run`` names.
+    """Read and merge the configuration files of ``monai.bundle run``.
 
     Args:
-        arguments: of the command; default: those of this process.
+        arguments: Arguments of the command; default: those of this program.
 
     Returns:
-        The configuration; empty if no files are named or one cannot be read.
+        The configuration; empty if there are no files or one cannot be read.
 
     Example:
         >>> read_configuration(["--config_file", "bundles/camvid_afma.json"])["name"]
@@ -165,7 +158,7 @@ def _is_of_part(wrapper: BaseException) -> bool:
 
 
 def _is_of_expression(wrapper: BaseException, cause: BaseException) -> bool:
-    """Whether an expression of the bundle failed by what a person typed, not within ignite's loop over the batches."""
+    """Return whether an expression of the bundle failed outside Ignite's loop over the batches."""
     if not str(wrapper).startswith("Failed to evaluate") or not isinstance(cause, OSError | ValueError):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
@@ -177,11 +170,10 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if text is None:
         sys.__excepthook__(kind, error, trace)
     else:
-        sys.stderr.write(f"error: {text}\nAFMA_MED_TRACEBACK=1 shows where.\n")
+        sys.stderr.write(f"error: {text}\nSet AFMA_MED_TRACEBACK=1 to see the traceback.\n")
 
 
 def _configuration_files(arguments: Sequence[str] | None) -> list[str]:
-    """The files that a command line names; None for that of this program."""
     given = [value for name, value in _options(sys.argv if arguments is None else arguments) if name == "config_file"]
     try:
         files = ast.literal_eval(given[0]) if given and given[0].startswith("[") else given[:1]
@@ -191,7 +183,7 @@ def _configuration_files(arguments: Sequence[str] | None) -> list[str]:
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Names and values of ``--name value`` and ``--name=value``."""
+    """Yield the names and values of ``--name value`` and ``--name=value``."""
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=False):
         name, equals, value = argument.partition("=")
         if re.fullmatch(r"--[A-Za-z_][\w#-]*", name):

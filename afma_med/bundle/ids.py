@@ -1,4 +1,4 @@
-"""Rules for what is typed after a bundle's ids, asked before anything is built or written."""
+"""Rules for the values of a bundle's ids, checked before anything is built or written."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from afma_med.bundle.recipe import OPTIMIZERS, SCHEDULES
 from afma_med.checks import as_patch_size, is_positive_int
@@ -19,19 +17,19 @@ from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
 from afma_med.networks.afma_block import Variant
 
-__all__ = ["check_ids", "check_sample_weights", "checked_ids"]
+__all__ = ["check_ids", "checked_ids"]
 
 Stage = Literal["train", "evaluate", "inference"]
 
 
 def check_ids(values: Mapping[str, Any]) -> None:
-    """Refuse what makes no sense, before a run's folder is touched.
+    """Refuse values that break a rule.
 
     Args:
-        values: of a bundle's ids, by name; those without a rule pass.
+        values: Values of a bundle's ids, by name. Ids without a rule pass.
 
     Raises:
-        ValueError: naming the first id that breaks its rule, its value, and what to type instead.
+        ValueError: If a value breaks its rule; the message names the id, its value, and an example of a good one.
 
     Example:
         >>> check_ids({"max_epochs": 0})
@@ -47,12 +45,12 @@ def check_ids(values: Mapping[str, Any]) -> None:
 
 
 def checked_ids(stage: Stage) -> dict[str, str]:
-    """Return the ids that have a rule, by name, each as the expression that MONAI evaluates to its value.
+    """Return the expressions of the ids that have a rule, by name.
 
     ``scripts/build_bundles.py`` writes them into the bundles and overlays as ``checked_ids``.
 
     Args:
-        stage: what the configuration does; an evaluation does not depend on the ids of the training.
+        stage: Purpose of the configuration. An evaluation does not depend on the ids of the training.
 
     Example:
         >>> checked_ids("inference")
@@ -61,33 +59,11 @@ def checked_ids(stage: Stage) -> dict[str, str]:
     return {name: rule.value or f"@{rule.typed or name}" for name, rule in _RULES.items() if stage in rule.stages}
 
 
-def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:
-    """Return the weights with which items are drawn, if there is one for each.
-
-    Raises:
-        ValueError: if not, or if one is below zero or no number, or all are zero.
-
-    Example:
-        >>> check_sample_weights([1.0, 0.5], 2)
-        [1.0, 0.5]
-    """
-    try:
-        values = np.asarray([float(weight) for weight in weights])
-    except (TypeError, ValueError):
-        values = np.array([math.nan])
-    if len(weights) != count or not np.isfinite(values).all() or values.min(initial=0) < 0 or not values.any():
-        raise ValueError(
-            f"`sample_weights` must be {count} numbers from 0 on, one for each item that is trained on, not all 0; got "
-            f"{len(weights)}: {', '.join(map(str, weights[:5]))}, ... Leave the id out to draw all items alike."
-        )
-    return weights
-
-
 class _Rule(NamedTuple):
-    """What must hold, the same in words, and a value for which it does.
+    """A check, its text, and an example that passes.
 
-    ``typed`` is the id that a user types if it is not the name, ``value`` the expression of the value if it is not that
-    of the id, ``stages`` are the configurations that depend on the id.
+    ``typed`` is the id that a user types if it differs from the name, ``value`` the expression of the value if it
+    differs from the id, and ``stages`` are the configurations that depend on the id.
     """
 
     holds: Callable[[Any], bool]
@@ -128,7 +104,6 @@ def _is_device(value: Any) -> bool:
 
 
 def _is_folder_to_write(value: Any) -> bool:
-    """Whether the folder, or the one in which it would be made, can be written to."""
     path = Path(str(value)).absolute()
     if path.exists() and not path.is_dir():
         return False

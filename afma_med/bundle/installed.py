@@ -1,4 +1,4 @@
-"""The bundles that come with the package: where they are, the commands that run them, copies of them."""
+"""The bundles that come with the package: their folder, their commands, copies of them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ __all__ = [
 _SUFFIX = "_afma.json"
 _LOGGING = "logging.conf"
 _ONNX = "onnx_export.json"
+_METADATA = "metadata.json"
 
 
 def bundles_folder() -> Path:
-    """Return the folder of the bundles: the repository's, or that of the installed package.
+    """Return the folder of the bundles, in the repository or in the installed package.
 
     Example:
         >>> (bundles_folder() / "camvid_afma.json").is_file()
@@ -37,27 +38,18 @@ def bundles_folder() -> Path:
 
 
 def bundle_names() -> list[str]:
-    """Return the names of the bundles, which are those of their datasets.
-
-    Example:
-        >>> bundle_names()[:3]
-        ['camvid', 'cityscapes', 'cub']
-    """
+    """Return the names of the bundles; each has the name of its dataset."""
     return sorted(path.name.removesuffix(_SUFFIX) for path in bundles_folder().glob(f"*{_SUFFIX}"))
 
 
 def bundle_files(name: str) -> list[str]:
-    """Return the file names of a bundle: its own, then its overlays and what MONAI reads next to them.
+    """Return the file names of a bundle: its own file, the overlays, and the other files that MONAI reads.
 
     Args:
-        name: of the bundle, such as ``"camvid"``.
+        name: Name of the bundle, such as ``"camvid"``.
 
     Raises:
-        ValueError: if there is no such bundle.
-
-    Example:
-        >>> bundle_files("camvid")[:3]
-        ['camvid_afma.json', 'baseline.json', 'bfloat16.json']
+        ValueError: If the name is unknown.
     """
     names = bundle_names()
     if name not in names:
@@ -67,32 +59,18 @@ def bundle_files(name: str) -> list[str]:
 
 
 def has_sample(name: str) -> bool:
-    """Tell whether a bundle draws a synthetic sample where there is no dataset.
-
-    Args:
-        name: of the bundle.
-
-    Example:
-        >>> has_sample("camvid"), has_sample("nuclei")
-        (True, False)
-    """
-    # A bundle whose dataset has no sample has nothing to say about its training.
+    """Return whether a bundle draws a synthetic sample if its dataset does not exist."""
     return bool(_read_bundle(name)["sample_recipe"])
 
 
 def find_bundle_file(name: str, *, folder: str | os.PathLike[str] | None = None) -> str:
-    """Return the path that a person types for a file of the bundles, and that exists.
+    """Return the path of a bundle's file for a command line.
+
+    It is the file in ``folder``, or else in ``bundles`` below the current directory, or else in the package.
 
     Args:
-        name: of the file, such as ``"evaluate.json"``.
-        folder: of a copy of the bundles, which comes first if it has the file.
-
-    Returns:
-        The file in ``folder``, or else in ``bundles`` below the current directory, or else in the installed package.
-
-    Example:
-        >>> Path(find_bundle_file("evaluate.json")).is_file()
-        True
+        name: Name of the file, such as ``"evaluate.json"``.
+        folder: Folder with a copy of the bundles.
     """
     for here in ([] if folder is None else [Path(folder)]) + [Path("bundles")]:
         if (here / name).is_file():
@@ -101,12 +79,12 @@ def find_bundle_file(name: str, *, folder: str | os.PathLike[str] | None = None)
 
 
 def run_command(*files: str, options: Mapping[str, object] | None = None, folder: str | None = None) -> str:
-    """Return the command that runs a bundle with overlays, with paths that exist where the command is typed.
+    """Return the command that runs a bundle with overlays from the current directory.
 
     Args:
-        *files: names of the bundle's file and of overlays.
-        options: ids to set, with their values.
-        folder: of a copy of the bundles, see :func:`find_bundle_file`.
+        *files: Names of the bundle's file and of overlays.
+        options: Ids to set, with their values.
+        folder: Folder with a copy of the bundles, see :func:`find_bundle_file`.
 
     Example:
         >>> run_command("camvid_afma.json", options={"max_epochs": 3})
@@ -120,20 +98,22 @@ def run_command(*files: str, options: Mapping[str, object] | None = None, folder
 
 
 def copy_bundle(name: str, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
-    """Copy a bundle, its overlays and what MONAI reads next to them into a folder, all of them or none.
+    """Copy the files of a bundle into a folder. If one file cannot be written, the folder stays as it was.
+
+    Paths, channels and classes in the copies are those of this bundle.
 
     Args:
-        name: of the bundle, such as ``"camvid"``.
-        folder: for the copies; it is made if there is none.
-        overwrite: replace files that differ.
+        name: Name of the bundle, such as ``"camvid"``.
+        folder: Folder for the copies. It is made if it does not exist.
+        overwrite: Replace files that differ.
 
     Returns:
-        The copies.
+        Paths of the copies.
 
     Raises:
-        ValueError: if there is no such bundle.
-        NotADirectoryError: if the folder is a file.
-        FileExistsError: if the folder has one of the files with another content.
+        ValueError: If the name is unknown.
+        NotADirectoryError: If ``folder`` is a file.
+        FileExistsError: If the folder has one of the files with different content.
 
     Example:
         >>> import tempfile
@@ -167,21 +147,46 @@ def _read_bundle(name: str) -> dict[str, Any]:
 
 
 def _content(name: str, file: str) -> bytes:
-    """What a copy of a file holds: in the arguments of the export, the paths are those of the copy."""
+    """Return the content of a copy, with the paths, channels and classes of its bundle."""
     content = (bundles_folder() / file).read_bytes()
-    if file != _ONNX:
+    if file not in (_ONNX, _METADATA):
         return content
-    arguments: dict[str, Any] = json.loads(content)
-    channels = _read_bundle(name)["in_channels"]
+    adapt = _adapt_export if file == _ONNX else _adapt_metadata
+    return (json.dumps(adapt(name, json.loads(content)), indent=4, ensure_ascii=False) + "\n").encode()
+
+
+def _adapt_export(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     batch, _, *size = arguments["input_shape"]
-    arguments["config_file"] = [f"{name}{_SUFFIX}", "evaluate.json"]
-    arguments["meta_file"] = "metadata.json"
-    arguments["input_shape"] = [batch, channels, *size]
-    return (json.dumps(arguments, indent=4) + "\n").encode()
+    return {
+        **arguments,
+        "config_file": [f"{name}{_SUFFIX}", "evaluate.json"],
+        "meta_file": _METADATA,
+        "input_shape": [batch, _read_bundle(name)["in_channels"], *size],
+    }
+
+
+def _adapt_metadata(name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    # Imported here, because `afma --help` loads this module and must not wait for torch.
+    from afma_med.data import READERS, class_names
+
+    bundle = _read_bundle(name)
+    about, names = bundle["about"], class_names(READERS[name].classes)
+    form = metadata["network_data_format"]
+    image = {key: about[key] for key in ("format", "modality", "channel_def")} | {"num_channels": bundle["in_channels"]}
+    classes = {"num_channels": len(names), "channel_def": {str(k): label for k, label in enumerate(names)}}
+    return {
+        **metadata,
+        "name": f"{about['title']}, AFMA",
+        "task": about["task"],
+        "network_data_format": {
+            "inputs": {"image": {**form["inputs"]["image"], **image}},
+            "outputs": {"pred": {**form["outputs"]["pred"], **classes}},
+        },
+    }
 
 
 def _restore(contents: Mapping[Path, bytes], earlier: Mapping[Path, bytes]) -> None:
-    """Put back what a copy that failed has changed, as far as the disk allows."""
+    """Undo a copy that failed, as far as the disk allows."""
     for path in contents:
         with suppress(OSError):
             if path not in earlier:

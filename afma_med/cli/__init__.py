@@ -1,17 +1,22 @@
-"""The ``afma`` command, a module for each of its commands; torch is loaded only by what needs it."""
+"""The ``afma`` command. Only the commands that need torch load it, and only when they run."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
+import textwrap
 
 from afma_med import __version__
-from afma_med.cli import benchmark, bundle, check, compare, measure, objects, package, show, table5
+from afma_med.cli.bundles import bundle, package
+from afma_med.cli.costs import benchmark, table5
+from afma_med.cli.datasets import check, objects
+from afma_med.cli.runs import compare, measure, show
 
 __all__ = ["build_parser", "main"]
 
-#: In the order of a user's steps; each has ``add_command``.
+# In the order of a user's steps.
 _COMMANDS = (bundle, check, objects, show, compare, measure, package, table5, benchmark)
 
 _EPILOG = """\
@@ -45,7 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"afma_med {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
     for command in _COMMANDS:
-        command.add_command(commands)
+        description, _, examples = (inspect.getdoc(command.run) or "").partition("\n\nexamples:\n")
+        own = commands.add_parser(
+            command.run.__name__,
+            help=command.summary,
+            description=description,
+            epilog=f"examples:\n{textwrap.indent(examples, '  ')}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
     return parser
 
 
@@ -53,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: of the command line; default: those of this program.
+        arguments: arguments of the command line; default: those of this program.
 
     Returns:
         The exit code: 0, 1 for a finding, 2 for a missing or broken input.
@@ -69,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: int = given.run(given)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads the output, such as head, has enough
+    except BrokenPipeError:  # the reader of the output, such as head, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: written whole or not at all, best score included."""
+"""Save checkpoints in one step, so that a crash leaves the one before; load weights from them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["BestCheckpointHandler", "LastCheckpointHandler", "is_better", "load_
 
 
 class LastCheckpointHandler:
-    """Save everything that resuming needs to ``last.pt`` after each epoch of the trainer.
+    """Save the state of the training to ``last.pt`` after each epoch.
 
-    Attach it after the validation, so that the scores of the epoch are in it. The file is replaced in one step: a
-    crash while saving leaves the one before.
+    Attach it after the validation, so that the checkpoint includes the scores of the epoch. The file is replaced in one
+    step: a crash while saving leaves the one before.
 
     Args:
-        output_dir: folder of the run.
-        save_dict: objects with ``state_dict``, by name: model, optimizer, lr_scheduler, trainer, best.
+        output_dir: Folder of the run.
+        save_dict: Objects with ``state_dict``, by name: model, optimizer, lr_scheduler, trainer, best.
 
     Raises:
-        RunError: if it cannot be written, as on a full disk.
+        RunError: If the file cannot be written, for example because the disk is full.
 
     Example:
         >>> net = nn.Linear(1, 1)
@@ -50,14 +50,14 @@ class LastCheckpointHandler:
 
 
 class BestCheckpointHandler:
-    """Save the model's weights to ``model.pt`` whenever the evaluator's key metric is better than ever before.
+    """Save the weights to ``model.pt`` whenever the evaluator's key metric improves.
 
-    Its own state is the best score and its epoch: put it into the :class:`LastCheckpointHandler`, so that a resumed run
-    does not overwrite better weights by worse ones.
+    Its state is the best score and its epoch. Add it to the ``save_dict`` of :class:`LastCheckpointHandler`, so that a
+    resumed run does not replace better weights with worse ones.
 
     Args:
-        output_dir: folder of the run.
-        model: the network.
+        output_dir: Folder of the run.
+        model: Network to save.
 
     Example:
         >>> best = BestCheckpointHandler("runs/example", nn.Linear(1, 1))  # val_handlers of a SupervisedEvaluator
@@ -84,7 +84,7 @@ class BestCheckpointHandler:
         return {"best_metric": float(state.best_metric), "best_metric_epoch": state.best_metric_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        """Give the evaluator its best score and epoch back."""
+        """Restore best score and epoch in the evaluator."""
         state: Any = self._attached().state
         state.best_metric = state_dict["best_metric"]
         state.best_metric_epoch = int(state_dict["best_metric_epoch"])
@@ -99,25 +99,20 @@ class BestCheckpointHandler:
 
 
 def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weights: str | None = "model") -> None:
-    """Load a run's weights into a network, on the CPU and without running code of the file.
+    """Load the weights of a run into a network. No code in the file is executed.
 
     Args:
-        network: as the settings next to the checkpoint describe it.
-        checkpoint: a run's ``model.pt``, which is one state_dict, or its ``last.pt``, which holds several by name.
-        weights: which ones of ``last.pt``: ``"model"``, or ``"ema"`` for their moving average; None refuses such files.
+        network: Network that the settings next to the checkpoint describe.
+        checkpoint: ``model.pt``, which is a state_dict, or ``last.pt``, which holds several by name.
+        weights: Entry of ``last.pt``: ``"model"``, or ``"ema"`` for the moving average; None accepts ``model.pt`` only.
 
     Raises:
-        ValueError: if the file holds no such weights, or those of another network.
-
-    Example:
-        >>> load_weights(nn.Linear(1, 1), "runs/none/model.pt")
-        Traceback (most recent call last):
-        ValueError: `checkpoint` must hold the weights of the network that its settings.json describes; got ...
+        ValueError: If the file does not hold these weights, or they belong to another network.
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state if weights is None else _choose(state, weights))
-    except Exception as error:  # a file of another kind fails in as many ways as there are kinds
+    except Exception as error:  # torch.load raises many types of errors for other files
         reason = " ".join(str(error).split())[:200]
         remedy = "model.pt, not its last.pt" if weights is None else "model.pt or last.pt"
         raise ValueError(
@@ -127,23 +122,17 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
 
 
 def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
-    """Return the epoch that a training goes on with from its ``last.pt``.
+    """Return the epoch at which a training resumes from its ``last.pt``.
 
-    Its TensorBoard steps from there on, of a training that was cut off later, are then those of the resumed one:
-    ``SummaryWriter(purge_step=next_epoch(checkpoint))``.
+    ``SummaryWriter(purge_step=next_epoch(checkpoint))`` hides the logs of an interrupted training after the checkpoint.
 
     Raises:
-        ValueError: if the file is no such checkpoint.
-
-    Example:
-        >>> next_epoch("runs/none/last.pt")
-        Traceback (most recent call last):
-        ValueError: `checkpoint` must be the last.pt of a run; got `runs/none/last.pt`: ...
+        ValueError: If the file is not the ``last.pt`` of a run.
     """
     try:
         trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
         return int(trainer["iteration"] // trainer["epoch_length"] + 1)
-    except Exception as error:  # a file of another kind fails in as many ways as there are kinds
+    except Exception as error:  # torch.load raises many types of errors for other files
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"`checkpoint` must be the last.pt of a run; got `{checkpoint}`: {reason} Name another file, or start anew."
@@ -151,7 +140,7 @@ def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
 
 
 def is_better(new: float, best: float) -> bool:
-    """Compare two scores; any is better than NaN, the score of a section without a pixel to be scored.
+    """Compare two scores. Every score is better than NaN, the score of a section without scored pixels.
 
     Example:
         >>> is_better(0.2, float("nan")), is_better(float("nan"), 0.2), is_better(0.3, 0.2)
@@ -161,31 +150,31 @@ def is_better(new: float, best: float) -> bool:
 
 
 def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str, Any]) -> None:
-    # Not by ignite's Checkpoint, which deletes the old file before the new one is there.
+    # Ignite's Checkpoint deletes the old file before the new one exists.
     target = Path(output_dir, name)
     try:
         with replacing(target) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the latter where the former came before
+    except (OSError, RuntimeError) as error:  # torch wraps an OSError in a RuntimeError
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         free = shutil.disk_usage(target.parent).free / 2**20
         raise RunError(
             f"`output_dir` must have room for {name}; it could not be written to {target.parent}, where {free:.0f} MiB "
-            f"are free: {' '.join(str(cause).split())[:200]}. The file of the epoch before is intact: make room, then "
-            "repeat the command with --resume True."
+            f"are free: {' '.join(str(cause).split())[:200]}. The file of the epoch before is intact. Free some space, "
+            "then repeat the command with --resume True."
         ) from error
 
 
 def _choose(state: Mapping[str, Any], weights: str) -> Mapping[str, Any]:
-    """The state_dict of that name; of a file of one alone, itself."""
+    """Return the state_dict of that name, or the whole file if it is a state_dict."""
     if isinstance(state.get(weights), Mapping):
         chosen: Mapping[str, Any] = state[weights]
         return chosen
     if weights == "model" and not any(isinstance(one, Mapping) for one in state.values()):
         return state
-    raise ValueError(f"it has no weights named {weights!r}.")
+    raise ValueError(f"the file has no weights named {weights!r}.")
 
 
 def _unwrap(item: Any) -> Any:
-    """The network itself out of DistributedDataParallel, so that checkpoints do not depend on how it was trained."""
+    """Return the network inside DistributedDataParallel, so that checkpoints do not depend on the processes."""
     return item.module if isinstance(item, nn.parallel.DistributedDataParallel) else item

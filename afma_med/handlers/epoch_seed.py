@@ -1,4 +1,4 @@
-"""Random numbers that depend on seed and epoch alone, so that a resumed training is the one that was cut off."""
+"""Seed each epoch, so that a resumed training gives the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["EpochSeedHandler"]
 
 
 class EpochSeedHandler:
-    """Start all random numbers anew at the beginning of each epoch: Python's, NumPy's, torch's, and the transforms'.
+    """Seed Python, NumPy, torch and the transforms at the start of each epoch.
 
-    Order of the data, augmentation and dropout of an epoch then follow from ``seed``, the epoch and the process, not
-    from what was drawn before: a training that is resumed after the end of an epoch goes on as if it had never stopped.
-    Resumed within an epoch it does so too: the batches that were trained on are made once more and passed over.
+    The order of the data, augmentation and dropout then depend on ``seed``, the epoch and the process only, so that a
+    resumed training gives the same result as an uninterrupted one. A training that stopped within an epoch loads the
+    batches of this epoch again and skips those that it was trained on.
 
-    Its own state, for the :class:`~afma_med.handlers.LastCheckpointHandler`, is where in the epoch the trainer is, and
-    what the random numbers are there; of one process.
+    The state, for :class:`~afma_med.handlers.LastCheckpointHandler`, is the position in the epoch and the state of the
+    random number generators of this process.
 
     Args:
-        seed: of the training.
-        dataset: whose random transforms are seeded, for loaders without workers; those of workers are seeded by their
-            loader from torch's random numbers.
-        rank: of this process; each draws its own numbers.
+        seed: Seed of the training.
+        dataset: Dataset whose random transforms are seeded, for loaders without workers. A loader with workers seeds
+            them from torch's random numbers.
+        rank: Rank of this process. Each process draws its own numbers.
 
     Raises:
-        ValueError: if ``seed`` is not a whole number from 0 on.
+        ValueError: If ``seed`` is not a whole number from 0 on.
 
     Example:
         >>> handler = EpochSeedHandler(0, dataset=[])  # handler.attach(trainer)
@@ -48,30 +48,30 @@ class EpochSeedHandler:
         self._resumed: Mapping[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, which makes the epoch's batches after this event."""
+        """Attach to a trainer."""
         self._engine = engine
         engine.add_event_handler(Events.EPOCH_STARTED, self)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._restore)
 
     def __call__(self, engine: Engine) -> None:
-        # A sequence mixes the three well: neighbouring seeds and epochs have nothing in common.
+        # A seed sequence gives neighbouring seeds and epochs unrelated numbers.
         sequence = np.random.SeedSequence((self.seed, engine.state.epoch, self.rank))
         of_all, of_transforms = (int(number) for number in sequence.generate_state(2))
         manual_seed(of_all)
         set_rnd(self.dataset, seed=of_transforms)
         if self._resumed and engine.state.dataloader is not None:
-            # Public, and asked for batches after this event only.
+            # The trainer creates the iterator of its loader after this event.
             engine.state.dataloader = _WithoutFirst(engine.state.dataloader, self._resumed["iterations"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the trainer is in its epoch, and the random numbers there; nothing between two epochs."""
+        """Return the position in the epoch and the state of the random numbers; empty between two epochs."""
         state = self._engine.state if self._engine is not None else None
         if state is None or not state.epoch_length or not state.iteration % state.epoch_length:
             return {}
         return {"iterations": state.iteration % state.epoch_length, "random": _random_state()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on at that place, once the trainer has begun its epoch."""
+        """Continue at that position when the trainer starts its next epoch."""
         self._resumed = state_dict
 
     def _restore(self, engine: Engine) -> None:
@@ -81,7 +81,7 @@ class EpochSeedHandler:
 
 
 class _WithoutFirst:
-    """A loader that passes over its first batches, once."""
+    """A loader that skips its first batches, once."""
 
     def __init__(self, loader: Iterable[Any], count: int) -> None:
         self.loader = loader
@@ -96,7 +96,7 @@ class _WithoutFirst:
 
 
 def _random_state() -> dict[str, Any]:
-    """All global states, of types that a checkpoint may hold without being code."""
+    """Return all global states, in types that ``torch.load(weights_only=True)`` accepts."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -111,5 +111,5 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
-    if len(state["cuda"]) == torch.cuda.device_count():  # elsewhere, other devices draw other numbers anyway
+    if len(state["cuda"]) == torch.cuda.device_count():  # other devices draw other numbers anyway
         torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])

@@ -1,4 +1,4 @@
-"""Stop a training, or leave a step out, where the loss is not finite."""
+"""Stop a training, or skip a step, if the loss is not finite."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Action = Literal["stop", "skip"]
 
 
 class FiniteLossHandler:
-    """Watch the loss of each step, and name the files of the batch in which it is NaN or infinite.
+    """Check the loss of each step. If it is NaN or infinite, name the files of the batch.
 
     Args:
-        action: ``"stop"`` ends the training, which goes on from its last checkpoint once the cause is found. ``"skip"``
-            leaves the step out, with a warning: weights, optimiser and running statistics are those of before.
+        action: ``"stop"`` ends the training with an error; it can resume from its last checkpoint. ``"skip"`` skips the
+            step with a warning: weights, optimizer and running statistics do not change.
 
     Raises:
-        ValueError: if ``action`` is another one.
+        ValueError: If ``action`` is not one of the two.
 
     Example:
         >>> watch = FiniteLossHandler("skip")  # train_handlers of a monai.engines.SupervisedTrainer
@@ -43,7 +43,7 @@ class FiniteLossHandler:
         self._skipping = False
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, before whatever else looks at the loss."""
+        """Attach to a trainer, before other handlers of the loss."""
         if self.action == "skip":
             engine.add_event_handler(Events.ITERATION_STARTED, self._remember)
             engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._skip)
@@ -60,10 +60,10 @@ class FiniteLossHandler:
         )
         if self.action == "stop":
             raise RunError(
-                f"{found} Look at these files; if they are right, try a lower --learning_rate. The last checkpoint is "
-                "intact: go on with --resume True, or leave such steps out with --nonfinite_loss skip."
+                f"{found} Check these files; if they are right, try a lower --learning_rate. The last checkpoint is "
+                "intact: resume with --resume True, or skip such steps with --nonfinite_loss skip."
             )
-        logger.warning("%s The step is left out.", found)
+        logger.warning("%s The step is skipped.", found)
         self._skipping = True
 
     def _remember(self, engine: Engine) -> None:
@@ -77,8 +77,8 @@ class FiniteLossHandler:
         trainer: Any = engine
         for buffer, before in self._buffers:
             buffer.copy_(before)
-        # Optimisers pass over parameters without a gradient. A gradient scaler passes over all of them by itself, and
-        # wants to see the gradients for it.
+        # An optimizer skips parameters without a gradient. A gradient scaler skips the step itself, and needs the
+        # gradients to decide that.
         if trainer.scaler is None or not trainer.scaler.is_enabled():
             trainer.optimizer.zero_grad(set_to_none=True)
 

@@ -1,4 +1,4 @@
-"""Precision-recall curves of single-object sets for TensorBoard, over whole sections in bounded memory."""
+"""Precision-recall curves for TensorBoard, over a whole section in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ __all__ = ["PRCurvesHandler"]
 class PRCurvesHandler:
     """Add the precision-recall curve of the object's pixels to TensorBoard after each epoch of the evaluator.
 
-    Pixels are counted by their probability in as many bins as there are thresholds; void pixels are left out. Of
-    several processes every one counts and the first one writes.
+    Pixels are counted by probability, in one bin for each threshold. Void pixels are ignored. With several processes,
+    each process counts and the first one writes.
 
     Args:
-        summary_writer: where the curve goes; None to count only.
-        name: of the curve.
-        thresholds: how many points it has.
-
-    Example:
-        >>> handler = PRCurvesHandler(SummaryWriter("runs/example"), name="lesion")  # doctest: +SKIP
+        summary_writer: Writer of the curve; None in the other processes.
+        name: Name of the curve.
+        thresholds: Number of points.
     """
 
     def __init__(self, summary_writer: SummaryWriter | None, *, name: str = "object", thresholds: int = 127) -> None:
@@ -42,19 +39,16 @@ class PRCurvesHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the curve.
-
-        A pixel is predicted as object at threshold t if its bin is t's or a higher one.
-        """
         counts = idist.all_reduce(self._counts.to(idist.device())).cpu().double()  # type: ignore[union-attr]
         if self.summary_writer is None:
             return
+        # At a threshold, the pixels of its bin and of higher bins are predicted as object.
         false_positive, true_positive = counts.flip(1).cumsum(1).flip(1)
         negatives, positives = counts.sum(1)
         self.summary_writer.add_pr_curve_raw(
             f"precision-recall/{self.name}",
             *(true_positive, false_positive, negatives - false_positive, positives - true_positive),
-            # Where nothing is predicted, nothing predicted is wrong.
+            # Without predicted pixels the precision is 1.
             precision=torch.where(true_positive + false_positive > 0, true_positive, 1)
             / (true_positive + false_positive).clamp_min(1),
             recall=true_positive / positives.clamp_min(1),
@@ -79,7 +73,7 @@ class PRCurvesHandler:
 def _object_probability(logits: Tensor) -> Tensor:
     if len(logits) > 2:
         raise ValueError(
-            f"`PRCurvesHandler` must see predictions of two classes, or of one; got {len(logits)} channels. "
-            "Leave it out for sets of more classes."
+            f"`PRCurvesHandler` must get predictions with one or two channels; got {len(logits)} channels. "
+            "Leave it out for datasets with more classes."
         )
     return logits[0].sigmoid() if len(logits) == 1 else logits.softmax(dim=0)[1]

@@ -1,4 +1,4 @@
-"""What a person wants to read while a network trains: one line an epoch, and at the end where things are."""
+"""Log one line an epoch, and at the end where the results are."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 class ProgressLogHandler:
-    """Log one line an epoch (losses, IoU, best so far, time) and, at the end, where the results are.
+    """Log losses, IoU, best IoU and time of each epoch and, at the end, where the results are.
 
     Args:
-        output_dir: folder of the run.
-        evaluator: the evaluator that validates the trainer.
-        metric: name of the evaluator's key metric.
-        raw_evaluator: a second evaluator, of the weights that are trained where ``evaluator`` has their moving average.
-        evaluate_command: what to type to evaluate the run.
+        output_dir: Folder of the run.
+        evaluator: Evaluator that validates the trainer.
+        metric: Name of the evaluator's key metric.
+        raw_evaluator: Evaluator of the weights themselves, if ``evaluator`` validates their moving average.
+        evaluate_command: Command that evaluates the run.
 
     Example:
         >>> log = ProgressLogHandler("runs/example", Engine(lambda engine, batch: None))  # log.attach(trainer)
@@ -53,7 +53,7 @@ class ProgressLogHandler:
 
     def __call__(self, engine: Engine) -> None:
         state: Any = self.evaluator.state
-        # Without a validation in this epoch, the evaluator still holds the figures of an earlier one.
+        # Without a validation in this epoch, the evaluator still holds the scores of an earlier one.
         validated = state.epoch == engine.state.epoch
         scores = {name: value for name, value in state.metrics.items() if validated and name.startswith(self.metric)}
         raw: Any = {} if self.raw_evaluator is None or not validated else self.raw_evaluator.state.metrics
@@ -75,7 +75,7 @@ class ProgressLogHandler:
         self._started = time.monotonic()
 
     def _finish(self, engine: Engine) -> None:
-        if engine.should_terminate:  # whoever stopped it says so
+        if engine.should_terminate:  # the handler that stopped the trainer logs that
             return
         state: Any = self.evaluator.state
         last, best = f"{self.output_dir}/last.pt (to resume)", f"{self.output_dir}/model.pt (best)"
@@ -90,5 +90,5 @@ class ProgressLogHandler:
 
 
 def _figures(values: Mapping[str, Any]) -> str:
-    # A mean over classes that do not occur is NaN, which the log leaves out.
+    # NaN is the mean over classes that do not occur.
     return "  ".join(f"{name} {float(value):.4f}" for name, value in values.items() if float(value) == float(value))

@@ -2,22 +2,22 @@
 
 __all__ = ["BEST", "CONFUSION", "EVALUATION", "IMAGES", "LABELS", "LAST", "SCORES", "SCORE_TABLE", "SETTINGS"]
 
-#: Everything that resuming needs.
+#: State of the training, to resume it.
 LAST = "last.pt"
-#: The weights of the best epoch.
+#: Weights of the best epoch.
 BEST = "model.pt"
-#: What the network was built from, and how it was trained.
+#: Settings of the network and of its training.
 SETTINGS = "settings.json"
 
 #: Folder of the evaluation.
 EVALUATION = "evaluation"
 #: Predicted train ids as images or volumes, in the folder of the evaluation or of the predictions.
 LABELS = "labels"
-#: All scores of an evaluation, with what was evaluated.
+#: All scores of an evaluation, with its checkpoint and data.
 SCORES = "scores.json"
-#: The same scores for spreadsheets.
+#: The same scores as a spreadsheet.
 SCORE_TABLE = "scores.csv"
-#: Pixels that were counted in each image.
+#: Pixel counts of each image.
 IMAGES = "images.csv"
-#: Pixels by class of label and prediction.
+#: Confusion matrix of the classes.
 CONFUSION = "confusion.csv"

@@ -1,10 +1,9 @@
-"""What TensorBoard shows of a run next to its scores: configuration, hyperparameters, speed, memory."""
+"""Record configuration, hyperparameters, speed and memory of a training in TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import Timer
 from monai.utils.enums import CommonKeys
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -25,25 +25,20 @@ _METRIC = "val/mIoU"
 
 
 class RunRecordHandler:
-    """Record a training for TensorBoard: its configuration, its hyperparameters with the final scores, its speed.
+    """Record a training in TensorBoard.
 
-    Settings, command and configuration are texts, the hyperparameters go to HParams; in each epoch learning rate,
-    images per second, the part of the time that the trainer waits for data and, on a GPU, peak memory are scalars.
-
-    Also lays out a dashboard ("Custom Scalars") with one chart for each class, its IoU on small, medium and large
-    objects.
+    Settings, command and configuration appear under Text, the hyperparameters with the final scores under HParams. The
+    scalars of each epoch are learning rate, images per second, the share of time that the trainer waits for data and,
+    on a GPU, peak memory. Custom Scalars has one chart for each class: its IoU on small, medium and large objects.
 
     Args:
-        summary_writer: where the record goes.
-        settings: values that JSON can hold, nested ones are named ``outer.inner``.
-        optimizer: whose learning rate is recorded.
-        evaluator: the evaluator that validates the trainer.
-        classes: table of the classes.
-        unscored: names of classes without scores.
-        configuration: the bundle's parts with the changes of the command line; empty for none.
-
-    Example:
-        >>> record = RunRecordHandler(SummaryWriter("runs/example"), {"seed": 0}, ...)  # doctest: +SKIP
+        summary_writer: Writer of the record.
+        settings: Values that JSON can hold. Nested ones are named ``outer.inner``.
+        optimizer: Optimizer whose learning rate is recorded.
+        evaluator: Evaluator that validates the trainer.
+        classes: Table of the classes.
+        unscored: Names of classes without scores.
+        configuration: Configuration of the bundle; empty to record none.
     """
 
     def __init__(
@@ -63,28 +58,29 @@ class RunRecordHandler:
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.names = [name for name in class_names(classes) if name not in unscored]
-        self._started = self._seconds = self._waiting_since = self._waited = 0.0
+        self._total, self._waiting = Timer(), Timer()
         self._images = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after its validation."""
         engine.add_event_handler(Events.STARTED, self._describe)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._wait)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._go_on)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        events = {"start": Events.EPOCH_STARTED, "resume": Events.GET_BATCH_STARTED}
+        self._total.attach(engine, pause=Events.ITERATION_COMPLETED, **events)
+        self._waiting.attach(engine, pause=Events.GET_BATCH_COMPLETED, **events)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the figures of an epoch."""
+        """Write the scalars of an epoch."""
         images = self._images * idist.get_world_size()
-        seconds = max(self._seconds, 1e-9)
+        seconds = max(self._total.value(), 1e-9)
         figures = {
             "learning_rate": self._learning_rate,
             "images_per_second": images / seconds,
             "seconds": seconds,
-            "data_share": self._waited / seconds,
+            "data_share": self._waiting.value() / seconds,
         }
         if torch.cuda.is_available():
             figures["gpu_memory_MiB"] = torch.cuda.max_memory_allocated() / 2**20
@@ -92,7 +88,7 @@ class RunRecordHandler:
             self.summary_writer.add_scalar(f"training/{name}", value, engine.state.epoch)
 
     def _describe(self, engine: Engine) -> None:
-        # A resumed training may have others: they are those from the epoch on that follows.
+        # A resumed training may have other settings, which count from its first epoch on.
         first = engine.state.epoch + 1
         self.summary_writer.add_text("settings", _as_code(self.settings), first)
         self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}", first)
@@ -102,7 +98,7 @@ class RunRecordHandler:
             name: ["Multiline", [f"val_IoU_{size}_objects/{name}" for size in SIZES]] for name in self.names
         }  # the legend shows the tags
         self.summary_writer.add_custom_scalars({"IoU by size of objects": lines})
-        # Written to the run's own log; SummaryWriter.add_hparams would make another run of it.
+        # SummaryWriter.add_hparams would write them to another run.
         scores = [_METRIC, f"{_METRIC}_small", f"{_METRIC}_large", *(f"val_IoU_by_size/{s}" for s in SIZES)]
         parts = hparams(_flat(self.settings), dict.fromkeys([*scores, "best/mIoU"], 0.0))
         self._session_end = parts[2]
@@ -111,23 +107,15 @@ class RunRecordHandler:
         self.summary_writer.flush()
 
     def _start(self, engine: Engine) -> None:
-        self._started = time.monotonic()
-        self._images, self._waited = 0, 0.0
+        self._images = 0
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-
-    def _wait(self, engine: Engine) -> None:
-        self._waiting_since = time.monotonic()
-
-    def _go_on(self, engine: Engine) -> None:
-        self._waited += time.monotonic() - self._waiting_since
 
     def _count(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
         # MONAI's trainers decollate a batch into its items by default.
         self._images += len(batch) if isinstance(batch, list) else len(batch[CommonKeys.IMAGE])
-        self._seconds = time.monotonic() - self._started
 
     def _finish(self, engine: Engine) -> None:
         state: Any = self.evaluator.state
@@ -141,17 +129,17 @@ class RunRecordHandler:
 
 
 def _as_code(value: Any) -> str:
-    """JSON as a block of code in Markdown."""
+    """Format a value as JSON in a Markdown code block."""
     return "\n".join(f"    {line}" for line in json.dumps(value, indent=2, default=str).splitlines())
 
 
 def _flat(settings: Mapping[str, Any], start: str = "") -> dict[str, int | float | str]:
-    """Names with dots and values that HParams can show."""
+    """Flatten nested settings to values that HParams can show, with dots in their names."""
     flat: dict[str, int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{start}{name}.")
         else:
-            # A truth value would be shown as 1.0.
+            # HParams shows True as 1.0.
             flat[start + name] = value if type(value) in (int, float) else str(value)
     return flat

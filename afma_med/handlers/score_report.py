@@ -1,4 +1,4 @@
-"""The result of an evaluation as a table on screen, and as CSV and JSON, for the set and for each image."""
+"""Report an evaluation as a table on screen and as CSV and JSON files."""
 
 from __future__ import annotations
 
@@ -32,24 +32,23 @@ logger = logging.getLogger(__name__)
 
 
 class ScoreReportHandler:
-    """Write what the metrics of an evaluation found.
+    """Log a table of the scores, and write the results of an evaluation to a folder.
 
-    A table on screen, and in the folder: ``scores.json`` and ``scores.csv`` (all scores of the set), ``images.csv``
-    (pixels of each image by class and size of objects: label, prediction, intersection, covered, from which the scores
-    of any part of the set follow), ``confusion.csv`` (pixels of each class of the labels, by predicted class) and,
-    where there are metrics of single images, ``per_image.csv``.
+    The files are ``scores.json`` and ``scores.csv`` (all scores), ``images.csv`` (pixels of each image by class and
+    object size: label, prediction, intersection, covered), ``confusion.csv`` (confusion matrix of the classes) and, if
+    there are metrics of single images, ``per_image.csv``.
 
-    Results of another checkpoint, section or dataset that lie in the folder are moved aside first.
+    If the folder holds results of another checkpoint, section or dataset, it is renamed first.
 
-    Every process of several must have it attached, since counts are gathered; the first one writes.
+    With several processes, attach it in each of them, because it gathers their counts. The first process writes.
 
     Args:
-        output_dir: folder for the files.
-        metric: that counted the pixels.
-        dataset_dir: folder that the names of images are relative to.
-        metrics: the evaluator's other metrics by name; those of single images are written for each one.
-        details: further entries of the JSON, such as checkpoint and section.
-        rank: of this process.
+        output_dir: Folder for the files.
+        metric: Metric that counts the pixels.
+        dataset_dir: Folder to which the names of images are relative.
+        metrics: Other metrics of the evaluator, by name. Each :class:`PerClassMetric` is written to ``per_image.csv``.
+        details: More entries of ``scores.json``, such as checkpoint and section.
+        rank: Rank of this process.
 
     Example:
         >>> from afma_med.data import isic
@@ -102,10 +101,10 @@ class ScoreReportHandler:
         if self.rank == 0 and self.output_dir.is_dir() and any(self.output_dir.iterdir()) and not self._is_same():
             aside = move_aside(self.output_dir, since=self.output_dir)
             logger.warning("Moved the results of another evaluation to %s.", aside)
-        idist.barrier()  # before anyone writes predictions there
+        idist.barrier()  # no process may write predictions before the folder is renamed
 
     def _is_same(self) -> bool:
-        """Whether what is in the folder is the result of the same evaluation, to be replaced file by file."""
+        """Return whether the folder holds results of the same evaluation, which may be replaced."""
         try:
             earlier = json.loads((self.output_dir / SCORES).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -129,7 +128,7 @@ class ScoreReportHandler:
             "count_unscored_pixels": self.metric.count_unscored_pixels,
             "unscored": [self.metric.names[k] for k in self.metric.unscored],
             "size_groups": groups and {"names": list(SIZES), "bounds": list(groups.bounds), "unit": groups.unit},
-            # NaN is no JSON: what does not occur has no value.
+            # JSON has no NaN, the score of a class that does not occur.
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         }
         with replacing(self.output_dir / SCORES) as temporary:
@@ -142,7 +141,7 @@ class ScoreReportHandler:
             csv.writer(file).writerows([head, *rows])
 
     def _image_rows(self, images: Sequence[str], counts: Tensor) -> Iterable[list[Any]]:
-        """A row for each image, scored class and size of objects that occurs; sizes only if they were given."""
+        """Yield a row for each image, scored class and object size that occurs."""
         sizes = ("all", *SIZES) if self.metric.size_groups else ("all",)
         for image, of_image in zip(images, counts.tolist(), strict=True):
             for k in self.metric.scored:
@@ -157,7 +156,7 @@ class ScoreReportHandler:
 
 
 def _plain_names(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """``val/mIoU`` and ``val_IoU/car`` without the prefix, means first."""
+    """Remove the prefix of names such as ``val/mIoU`` and ``val_IoU/car``, and sort the means to the front."""
     starts = (f"{prefix}/", f"{prefix}_")
     plain = {name[len(prefix) + 1 :]: float(value) for name, value in metrics.items() if name.startswith(starts)}
     return dict(sorted(plain.items(), key=lambda item: not item[0].startswith("mIoU")))
@@ -173,7 +172,7 @@ def _value_rows(images: Sequence[str], values: Mapping[str, Tensor]) -> Iterable
 
 
 def _score_table(scores: Mapping[str, float], metric: ClassIoU) -> str:
-    """IoU of each class, by object size too, then the means, then what else there is."""
+    """Format the IoU of each class, with object sizes if there are any, then the means, then all other scores."""
     classes = [metric.names[k] for k in metric.scored]
     kinds = ["IoU", *(f"{score}_{size}_objects" for score in ("IoU", "recall") for size in SIZES)]
     kinds = kinds if metric.size_groups else kinds[:1]

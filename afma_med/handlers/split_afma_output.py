@@ -1,4 +1,4 @@
-"""Make a network of two outputs look like one to the rest of a MONAI training."""
+"""Separate the logits from the attention in a MONAI trainer, and log the terms of the loss."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ __all__ = ["SplitAFMAOutputHandler"]
 
 
 class SplitAFMAOutputHandler:
-    """Leave the logits alone in the trainer's ``pred`` once the loss is computed, and log the loss's terms.
+    """Keep only the logits in the trainer's ``pred`` once the loss is computed, and log the terms of the loss.
 
-    With ``attention_supervision`` an AFMANet in train mode returns (logits, attention). The loss needs both; train
+    With ``attention_supervision``, an AFMANet in train mode returns (logits, attention). The loss needs both, but train
     metrics, post-processing and image handlers expect logits. Attach this handler to the trainer before them.
-    The epoch's mean loss goes to ``train/loss`` in ``engine.state.metrics``, where TensorBoardStatsHandler finds it.
-    If the trainer's ``loss_function`` is an :class:`~afma_med.AFMALoss`, the means of its two terms go to
-    ``train/segmentation_loss`` and ``train/attention_loss``.
+
+    The mean loss of each epoch is written to ``train/loss`` in ``engine.state.metrics``, which TensorBoardStatsHandler
+    logs. If the trainer's ``loss_function`` is an :class:`~afma_med.AFMALoss`, the means of its two terms are written
+    to ``train/segmentation_loss`` and ``train/attention_loss``.
 
     Example:
         >>> handlers = [SplitAFMAOutputHandler()]  # train_handlers of a monai.engines.SupervisedTrainer
@@ -44,7 +45,7 @@ class SplitAFMAOutputHandler:
         if isinstance(prediction, tuple | list):
             output[CommonKeys.PRED] = prediction[0]
         values = [output[CommonKeys.LOSS]]
-        # A trainer gets its loss after its handlers, so that `attach` cannot know it.
+        # A trainer attaches its handlers before it has its loss.
         loss = getattr(engine, "loss_function", None)
         self._has_terms = isinstance(loss, AFMALoss) and loss.latest_terms is not None
         if self._has_terms:

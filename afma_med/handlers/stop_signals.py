@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training after the step that it is in, with everything saved."""
+"""Stop a training on Ctrl-C or SIGTERM after the current step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignalsHandler:
-    """Stop a trainer after the step in which Ctrl-C or SIGTERM came, save, and say how to go on.
+    """On Ctrl-C or SIGTERM, stop a trainer after the current step, save a checkpoint, and log how to resume.
 
-    A second one ends the program at once. While the trainer validates, the validation is finished first. In a process
-    of several, or outside the main thread, signals are left as they are: processes that stop at different steps would
-    wait for each other for ever, and the checkpoint of the last epoch is there.
+    A second signal ends the program at once. A validation is finished first. Outside the main thread, signals keep
+    their handlers. Do not use it with several processes: processes that stop at different steps wait for each other for
+    ever.
 
     Args:
-        save: what saves, such as :class:`~afma_med.handlers.LastCheckpointHandler`, called with the trainer.
-        resume_hint: what to do to go on.
+        save: Function of the trainer that saves, such as :class:`~afma_med.handlers.LastCheckpointHandler`.
+        resume_hint: Command that resumes the training.
 
     Example:
         >>> stop = StopSignalsHandler(lambda engine: None, "--resume True")  # stop.attach(trainer)
-        >>> stop.exit_if_stopped()  # at the end of the program, after everything is closed
+        >>> stop.exit_if_stopped()  # at the end of the program
     """
 
     def __init__(self, save: Callable[[Engine], object], resume_hint: str) -> None:
@@ -44,7 +44,7 @@ class StopSignalsHandler:
         self._before: dict[int, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, after whatever saves at the end of an epoch."""
+        """Attach to a trainer, after the handlers that save at the end of an epoch."""
         engine.add_event_handler(Events.STARTED, self._listen)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop, save=True)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._stop, save=False)
@@ -52,11 +52,7 @@ class StopSignalsHandler:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def exit_if_stopped(self) -> None:
-        """End the program with the exit code of the signal, if one stopped the training.
-
-        Raises:
-            SystemExit: if so.
-        """
+        """Raise SystemExit with the exit code of the signal, if one stopped the training."""
         if self._received:
             sys.exit(128 + self._received)
 
@@ -74,27 +70,27 @@ class StopSignalsHandler:
         raise error
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker of the loader, which its loader ends
+        if os.getpid() != self._process:  # a worker of the loader
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return
         if self._received:
             sys.exit(128 + number)
         self._received = number
-        logger.warning("%s: stopping after this step; once more to stop at once.", signal.Signals(number).name)
+        logger.warning("%s: stopping after this step. Send it again to stop at once.", signal.Signals(number).name)
 
     def _stop(self, engine: Engine, *, save: bool) -> None:
         if not self._received:
             return
         state = engine.state
         done = (state.iteration - 1) % (state.epoch_length or 1) + 1
-        # The last step of an epoch is followed by its validation and its checkpoint.
+        # After the last step of an epoch, its validation and its checkpoint follow.
         if save and done == state.epoch_length:
             return
         if save:
             self.save(engine)
         logger.warning(
-            "Stopped in epoch %d after %d of %s steps; everything is saved. To go on: %s",
+            "Stopped in epoch %d after %d of %s steps, and saved a checkpoint. To resume: %s",
             state.epoch,
             done,
             state.epoch_length,

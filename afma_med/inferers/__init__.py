@@ -1,4 +1,4 @@
-"""What MONAI's inferers lack."""
+"""Inferers for MONAI engines."""
 
 from afma_med.inferers.autocast import AutocastInferer
 

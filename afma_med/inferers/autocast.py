@@ -1,4 +1,4 @@
-"""What MONAI's inferers lack."""
+"""Run a network in half precision on any device."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["AutocastInferer"]
 
 
 class AutocastInferer(Inferer):
-    """Run a network in half precision on any device; ``amp`` of MONAI's engines does so on CUDA only.
+    """Run a network in half precision on any device. ``amp`` of MONAI's engines needs CUDA.
 
-    Losses and metrics, called after it, are outside of autocast. There is no loss scaling: ``float16``, whose small
-    gradients vanish without it, is for inference.
+    Losses and metrics run outside autocast. There is no loss scaling, so use ``float16`` for inference only: without
+    loss scaling, its small gradients vanish.
 
     Args:
-        dtype: ``torch.bfloat16``, ``torch.float16`` or its name.
-        inferer: how the network is called; default: ``SimpleInferer()``.
+        dtype: ``torch.bfloat16``, ``torch.float16``, or the name of one of them.
+        inferer: Inferer that calls the network; default: ``SimpleInferer()``.
 
     Raises:
-        ValueError: if ``dtype`` is another one.
+        ValueError: If ``dtype`` is not one of the two.
 
     Example:
         >>> network = torch.nn.Conv2d(3, 2, 1)
@@ -39,6 +39,6 @@ class AutocastInferer(Inferer):
         self.inferer = SimpleInferer() if inferer is None else inferer
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return what the network returns for ``inputs``, on whose device autocast is entered."""
+        """Return the output of the network for ``inputs``."""
         with torch.autocast(inputs.device.type, dtype=self.dtype):
             return self.inferer(inputs, network, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Metrics over a whole set, each a named scalar."""
+"""Metrics over a whole dataset, as named scalars."""
 
 from afma_med.data.object_sizes import SizeGroups
 from afma_med.metrics.class_iou import ClassIoU

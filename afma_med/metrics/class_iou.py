@@ -1,4 +1,4 @@
-"""Intersection over union per class and by object size, over a whole dataset, as named scalars."""
+"""Intersection over union by class and by object size, over a whole dataset."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ __all__ = ["ClassIoU", "predicted_index", "unscored_indices"]
 
 
 class ClassIoU(Metric):
-    """Compute IoU per class and by object size from one confusion matrix over the whole set.
+    """Compute IoU by class and by object size from one confusion matrix over the whole dataset.
 
-    IoU_k = TP / (TP + FP + FN), pixels counted over all images; mIoU is the mean over the classes that occur in
-    labels or predictions. Void pixels (values outside 0..K-1) are left out. So are, by default, the pixels of the
-    ``unscored`` classes: they do not belong to the benchmark, and what is predicted there is neither right nor wrong.
+    IoU_k = TP / (TP + FP + FN), with pixels summed over all images. mIoU is the mean over the classes that occur in
+    labels or predictions. Void pixels (values outside 0..K-1) are ignored. By default, so are the pixels of
+    ``unscored`` classes, which do not belong to the benchmark.
 
-    With ``size_groups``, the connected components of labels and of predictions are small, medium or large by their
-    area, among the pixels that are not left out; pixels that touch at a corner are connected. Of a class and a size,
+    With ``size_groups``, objects are the connected components of labels and of predictions, without ignored pixels;
+    pixels that touch at a corner are connected. By area, they are small, medium or large. For a class and a size,
 
-    - IoU: pixels that are in both a label object and a predicted object of that size, over those in either. An object
-      that is found with another size, since it was merged with its neighbour, counts against it, as in Table 4;
-    - recall: of the pixels of label objects of that size, the part that is predicted as the class at all.
+    - IoU is the number of pixels in both a label object and a predicted object of that size, divided by the number in
+      either. An object that is predicted with another size lowers the IoU, as in Table 4 of the paper;
+    - recall is the part of the pixels of label objects of that size that is predicted as the class.
 
-    Attached under a name, it leaves ``name`` (mIoU), ``name_small`` and ``name_large`` (means over the paper's groups
-    of classes) and ``<prefix>_IoU/<class>`` in ``engine.state.metrics``; with sizes also
+    Attached under a name, the metric writes ``name`` (mIoU), ``name_small`` and ``name_large`` (means over the paper's
+    groups of classes) and ``<prefix>_IoU/<class>`` to ``engine.state.metrics``. With sizes, it adds
     ``<prefix>_IoU_by_size/<size>`` and ``<prefix>_recall_by_size/<size>``, the means over the classes that have such
-    objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``. The
-    values of what does not occur are NaN.
+    objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``.
+    Scores of classes and sizes that do not occur are NaN.
 
     Args:
-        classes: table of the classes.
-        unscored: names of classes that are left out of the means, as CamVid's "unlabelled".
-        count_unscored_pixels: count predictions on pixels of unscored classes as false positives, as the released
+        classes: Table of the classes.
+        unscored: Names of classes that do not count for the means, such as CamVid's "unlabelled".
+        count_unscored_pixels: Count predictions on pixels of unscored classes as false positives, as the released
             code does.
-        size_groups: bounds between small, medium and large objects; None for no scores by size. Sizes in mm² or mm³
+        size_groups: Bounds between small, medium and large objects; None for no scores by size. Sizes in mm² or mm³
             need labels that are MetaTensors with a spacing.
-        size_interval: tell sizes in every so many epochs of the engine only, since to find the components of an image
-            takes the CPU a tenth of a second or more.
-        prefix: prefix of the per-class names.
-        output_transform: engine output -> (predictions, labels): lists or batches of logits (K,H,W) or (K,H,W,D) and
-            of labels (1,H,W) or (1,H,W,D).
+        size_interval: Epochs of the engine between two scores by size. Finding the components of an image takes the CPU
+            a tenth of a second or more.
+        prefix: Prefix of the names of single classes.
+        output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
+            logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
 
     Raises:
-        ValueError: if an unscored class is not in the table, or the interval is not positive.
+        ValueError: If an unscored class is not in the table, or the interval is not positive.
 
     Example:
         >>> from afma_med.data import camvid
@@ -83,7 +83,7 @@ class ClassIoU(Metric):
         self.size_groups = size_groups
         self.size_interval = size_interval
         self.prefix = prefix
-        self._telling_sizes = size_groups is not None
+        self._scores_sizes = size_groups is not None
         super().__init__(output_transform=output_transform)
 
     @property
@@ -93,7 +93,7 @@ class ClassIoU(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Set all counts to zero."""
         strata = len(self.names) * len(SIZES)
         self.confusion = torch.zeros(strata, strata, dtype=torch.int64, device=self._device)
         #: (K,4,4) of :func:`~afma_med.metrics.pixel_counts.object_counts` for each image of this process.
@@ -104,13 +104,13 @@ class ClassIoU(Metric):
         """Count the pixels of predictions (K,H,W) against labels (1,H,W), image by image, so that sizes may differ.
 
         Raises:
-            ValueError: if a prediction has not K channels or another size than its label.
+            ValueError: If a prediction does not have K channels or the size of its label.
         """
         for logits, label in zip(*output, strict=True):
             index, target = predicted_index(logits, label, classes=len(self.names))
             if not self.count_unscored_pixels:
                 target = torch.where(torch.isin(target, target.new_tensor(self.unscored)), -1, target)
-            groups = self.size_groups if self._telling_sizes else None
+            groups = self.size_groups if self._scores_sizes else None
             matrix = count_pixels(index, target, len(self.names), groups=groups, spacing=spacing_of(label))
             self.confusion += matrix.to(self.confusion)
             self.images.append(object_counts(matrix))
@@ -118,9 +118,9 @@ class ClassIoU(Metric):
     @sync_all_reduce("confusion")
     def compute(self) -> dict[str, float]:
         """Return the scores of :func:`~afma_med.metrics.pixel_scores.scores_from_pixels`, over all processes."""
-        #: The matrix over all processes; after this, ``confusion`` is that of this process again.
+        #: The matrix over all processes. After this call, ``confusion`` is again the matrix of this process.
         self.total = self.confusion.clone()
-        objects = ("all", *(SIZES if self._telling_sizes else ()))
+        objects = ("all", *(SIZES if self._scores_sizes else ()))
         pixels = object_counts(self.total)[self.scored, : len(objects)].cpu().numpy()
         groups = {group: [self.names[k] for k in indices] for group, indices in self.groups.items()}
         scores = scores_from_pixels(pixels, [self.names[k] for k in self.scored], objects, groups=groups)
@@ -128,12 +128,12 @@ class ClassIoU(Metric):
 
     def started(self, engine: Engine) -> None:
         """Start an epoch of the engine."""
-        self._telling_sizes = self.size_groups is not None and engine.state.epoch % self.size_interval == 0
+        self._scores_sizes = self.size_groups is not None and engine.state.epoch % self.size_interval == 0
         super().started(engine)
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Leave the named scalars in ``engine.state.metrics``."""
-        # Those by size of an earlier epoch are no news.
+        """Write the named scalars to ``engine.state.metrics``."""
+        # Scores by size of an earlier epoch are out of date.
         for key in [key for key in engine.state.metrics if "_by_size/" in key or "_objects/" in key]:
             del engine.state.metrics[key]
         for key, value in self.compute().items():
@@ -147,14 +147,14 @@ def predicted_index(logits: Tensor, label: Tensor, *, classes: int) -> tuple[Ten
     Args:
         logits: (K,H,W) or (K,H,W,D).
         label: (1,H,W) or (1,H,W,D).
-        classes: K.
+        classes: Number of classes K.
 
     Raises:
-        ValueError: if they have not K channels and one, or differ in size.
+        ValueError: If the channels are not K and 1, or the sizes differ.
     """
     if len(logits) != classes or len(label) != 1 or logits.shape[1:] != label.shape[1:]:
         raise ValueError(
-            f"Predictions and labels must be (K,H,W) and (1,H,W), the number of classes K being {classes}; got "
+            f"Predictions and labels must be (K,H,W) and (1,H,W), where the number of classes is K = {classes}; got "
             f"{tuple(logits.shape)} and {tuple(label.shape)}. Give network and metric the same classes."
         )
     plain, target = logits.detach().as_subclass(Tensor), label.detach().as_subclass(Tensor)
@@ -165,9 +165,9 @@ def unscored_indices(names: Sequence[str], unscored: Sequence[str]) -> list[int]
     """Return the train ids of the classes without scores.
 
     Raises:
-        ValueError: if one is not in the table.
+        ValueError: If a name is not that of a class.
     """
     unknown = [name for name in unscored if name not in names]
     if unknown:
-        raise ValueError(f"`unscored` must name classes of {list(names)}; got {unknown}. Choose out of them.")
+        raise ValueError(f"`unscored` must name classes of {list(names)}; got {unknown}. Choose from them.")
     return [names.index(name) for name in unscored]

@@ -1,4 +1,4 @@
-"""How many objects are found, not how many pixels: precision, recall and F1 of lesions, birds, tumours."""
+"""Precision, recall and F1 of objects instead of pixels, for lesions, birds, tumours."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ __all__ = ["ObjectDetection", "match_objects"]
 
 
 class ObjectDetection(Metric):
-    """Compute precision, recall and F1 of objects (lesion-wise scores) over the whole set.
+    """Compute precision, recall and F1 of objects (lesion-wise scores) over the whole dataset.
 
-    Objects are the connected components of a class, in labels and predictions; pixels that touch at a corner are
-    connected. A label object is found if a predicted object of its class overlaps it with at least ``min_iou``, each
-    being matched once, best overlap first. Over all images, recall is the part of the label objects that were found,
-    precision the part of the predicted objects that found one, F1 = 2 · found / (label objects + predicted objects).
-    Void pixels are left out beforehand.
+    Objects are the connected components of a class in labels and predictions; pixels that touch at a corner are
+    connected. Label objects and predicted objects of a class are matched one to one, the largest overlap first, if
+    their IoU is at least ``min_iou``. Over all images, recall is the part of the label objects that are matched,
+    precision the part of the predicted objects that are matched, and F1 = 2 · matched / (label objects + predicted
+    objects). Void pixels are ignored.
 
-    Attached under a name, it leaves ``<name>_precision/<class>``, ``<name>_recall/<class>`` and ``<name>_F1/<class>``
-    in ``engine.state.metrics``, and ``<name>_recall_<size>/<class>`` for label objects of each size. The values of
-    what does not occur are NaN.
+    Attached under a name, the metric writes ``<name>_precision/<class>``, ``<name>_recall/<class>`` and
+    ``<name>_F1/<class>`` to ``engine.state.metrics``, and ``<name>_recall_<size>/<class>`` for label objects of each
+    size. Scores of classes and sizes that do not occur are NaN.
 
     Args:
-        classes: table of the classes; the first one is background and has no scores.
-        min_iou: overlap that counts as found; half is that of the LiTS challenge.
-        size_groups: bounds between small, medium and large objects; default: 32² and 96² pixels.
-        output_transform: engine output -> (predictions, labels): lists or batches of logits (K,H,W) or (K,H,W,D) and
-            of labels (1,H,W) or (1,H,W,D).
+        classes: Table of the classes. The first one is background and has no scores.
+        min_iou: Smallest IoU of a match; the LiTS challenge uses 0.5.
+        size_groups: Bounds between small, medium and large objects; default: 32² and 96² pixels.
+        output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
+            logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
 
     Raises:
-        ValueError: if the overlap is not in (0, 1].
+        ValueError: If ``min_iou`` is not in (0, 1].
 
     Example:
         >>> from afma_med.data import isic
@@ -73,8 +73,8 @@ class ObjectDetection(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget what was counted."""
-        # Of each class and size: label objects, those found, predicted objects, those that found one.
+        """Set all counts to zero."""
+        # For each class and size: label objects, matched ones, predicted objects, matched ones.
         self.counts = torch.zeros(len(self.names), len(SIZES), 4, dtype=torch.int64, device=self._device)
 
     @reinit__is_reduced
@@ -82,7 +82,7 @@ class ObjectDetection(Metric):
         """Count the objects of predictions (K,H,W) and labels (1,H,W), image by image.
 
         Raises:
-            ValueError: if a prediction has not K channels or another size than its label, or sizes need a spacing.
+            ValueError: If a prediction does not have K channels or the size of its label, or sizes need a spacing.
         """
         for logits, label in zip(*output, strict=True):
             index, target = (x.cpu().numpy() for x in predicted_index(logits, label, classes=len(self.names)))
@@ -108,11 +108,11 @@ class ObjectDetection(Metric):
         return scores
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Leave the named scalars in ``engine.state.metrics``."""
+        """Write the named scalars to ``engine.state.metrics``."""
         engine.state.metrics.update({f"{name}_{key}": value for key, value in self.compute().items()})
 
     def _by_size(self, pixels: NDArray[np.int64], matched: NDArray[np.bool_], unit: float) -> NDArray[np.int64]:
-        """(3,2): how many objects of each size there are, and how many of them were matched."""
+        """Count the objects of each size and those of them that are matched, (3,2)."""
         counted = np.zeros((len(SIZES), 2), dtype=np.int64)
         np.add.at(counted, self.size_groups.group_of(pixels * unit), np.stack([np.ones_like(pixels), matched], axis=1))
         return counted
@@ -124,12 +124,12 @@ def match_objects(
     """Match the objects of a label with those of a prediction, one to one, the largest overlap first.
 
     Args:
-        label: (H,W) or (H,W,D), where the class is.
-        prediction: the same shape, where it is predicted.
-        min_iou: smallest intersection over union of a match.
+        label: (H,W) or (H,W,D) mask of the class in the label.
+        prediction: Mask of the same shape in the prediction.
+        min_iou: Smallest intersection over union of a match.
 
     Returns:
-        Pixels of each label object and of each predicted one; and whether each was matched.
+        Numbers of pixels of the label objects and of the predicted objects, and whether each object is matched.
 
     Example:
         >>> label, prediction = np.array([[1, 1, 0, 1]]) > 0, np.array([[1, 1, 0, 0]]) > 0
@@ -151,7 +151,7 @@ def match_objects(
 
 
 def _number_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """1, 2, ... for the objects of a mask, 0 elsewhere; looks at the part that holds them only."""
+    """Number the objects of a mask from 1, with 0 elsewhere. Only the bounding box of the mask is searched."""
     numbers = np.zeros(mask.shape, dtype=np.int32)
     if mask.any():
         box = tuple(slice(where.min(), where.max() + 1) for where in mask.nonzero())

@@ -22,19 +22,19 @@ __all__ = ["PerClassMetric"]
 class PerClassMetric(Metric):
     """Run a MONAI metric, such as Dice or a surface distance, on each class of each image or volume, and average.
 
-    The mean is over the images for which the metric has a finite value: MONAI's Dice has none where the class is not
-    in the label, a surface distance none where it is not in the label or not in the prediction. The classes are given
-    to the metric one at a time, so that a volume of many classes does not fill the memory.
+    The mean is over the images for which the metric is finite: MONAI's Dice needs the class in the label, a surface
+    distance needs it in label and prediction. The classes are passed one at a time, which saves memory for volumes
+    with many classes.
 
-    Attached under a name, it leaves ``<name>/<class>`` in ``engine.state.metrics``; a class without a value is NaN.
-    MONAI's own handlers take no spacing, and of several classes give the mean or a tensor, hence this one.
+    Attached under a name, the metric writes ``<name>/<class>`` to ``engine.state.metrics``; NaN for a class without a
+    value. MONAI's own handlers do not pass a spacing and do not give one scalar for each class.
 
     Args:
-        metric_fn: of MONAI, with ``include_background=True``, since it sees one class at a time.
-        classes: table of the classes; the first one is background and has no scores.
-        use_spacing: give the metric the label's spacing in millimetres.
-        output_transform: engine output -> (predictions, labels): lists or batches of logits (K,H,W) or (K,H,W,D) and
-            of labels (1,H,W) or (1,H,W,D).
+        metric_fn: Metric of MONAI with ``include_background=True``, because it gets one class at a time.
+        classes: Table of the classes. The first one is background and has no scores.
+        use_spacing: Pass the label's spacing in millimetres to the metric.
+        output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
+            logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
 
     Example:
         >>> from afma_med.data import isic
@@ -60,15 +60,15 @@ class PerClassMetric(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Clear all values."""
         self.metric_fn.reset()
 
     @reinit__is_reduced
     def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
-        """Measure predictions (K,H,W) against labels (1,H,W), image by image; void pixels are no object of either.
+        """Measure predictions (K,H,W) against labels (1,H,W), image by image. Void pixels belong to no class.
 
         Raises:
-            ValueError: if a prediction has not K channels or another size than its label.
+            ValueError: If a prediction does not have K channels or the size of its label.
         """
         for logits, label in zip(*output, strict=True):
             index, target = predicted_index(logits, label, classes=len(self.names))
@@ -84,11 +84,11 @@ class PerClassMetric(Metric):
         return dict(zip(self.names[1:], values.nanmean(dim=0).tolist(), strict=True))
 
     def per_image(self) -> Tensor:
-        """Return (images,K-1) values as the metric gave them, over all processes."""
+        """Return the (images,K-1) values of the metric, over all processes."""
         buffer = self.metric_fn.get_buffer()
         found: Tensor = torch.zeros(0) if buffer is None else torch.as_tensor(buffer)
         return found.reshape(-1, len(self.names) - 1).double()
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Leave the named scalars in ``engine.state.metrics``."""
+        """Write the named scalars to ``engine.state.metrics``."""
         engine.state.metrics.update({f"{name}/{key}": value for key, value in self.compute().items()})

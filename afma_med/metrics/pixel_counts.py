@@ -1,4 +1,4 @@
-"""What scores are made from: pixels of labels and predictions by class and size of their objects, in one matrix."""
+"""Count pixels of labels and predictions by class and object size, in one matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from afma_med.data.object_sizes import SIZES, SizeGroups, group_pixels
 
 __all__ = ["COUNTS", "count_pixels", "object_counts", "spacing_of"]
 
-#: What :func:`object_counts` gives of each class and size.
+#: Names of the four counts of :func:`object_counts`.
 COUNTS = ("label", "prediction", "intersection", "covered")
 
 
@@ -23,20 +23,19 @@ def count_pixels(
     groups: SizeGroups | None = None,
     spacing: Sequence[float] | None = None,
 ) -> Tensor:
-    """Count how often each (class, size) of a label meets each of its prediction: a confusion matrix.
+    """Compute the confusion matrix of (class, size) pairs: rows of the label, columns of the prediction.
 
-    The size is that of the connected component that a pixel lies in, of the label for the rows and of the prediction
-    for the columns, found among the pixels that count.
+    The size is that of the connected component of the pixel, among the pixels that count.
 
     Args:
         prediction: (H,W) or (H,W,D) train ids.
-        label: the same shape; pixels that are none of the K classes do not count, whatever is predicted there.
-        classes: K.
-        groups: bounds between small, medium and large; None to tell no sizes, so that all objects are small.
-        spacing: millimetres between pixels along each axis, if the groups ask for them.
+        label: Train ids of the same shape. Pixels with other values than 0..K-1 do not count.
+        classes: Number of classes K.
+        groups: Bounds between small, medium and large; None to count all objects as small.
+        spacing: Millimetres between pixels along each axis, for groups in millimetres.
 
     Returns:
-        (3K,3K) int64 on the CPU; index 3 k + size.
+        (3K,3K) int64 on the CPU, with index 3 k + size.
 
     Example:
         >>> label, prediction = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]])
@@ -55,15 +54,14 @@ def count_pixels(
 
 
 def object_counts(confusion: Tensor) -> Tensor:
-    """Sum a matrix of :func:`count_pixels` up to what scores need.
+    """Sum a matrix of :func:`count_pixels` to the counts that scores need.
 
     Args:
         confusion: (3K,3K).
 
     Returns:
-        (K,4,4): of each class, for all objects and for small, medium and large ones, the pixels of the label's objects,
-        of the prediction's, of both at once, and those of the label's that are predicted as the class, whatever the
-        size of the predicted object.
+        (K,4,4) counts of each class, for all, small, medium and large objects: pixels in objects of the label, of the
+        prediction, of both, and pixels in objects of the label that are predicted as the class with any size.
     """
     sizes = len(SIZES)
     matrix = confusion.view(len(confusion) // sizes, sizes, -1, sizes)
@@ -74,6 +72,6 @@ def object_counts(confusion: Tensor) -> Tensor:
 
 
 def spacing_of(label: Tensor) -> list[float] | None:
-    """Return the millimetres between the pixels of a label (1,H,W) or (1,H,W,D) by its metadata; None without any."""
+    """Return the millimetres between the pixels of a label (1,H,W) or (1,H,W,D); None if it has no metadata."""
     pixdim = getattr(label, "pixdim", None)
     return None if pixdim is None else [float(step) for step in pixdim[: label.ndim - 1]]

@@ -1,4 +1,4 @@
-"""Scores out of counts of pixels, for one evaluation or many resamples of it at once."""
+"""Compute scores from pixel counts, for one evaluation or many resamples at once."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def scores_from_pixels(
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute scores from pixels summed over images, under the names that ``evaluation/scores.json`` gives them.
+    """Compute scores from pixels summed over images, with the names of ``evaluation/scores.json``.
 
-    IoU is the pixels in both label and prediction divided by those in either. ``mIoU`` is its mean over the classes
-    that occur in either, ``mIoU_small`` and ``mIoU_large`` that over the classes of a group. ``IoU_by_size/SIZE`` and
-    ``recall_by_size/SIZE`` are means over the classes that have objects of that size in the labels, where recall is
-    the covered pixels of the label divided by all of them.
+    IoU is the number of pixels in both label and prediction divided by the number in either. ``mIoU`` is its mean over
+    the classes that occur in either, ``mIoU_small`` and ``mIoU_large`` the means over the classes of a group. Recall is
+    the number of covered pixels of the label divided by all of them. ``IoU_by_size/SIZE`` and ``recall_by_size/SIZE``
+    are means over the classes that have objects of that size in the labels.
 
     Args:
         pixels: (...,K,S,4) pixels of the label, of the prediction, of both, and of the label that are covered.
-        classes: K names.
-        objects: S names, ``"all"`` first, then those of the object sizes.
-        groups: names of classes by ``"small"`` and ``"large"``.
+        classes: Names of the K classes.
+        objects: S names: ``"all"``, then the object sizes.
+        groups: Names of classes for the groups ``"small"`` and ``"large"``.
 
     Returns:
-        (...) values of each score; NaN where none of its classes occurs.
+        Values (...) by score; NaN if none of the classes occurs.
 
     Example:
         >>> pixels = np.array([[[8, 6, 4, 4]], [[0, 0, 0, 0]]])
@@ -62,10 +62,10 @@ def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
     """Compute the mean IoU of each image over the classes that occur in its label.
 
     Args:
-        pixels: (I,K,S,4) as in :func:`scores_from_pixels`, not summed over the I images.
+        pixels: (I,K,S,4) as in :func:`scores_from_pixels`, for each of I images.
 
     Returns:
-        (I,) values; NaN for an image without any class.
+        (I,) values; NaN for an image without classes.
 
     Example:
         >>> image_iou(np.array([[[[8, 6, 4, 4]], [[0, 3, 0, 0]]]])).tolist()
@@ -76,7 +76,7 @@ def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over the last axis, without NaN; NaN where there is nothing else.
+    """Average over the last axis and ignore NaN; NaN if all values are NaN.
 
     Example:
         >>> mean_of_known(np.array([[1.0, np.nan, 2.0], [np.nan] * 3])).tolist()
@@ -92,7 +92,6 @@ def _iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The quotient, NaN where nothing is divided by nothing."""
     quotient = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient

@@ -1,4 +1,4 @@
-"""Scores of small objects by whether a large object of the same class is in the image."""
+"""Scores of small objects with and without a large object of their class in the image."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["SmallObjects", "score_small_objects"]
 
 
 class SmallObjects(NamedTuple):
-    """Hold scores of small objects in images that have a large object of the same class, and in those that have none.
+    """Scores of small objects in images with and without a large object of the same class.
 
     Args:
-        iou_with, iou_without: mean IoU of small objects over the classes; NaN where there is no such class.
-        recall_with, recall_without: mean recall.
-        classes: how many classes the means are over: those with small label objects in images of both kinds.
+        iou_with, iou_without: Mean IoU of small objects over the classes; NaN without such classes.
+        recall_with, recall_without: Mean recall.
+        classes: Number of classes in the means: those with small label objects in images of both kinds.
     """
 
     iou_with: float
@@ -31,17 +31,17 @@ class SmallObjects(NamedTuple):
 
 
 def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> SmallObjects:
-    """Score small objects next to a large object of their class in the label, and those without one.
+    """Score small objects in images whose label has a large object of their class, and in all other images.
 
-    Pixels are summed over the images of each kind, class by class. Images without any object of a class are of the
-    second kind: small objects that are predicted there lower the IoU, as in the scores of an evaluation.
+    Pixels are summed over the images of each kind, class by class. Images without objects of a class are of the second
+    kind, where predicted small objects lower the IoU.
 
     Args:
-        pixels: (I,K,S,4) as in :class:`afma_med.runs.run.PixelCounts`, image by image.
+        pixels: (I,K,S,4) counts of single images, as in :class:`afma_med.runs.run.PixelCounts`.
         objects: S names of object sizes; all scores are NaN without ``"small"`` and ``"large"``.
 
     Raises:
-        ValueError: if ``pixels`` is of another shape.
+        ValueError: If ``pixels`` has another shape.
 
     Example:
         >>> large = [[[9, 9, 9, 9], [4, 2, 2, 3], [5, 5, 5, 5]]]  # an image with one class: all, small, large
@@ -51,17 +51,17 @@ def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> 
     """
     if pixels.ndim != 4 or pixels.shape[2:] != (len(objects), 4):
         raise ValueError(
-            f"`pixels` must be of shape (I,K,S,4), S being {len(objects)} `objects`; got {pixels.shape}. "
-            "Give the counts of single images, and the names that go with them."
+            f"`pixels` must have the shape (I,K,S,4) with S = {len(objects)} `objects`; got {pixels.shape}. "
+            "Pass the counts of single images and their names of object sizes."
         )
     if not {"small", "large"} <= set(objects):
         return SmallObjects(math.nan, math.nan, math.nan, math.nan, 0)
     small, large = (pixels[:, :, objects.index(size)] for size in ("small", "large"))
-    beside = large[..., :1] > 0
-    sums = np.stack([(small * where).sum(axis=0) for where in (beside, ~beside)])  # (2,K,4)
+    with_large = large[..., :1] > 0
+    sums = np.stack([(small * where).sum(axis=0) for where in (with_large, ~with_large)])  # (2,K,4)
     both = (sums[..., 0] > 0).all(axis=0)
     names = [str(k) for k in range(both.sum())]
-    # As sizes go after "all", which is left empty here.
+    # The first size is "all", which stays empty here.
     scores = scores_from_pixels(np.stack([0 * sums, sums], axis=2)[:, both], names, ("all", "small"))
     iou, recall = (scores[f"{kind}_by_size/small"].tolist() for kind in ("IoU", "recall"))
     return SmallObjects(iou[0], iou[1], recall[0], recall[1], len(names))

@@ -132,7 +132,9 @@ def load_encoder_weights(encoder: nn.Module, source: str) -> None:
     tensors = _read_tensors(file)
     matched, manner = _match(own, tensors, file)
     encoder.load_state_dict({**whole, **{prefix + name: x for name, x in matched.items()}})
-    logger.info("Encoder weights: %d of %d tensors of %s, by %s", len(matched), len(tensors), file.name, manner)
+    rest = len(tensors) - len(matched)
+    unused = f"; the other {rest} are not needed (classifier, batch counters, other networks)" if rest else ""
+    logger.info("Encoder weights: the encoder takes %d tensors of %s, by %s%s", len(matched), file.name, manner, unused)
 
 
 def input_normalization(encoder_name: str, encoder_weights: str | None, *, in_channels: int = 3) -> Normalization:

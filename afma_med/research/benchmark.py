@@ -1,6 +1,8 @@
-"""Measure variants of a computation side by side: interleaved times, peak memory in processes of their own, growth.
+"""Time AFMA against its dense form and the bare backbone; measure peak memory and count multiply-adds.
 
-``afma benchmark`` measures AFMA with it.
+Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole Unet; "growth",
+alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of the logits. Labels and logits are
+regions of about 60 pixels across, like those of scenes, in which every class occurs.
 """
 
 from __future__ import annotations
@@ -8,147 +10,148 @@ from __future__ import annotations
 import csv
 import json
 import math
-import multiprocessing
-import os
-import platform
-import re
-import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = [
-    "available_bytes",
-    "describe_machine",
-    "draw_growth",
-    "fit_growth",
-    "in_child",
-    "limit_memory",
-    "peak_bytes",
-    "summarise",
-    "time_interleaved",
-    "write_results",
-]
+from afma_med.functional import modulate_logits
+from afma_med.losses import AFMALoss
+from afma_med.networks import AFMABlock, AFMANet
+from afma_med.research import dense
+from afma_med.research.benchmark_cases import BenchmarkOptions, Case
+from afma_med.research.machine import available_bytes, in_child, limit_memory, peak_bytes
+
+__all__ = ["count_macs", "fit_growth", "measure_case", "measure_cases", "peak_memory", "save_benchmark", "summarise"]
+__all__ += ["time_variants"]
+
+_PATCH = (10, 10)
+_VARIANTS, _MODES = ("ours", "dense", "bare"), ("train", "inference")
+_PAIRS = (("ours", "dense"), ("ours", "bare"), ("dense", "bare"))
+_MIB = 2**20
 
 
-def time_interleaved(
-    run: Callable[[str], object], names: Sequence[str], *, repeats: int, device: str
-) -> dict[str, list[float]]:
-    """Time each variant once a round, so that what disturbs a machine disturbs all of them.
+def measure_cases(
+    cases: Sequence[Case], given: BenchmarkOptions
+) -> Iterator[tuple[Case, str, Callable[[], dict[str, Any]]]]:
+    """Yield case, mode, and a function that measures them; growth is measured in training only."""
+    for case in cases:
+        for mode in _MODES[: 1 if case.group == "growth" else 2]:
+            yield case, mode, partial(measure_case, case, mode, given)
+
+
+def measure_case(case: Case, mode: str, given: BenchmarkOptions) -> dict[str, Any]:
+    """Measure the memory of each variant that fits, then the times of those.
+
+    Each measurement runs in a process of its own.
 
     Args:
-        run: runs the variant of a name once; each is warmed up by the caller.
-        names: of the variants.
-        repeats: rounds.
-        device: ``"cpu"`` or ``"cuda"``.
+        case: what is measured.
+        mode: ``"train"`` or ``"inference"``.
+        given: options of all cases.
 
     Returns:
-        The seconds of each variant.
+        A row of results; its ``note`` says what was skipped and why.
     """
+    row = {"case": str(case), "mode": mode, "pixels": math.prod(case.size), **in_child(count_macs, case, given.batch)}
+    maps, training = case.classes * given.batch, mode == "train"
+    notes: list[str] = []
+    peaks: dict[str, int] = {}
+    matrices = dense.matrix_bytes(case.size, 2**case.depth, patch=_PATCH, maps=maps, training=training)
+    for name in ("bare", "ours", "dense"):
+        needed, free = peaks.get("bare", 0) + matrices * (name == "dense"), available_bytes(given.device)
+        try:
+            if needed > free:
+                raise MemoryError(f"it needs at least {needed / _MIB:.0f} MiB, {free / _MIB:.0f} MiB are available")
+            peaks[name] = in_child(peak_memory, case, mode, given, name)
+        except MemoryError as error:
+            notes.append(f"{name} skipped: {error}")
+    row |= {f"{name}_peak_mib": peak / _MIB for name, peak in peaks.items()}
+    row |= {f"{name}_added_mib": (peaks[name] - peaks["bare"]) / _MIB for name in peaks if "bare" in peaks}
+    try:
+        row |= in_child(time_variants, case, mode, given, [name for name in _VARIANTS if name in peaks])
+        # Alone, bare takes next to no time, and a ratio to it means nothing.
+        row |= summarise(row["seconds"], _PAIRS[: 3 if case.group == "unet" else 1])
+    except MemoryError as error:
+        notes.append(f"times skipped: {error}")
+    return row | {"note": "; ".join(notes)}
+
+
+def count_macs(case: Case, batch: int) -> dict[str, float]:
+    """Count the multiply-adds (G) of each variant's forward pass, attention products included, without data."""
+    counts = {}
+    with torch.device("meta"), torch.no_grad():
+        network, _, forward = _build(case, batch)
+        network.eval()
+        for name in _VARIANTS:
+            with FlopCounterMode(display=False) as counter:
+                forward(name, torch.zeros(batch, 3, *case.size))
+            counts[f"{name}_gmacs"] = counter.get_total_flops() / 2e9
+    return counts
+
+
+def peak_memory(case: Case, mode: str, given: BenchmarkOptions, name: str) -> int:
+    """Return the most bytes that this process, or the allocator of its GPU, has held after one step of a variant."""
+    for other in _VARIANTS:  # a tiny size, so that what libraries load once counts for no variant
+        _prepare(case._replace(size=(64, 64)), mode, given)(other)
+    _prepare(case, mode, given)(name)
+    return peak_bytes(given.device)
+
+
+def time_variants(case: Case, mode: str, given: BenchmarkOptions, names: list[str]) -> dict[str, Any]:
+    """Return the seconds of each variant, and the losses.
+
+    Each variant runs once a round, so that a disturbance of the machine affects all of them.
+    """
+    run = _prepare(case, mode, given)
+    for _ in range(3 if given.device == "cuda" else 1):  # warm-up
+        losses = {f"{name}_loss": run(name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for name in [*names] * repeats:
-        _wait(device)
+    for name in names * given.repeats:
+        _wait(given.device)
         start = time.perf_counter()
         run(name)
-        _wait(device)
+        _wait(given.device)
         seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return {"seconds": seconds} | (losses if mode == "train" else {})
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def summarise(
-    seconds: dict[str, list[float]], pairs: Sequence[tuple[str, str]], *, baseline: str = "bare"
-) -> dict[str, float]:
-    """Summarise what :func:`time_interleaved` gives.
-
-    Args:
-        seconds: of each variant.
-        pairs: of variants that are compared.
-        baseline: the variant beyond which the others are said to add time.
+def summarise(seconds: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Summarise the seconds of variants.
 
     Returns:
-        Median and interquartile range of each variant a, ``a_ms`` and ``a_iqr_ms``, and the median of what it adds,
-        ``a_added_ms``, in milliseconds; of each pair the ratio of the medians, ``a/b``, and the median of the ratios
-        round by round, ``a~b``.
+        Median and interquartile range of each variant a, ``a_ms`` and ``a_iqr_ms``, and the median of the time that it
+        adds to the bare variant, ``a_added_ms``, in milliseconds; of each pair the ratio of the medians, ``a/b``, and
+        the median of the ratios round by round, ``a~b``.
     """
     result: dict[str, float] = {}
     for name, times in seconds.items():
         low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
         result |= {f"{name}_ms": 1e3 * middle, f"{name}_iqr_ms": 1e3 * (high - low)}
-    for name in seconds.keys() - {baseline} if baseline in seconds else ():
-        added = (a - b for a, b in zip(seconds[name], seconds[baseline], strict=True))
-        result[f"{name}_added_ms"] = 1e3 * statistics.median(added)
+        if name != "bare" and "bare" in seconds:
+            added = (a - b for a, b in zip(times, seconds["bare"], strict=True))
+            result[f"{name}_added_ms"] = 1e3 * statistics.median(added)
     for one, other in pairs:
         if one in seconds and other in seconds:
-            rounds = list(zip(seconds[one], seconds[other], strict=True))
+            ratios = (a / b for a, b in zip(seconds[one], seconds[other], strict=True))
             result[f"{one}/{other}"] = result[f"{one}_ms"] / result[f"{other}_ms"]
-            result[f"{one}~{other}"] = statistics.median(a / b for a, b in rounds)
+            result[f"{one}~{other}"] = statistics.median(ratios)
     return result
 
 
-def peak_bytes(device: str) -> int:
-    """The most bytes that this process, or the allocator of its GPU, has held."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def fit_growth(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Collect ``points`` of (pixels, value) for each key, and their ``exponent``: the slope in logarithms.
 
-
-def available_bytes(device: str) -> int:
-    """The bytes that are free on a device."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    if (info := Path("/proc/meminfo")).exists():  # counts what the page cache would give up, unlike sysconf
-        return 1024 * int(info.read_text(encoding="utf-8").split("MemAvailable:")[1].split()[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def limit_memory() -> None:
-    """Make what does not fit into memory fail in this process, before the system ends some other one."""
-    hard, free = resource.getrlimit(resource.RLIMIT_DATA)[1], available_bytes("cpu")
-    resource.setrlimit(resource.RLIMIT_DATA, (free if hard == resource.RLIM_INFINITY else min(free, hard), hard))
-
-
-def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a function in a process of its own, forked from a small one that has imported but not run anything.
-
-    Raises:
-        MemoryError: if memory ran out there.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["segmentation_models_pytorch", "torch.utils.flop_counter", "afma_med.losses", "afma_med.networks"]
-    )
-    try:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(function, *arguments).result()
-    except BrokenProcessPool:
-        raise MemoryError("its process was ended from outside, as systems do when memory runs out") from None
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise MemoryError("memory ran out") from None
-
-
-def fit_growth(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Points of ``pixels`` and of each key, and the exponent: the slope of a line through the logarithms.
-
-    Args:
-        rows: of results; those without a key are left out for it.
-        keys: of what grows.
-
-    Returns:
-        For each key ``points``, and ``exponent``, None where two points are lacking.
+    Rows without a key are left out; the exponent is None for fewer than two points.
     """
     series = {}
     for key in keys:
@@ -159,50 +162,114 @@ def fit_growth(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str,
     return series
 
 
-def draw_growth(series: dict[str, dict[str, Any]], panels: Mapping[str, Sequence[str]], path: Path) -> None:
-    """Draw the series of :func:`fit_growth` on logarithmic axes.
+def save_benchmark(folder: Path, rows: Sequence[dict[str, Any]], **details: Any) -> None:
+    """Write benchmark.json, with rows and details, benchmark.csv, and growth.png for rows of that group."""
+    growing = [row for row in rows if row["case"].startswith("growth")]
+    growth = fit_growth(growing, [f"{name}_{unit}" for name in _VARIANTS[:2] for unit in ("added_ms", "added_mib")])
+    content = json.dumps({**details, "growth": growth, "rows": rows}, indent=1, default=str)
+    (folder / "benchmark.json").write_text(content, encoding="utf-8")
+    names = dict.fromkeys(name for row in rows for name in row if name != "seconds")
+    with (folder / "benchmark.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*names], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    if growing:
+        _draw_growth(growth, folder / "growth.png")
 
-    Args:
-        series: of :func:`fit_growth`.
-        panels: the keys of each panel, by its title.
-        path: of the picture.
-    """
+
+def _build(case: Case, batch: int) -> tuple[nn.Module, list[Tensor], Callable[[str, Tensor], Any]]:
+    """The network, the tensors that get gradients, and a function that runs a variant on an image."""
+    host: Any
+    net: nn.Module
+    leaves: list[Tensor]
+    if case.group == "unet":
+        host = smp.Unet(case.encoder, encoder_weights=None, classes=case.classes)
+        net = wrapped = AFMANet(host, case.classes, feature=case.depth, patch_size=_PATCH, attention_supervision=True)
+        block, leaves = wrapped.afma_block, [*net.parameters()]
+    else:
+        with torch.device("meta"):
+            channels = smp.encoders.get_encoder(case.encoder, weights=None).out_channels[case.depth]
+        net = block = AFMABlock(channels, case.classes, patch_size=_PATCH)
+        logits = (5 * _regions(batch, case.classes, case.size)).requires_grad_()
+        feature = torch.randn(batch, channels, *(side // 2**case.depth for side in case.size)).relu_().requires_grad_()
+        host = SimpleNamespace(encoder=lambda _image: {case.depth: feature}, decoder=lambda _maps: logits)
+        host.segmentation_head, leaves = nn.Identity(), [logits, feature, *block.parameters()]
+
+    def run(name: str, image: Tensor) -> Any:
+        if name == "ours" and net is not block:
+            return net(image)
+        maps = host.encoder(image)
+        plain = host.segmentation_head(host.decoder(maps))
+        if name == "bare":
+            return plain
+        if name == "dense":
+            return dense.run(block, image, maps[case.depth], plain, _PATCH)
+        attention = block(image, maps[case.depth])
+        return modulate_logits(plain, attention), attention
+
+    return net, leaves, run
+
+
+def _regions(batch: int, maps: int, size: tuple[int, int]) -> Tensor:
+    """Smooth random maps, with a little noise of single pixels."""
+    coarse = torch.randn(batch, maps, *(side // 60 + 2 for side in size))
+    return F.interpolate(coarse, size, mode="bilinear") + 0.1 * torch.randn(batch, maps, *size)
+
+
+def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], float]:
+    """Build a case in this process; the function runs one step of a variant and returns its loss."""
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    if given.device == "cpu":
+        limit_memory()
+    with torch.device(given.device):
+        network, leaves, forward = _build(case, given.batch)
+        image = _regions(given.batch, 3, case.size)
+        label = _regions(given.batch, case.classes, case.size).argmax(dim=1, keepdim=True)
+    network.train(mode == "train")
+    loss_of = AFMALoss()
+    # A learning rate of 0 costs the same, and all variants keep the same parameters and so the same losses.
+    optimizer = torch.optim.SGD(leaves, lr=0.0, momentum=0.9)
+
+    def run(variant: str) -> float:
+        loss: Any
+        with torch.autocast(given.device, enabled=given.amp), torch.inference_mode(mode == "inference"):
+            output = forward(variant, image)
+            if mode == "inference":
+                return math.nan
+            if variant == "dense":
+                logits, attention = output
+                loss = dense.loss(logits, attention, label, 2**case.depth, patch=_PATCH)
+            else:
+                loss = loss_of(output, label)
+        loss.backward()
+        if case.group == "unet":
+            optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.item())
+
+    return run
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _draw_growth(series: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     # Here, so that it is not in the memory of what is measured.
     from matplotlib.figure import Figure
 
     from afma_med.visualize.figure_file import save_figure
 
-    figure = Figure(figsize=(5 * len(panels), 4), dpi=150, layout="constrained")
-    for axes, (title, keys) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for key, style in zip(keys, ("o-", "s--", "^:"), strict=False):
-            exponent = series[key]["exponent"]
-            label = key.split("_")[0] + (f", pixels^{exponent:.2f}" if exponent is not None else "")
-            drawn = [(pixels, value if value > 0 else math.nan) for pixels, value in series[key]["points"]]
-            axes.loglog([pixels for pixels, _ in drawn], [value for _, value in drawn], style, label=label)
+    figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
+    units = {"added time, ms": "added_ms", "added peak memory, MiB": "added_mib"}
+    for axes, (title, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
+        for name, style in zip(_VARIANTS[:2], ("o-", "s--"), strict=True):
+            points, exponent = series[f"{name}_{unit}"]["points"], series[f"{name}_{unit}"]["exponent"]
+            values = [value if value > 0 else math.nan for _, value in points]
+            label = name + (f", pixels^{exponent:.2f}" if exponent is not None else "")
+            axes.loglog([pixels for pixels, _ in points], values, style, label=label)
         axes.set(xlabel="pixels", ylabel=title)
         axes.legend()
     save_figure(figure, path)
-
-
-def describe_machine(device: str) -> dict[str, Any]:
-    """What a reader of figures wants to know of the machine they come from."""
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "load_average": os.getloadavg(),
-    }
-
-
-def write_results(folder: Path, result: dict[str, Any]) -> None:
-    """Write benchmark.json, all of a result, and benchmark.csv, the numbers of its ``rows``."""
-    (folder / "benchmark.json").write_text(json.dumps(result, indent=1, default=str), encoding="utf-8")
-    names = dict.fromkeys(name for row in result["rows"] for name in row if name != "seconds")
-    with (folder / "benchmark.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*names], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(result["rows"])

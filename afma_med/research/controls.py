@@ -1,6 +1,6 @@
-"""Forms that read several encoder maps, and the controls that tell what in them helps: attention, head, or supervision.
+"""Forms that read several encoder maps, and controls that show what helps: attention, head, or supervision.
 
-Each form is trained with the same auxiliary supervision, and has nearly as many parameters, as the one it controls for:
+A control has the same auxiliary supervision and nearly as many parameters as the form that it controls for:
 
 ==================  ===========================================================================================
 form                what it has
@@ -31,24 +31,17 @@ from afma_med.networks import AFMANet
 from afma_med.networks.feature_tap import FeatureTap
 from afma_med.networks.probing import blank_image, probing
 
-__all__ = [
-    "AuxiliaryAFMALoss",
-    "ContextAttention",
-    "ContextNet",
-    "PlainHead",
-    "PresenceAFMALoss",
-    "Prototypes",
-    "PrototypesAndHead",
-]
+__all__ = ["AuxiliaryAFMALoss", "ContextAttention", "ContextNet", "PlainHead", "PresenceAFMALoss", "Prototypes"]
+__all__ += ["PrototypesAndHead"]
 
-# Encoder depths: the query reads all of them at the first one's size, the key those after the first at the second's.
+# Encoder depths. The query reads all of them at the size of the first, the key all but the first at that of the second.
 _DEPTHS = (2, 3, 4)
 _EMBED = 64
 _FIRST_GAIN = 0.1
 
 
 class ContextAttention(NamedTuple):
-    """Hold what corrects the logits of an image: a query, and the prototypes of the classes that it is compared with.
+    """Hold a query, what makes the prototypes of the classes that it is compared with, and scores of the plain head.
 
     Args:
         query: (B,E,h,w), of a shallow map.
@@ -65,16 +58,16 @@ class ContextAttention(NamedTuple):
     size: tuple[int, int]
 
     def prototypes(self) -> Tensor:
-        """Average the key over each class: (B,K,E). The 1 keeps those of classes without mass at zero."""
+        """Average the key over each class: (B,K,E). The added 1 makes prototypes of classes without mass zero."""
         total = self.mass.sum(dim=(2, 3))[..., None] + 1
         return torch.einsum("bkhw,behw->bke", self.mass, self.key) / total
 
     def zeroed(self) -> ContextAttention:
-        """Return the same without attention; the plain head stays."""
+        """Return a copy without attention; the plain head stays."""
         return self._replace(mass=torch.zeros_like(self.mass))
 
     def swapped(self, other: ContextAttention) -> ContextAttention:
-        """Return the same with the prototypes of another image."""
+        """Return a copy with the prototypes of another image."""
         return self._replace(key=other.key, mass=other.mass)
 
 
@@ -83,29 +76,22 @@ class ContextNet(AFMANet):
 
     With q the embedded query, k the embedded key and p the host's class probabilities at the key's size, the prototype
     of class c is Σ p_c k / (Σ p_c + 1), its score at a place of the query q · prototype_c / √E, and the logits become
-    logits + gain_c · score_c, enlarged to the image, with a learnt gain that is 0.1 at first. The head's scores are a
+    logits + gain_c · score_c, enlarged to the image, with a learnt gain that starts at 0.1. The head's scores are a
     1×1 convolution of q, with a gain of their own.
 
-    In AFMA's terms: attention between a shallow and a deep map, signed, shared by the classes; the values are
+    In AFMA's terms, it is a signed attention between a shallow and a deep map that all classes share. The values are
     probabilities, divided by the mass of their class instead of the row's count of non-zeros.
 
     In train mode the network returns (corrected logits, the host's own logits), for :class:`AuxiliaryAFMALoss`.
 
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W) with an encoder of at least four depths.
-        out_channels: K.
-        **options: of :class:`~afma_med.AFMANet`.
-
-    Example:
-        >>> import segmentation_models_pytorch as smp
-        >>> net = Prototypes(smp.Unet("resnet18", encoder_weights=None, classes=3), 3, attention_supervision=True)
-        >>> [tuple(logits.shape) for logits in net(torch.rand(2, 3, 64, 96))]
-        [(2, 3, 64, 96), (2, 3, 64, 96)]
+        out_channels, **options: as for :class:`~afma_med.AFMANet`.
     """
 
     has_prototypes = False
     has_head = False
-    #: Channels between the two convolutions of the query; more where there is no key, for as many parameters.
+    #: Channels between the two convolutions of the query; more in a form without key, for as many parameters.
     query_channels = _EMBED
 
     def __init__(self, backbone: nn.Module, out_channels: int, **options: Any) -> None:
@@ -113,7 +99,7 @@ class ContextNet(AFMANet):
         del self.afma_block
         self._taps = [FeatureTap(backbone, depth) for depth in _DEPTHS]
         for tap in self._taps:
-            tap.remove()  # they choose among the maps that the network's own tap finds
+            tap.remove()  # they only select from the maps that the network's own tap captures
         channels = [map_.shape[1] for map_ in self._probe_maps()]
         self.embed_query = _embedding(sum(channels), self.query_channels)
         if self.has_prototypes:
@@ -124,7 +110,6 @@ class ContextNet(AFMANet):
             self.head_gain = nn.Parameter(torch.full((out_channels, 1, 1), _FIRST_GAIN))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Segment a batch of images: logits, and in train mode with supervision the host's own next to them."""
         logits, attention = self.attend(image)
         corrected = self.correct(logits, attention)
         return (corrected, logits) if self.training and self.attention_supervision else corrected
@@ -141,7 +126,6 @@ class ContextNet(AFMANet):
     def correct(  # type: ignore[override]
         self, logits: Tensor, attention: ContextAttention, values: Tensor | None = None
     ) -> Tensor:
-        """Add the scores to the logits."""
         with autocast_off(without_metadata(logits)):
             added = torch.zeros_like(attention.mass[:, :, :1, :1])
             if self.has_prototypes:
@@ -161,11 +145,8 @@ class ContextNet(AFMANet):
         return attention._replace(mass=_shrink(label.to(attention.mass.dtype), attention.mass))
 
     def _attend(self, logits: Tensor, maps: list[Tensor]) -> ContextAttention:
-        shallow, key_like = maps[0], maps[1]
-        query = self.embed_query(torch.cat([_enlarge(each, shallow) for each in maps], dim=1))
-        key = query[:, :, :1, :1]
-        if self.has_prototypes:
-            key = self.embed_key(torch.cat([_enlarge(each, key_like) for each in maps[1:]], dim=1))
+        query = self.embed_query(_join(maps))
+        key = self.embed_key(_join(maps[1:])) if self.has_prototypes else query[:, :, :1, :1]
         scores = self.head(query) if self.has_head else query[:, :0]
         size = (logits.shape[2], logits.shape[3])
         return ContextAttention(query, key, _shrink(logits.softmax(dim=1), key), scores, size)
@@ -198,14 +179,13 @@ class PrototypesAndHead(ContextNet):
 
 
 class AuxiliaryAFMALoss(AFMALoss):
-    """Add the segmentation loss of the host's own logits; given logits alone, it is the segmentation loss.
+    """Add the segmentation loss of the host's own logits; for logits alone, it is the segmentation loss.
 
     Args:
-        attention_weight: of the host's own logits; ``segmentation_weight`` is that of the corrected ones.
+        attention_weight: weight of the host's own logits; ``segmentation_weight`` is that of the corrected ones.
     """
 
     def terms(self, output: Tensor | tuple[Tensor, Any], label: Tensor) -> AFMALossTerms:
-        """Compute the two terms, unweighted; the second one is 0 for logits alone."""
         if isinstance(output, Tensor):
             return super().terms(output, label)
         corrected, own = output
@@ -213,16 +193,15 @@ class AuxiliaryAFMALoss(AFMALoss):
 
 
 class PresenceAFMALoss(AFMALoss):
-    """Ask of each patch which part of it each class takes, instead of asking for an attention between patches.
+    """Train each patch to predict the share of each class in it, instead of an attention between patches.
 
     The mean of an embedded patch is compared with the share of the class in the label's patch, for image patches and
-    feature patches alike: the same parameters, the same label, no pair of patches.
+    feature patches. Parameters and label are the same, but no pair of patches is compared.
     """
 
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
-        """Average the squared differences of the shares."""
         pairs = ((attention.query, gold.query), (attention.key, gold.key))
-        query, key = ((mine.mean(dim=-1) - asked.float().mean(dim=-1)).square().mean() for mine, asked in pairs)
+        query, key = ((mine.mean(dim=-1) - target.float().mean(dim=-1)).square().mean() for mine, target in pairs)
         return query + key
 
 
@@ -235,8 +214,9 @@ def _embedding(in_channels: int, hidden: int) -> nn.Sequential:
     )
 
 
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return x if x.shape[2:] == like.shape[2:] else interpolate(x, size=like.shape[2:], mode="bilinear")
+def _join(maps: list[Tensor]) -> Tensor:
+    """The maps as channels of one, at the size of the first."""
+    return torch.cat([maps[0], *(interpolate(x, size=maps[0].shape[2:], mode="bilinear") for x in maps[1:])], dim=1)
 
 
 def _shrink(x: Tensor, like: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""The released form of AFMA with every N × M matrix built and kept: what the package is held to and timed against.
+"""The released form of AFMA, which builds every N × M matrix: a reference for tests and benchmarks.
 
-It does what the paper's steps say, one class after the other, and imports nothing from the package. The learnable parts
-are those of any module with ``image_conv1, image_conv2, feature_conv, patch_linear1, patch_linear2``, such as an
-AFMABlock, so that both forms run with the same parameters. Shapes follow the paper's letters (see reference.py);
-logits and labels have the image's size, which the stride divides. An attention is a list, one (B,N,M) matrix a class.
+It follows the paper's steps, one class after the other, and imports nothing from the package. It runs with the
+parameters of any module with ``image_conv1, image_conv2, feature_conv, patch_linear1, patch_linear2``, such as an
+AFMABlock. Shapes are in the letters of :mod:`afma_med.functional`; logits and labels have the image's size, which the
+stride divides. An attention is a list with one (B,N,M) matrix for each class.
 """
 
 from __future__ import annotations
@@ -15,19 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "attend",
-    "attention_loss",
-    "gold_attention",
-    "join",
-    "label_to_one_hot",
-    "loss",
-    "matrix_bytes",
-    "modulate",
-    "run",
-    "segmentation_loss",
-    "split",
-]
+__all__ = ["attend", "attention_loss", "gold_attention", "join", "label_to_one_hot", "loss", "matrix_bytes", "modulate"]
+__all__ += ["run", "segmentation_loss", "split"]
 
 COUNT_EPSILON = 1e-5
 SEGMENTATION_WEIGHT = 5.0

@@ -1,196 +1,256 @@
-"""Tests of the mechanism on trained weights: whether it matters what the attention is, and whom the gain reaches.
+"""Measurements of trained networks: is the attention learnt, does its correction help, and through the attention?
 
-The correction claims that small objects gain from large ones of their class in the same image. If it is so, small
-objects next to a large one gain more than others, and lose when attention and values are those of another image.
+The correction claims that small objects gain from large ones of their class in the same image. If so, small objects
+next to a large one gain more than others, and lose when attention and values are those of another image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 from tqdm import tqdm
 
 from afma_med.data.class_table import class_groups, class_names
-from afma_med.data.dataset_reader import Item
 from afma_med.data.object_sizes import SIZES
 from afma_med.functional import PatchAttention, gold_attention_from_index
 from afma_med.metrics.pixel_counts import count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
-from afma_med.metrics.small_objects import score_small_objects
+from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
-from afma_med.research.attended_images import Attended, check_measurable, labelled_items, with_next
-from afma_med.research.attention_report import AttentionReport, AttentionTally
-from afma_med.research.mechanism_report import FORMS, FormScores, MechanismReport
+from afma_med.research.correction_forms import FORMS, correct_in_all_forms
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import decide, find_afma
 
-__all__ = ["correct_in_all_forms", "measure_mechanism", "measure_run"]
+__all__ = ["AttentionReport", "ClassAttention", "FormScores", "MechanismReport", "measure_run"]
 
 
-def correct_in_all_forms(
-    afma: AFMANet, logits: Tensor, attention: Any, *, other: tuple[Tensor, Any], index: Tensor
-) -> dict[str, Tensor]:
-    """Correct logits by the network's attention and by others in its place.
+class ClassAttention(NamedTuple):
+    """Hold the figures of one class.
 
     Args:
-        afma: the network. If its attention is no :class:`~afma_med.PatchAttention`, the attention has methods
-            ``zeroed()`` and ``swapped(other)``, and the network ``gold(logits, attention, index)``.
-        logits, attention: of ``afma.attend`` on an image.
-        other: those of another image, which may be of another size.
-        index: (B,H,W) int64 train ids of the image, negative where it is void.
-
-    Returns:
-        Logits (B,K,H,W) by the names of :data:`afma_med.research.mechanism_report.FORMS`.
-
-    Raises:
-        TypeError: if an attention of another kind has not these methods.
-
-    Example:
-        >>> from torch import nn
-        >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))
-        >>> net = AFMANet(host, 2, feature="0").eval()
-        >>> seen, other = (net.attend(torch.rand(1, 3, side, 40)) for side in (20, 60))
-        >>> forms = correct_in_all_forms(net, *seen, other=other, index=torch.zeros(1, 20, 40, dtype=torch.long))
-        >>> torch.equal(forms["zero"], forms["before"]), {name: tuple(one.shape) for name, one in forms.items()}["swap"]
-        (True, (1, 2, 20, 40))
+        name: of the class.
+        share: share of the squared norm of the gold attention, and so of the loss of an attention of zeros.
+        error, cosine: as in :class:`AttentionReport`.
+        auc: probability that an image patch with pixels of the class has a larger strongest attention than one without:
+            0.5 for an attention that does not depend on the class; NaN if all patches have the class, or none.
     """
-    if not isinstance(attention, PatchAttention):
-        return _correct_by_methods(afma, logits, attention, other=other[1], index=index)
-    nothing = attention._replace(query=torch.zeros_like(attention.query), key=torch.zeros_like(attention.key))
-    gold = gold_attention_from_index(index, attention.grid, attention.key.shape[1])
-    values = afma.split_prediction(*other)
-    return {
-        "before": logits,
-        "zero": afma.correct(logits, nothing),
-        "after": afma.correct(logits, attention),
-        "swap": afma.correct(logits, attention._replace(key=other[1].key), values),
-        # A query of truth values cannot be multiplied.
-        "gold": afma.correct(logits, gold._replace(query=gold.query.to(gold.key.dtype))),
-    }
+
+    name: str
+    share: float
+    error: float
+    cosine: float
+    auc: float
 
 
-def measure_mechanism(run: TrainedNetwork, *, section: str = "val", limit: int | None = None) -> MechanismReport:
-    """Score a run's predictions with its attention, without it, and with others in its place.
-
-    Labels are compared at the size at which the network sees the images; the sizes of objects are pixels of it.
+class AttentionReport(NamedTuple):
+    """Hold figures of an attention over all pixels and patches of a section.
 
     Args:
-        run: trained with AFMA, of images.
-        section: with labels.
-        limit: look at so many images only, the first ones.
-
-    Raises:
-        ValueError: if the run has no attention, its dataset is one of volumes, or the section has no labels.
-        TypeError: if the attention is of an unknown kind.
+        images: number of images.
+        error: squared distance to the gold attention, divided by the squared norm of the gold attention: 0 where they
+            are equal, 1 for an attention of zeros.
+        cosine: of the angle between attention and gold attention, as vectors: 1 if they are equal up to a factor.
+        peak: median over images of the largest entry of the attention; that of the gold attention is near 1.
+        changed: share of the pixels whose class the correction changes.
+        mended: share of the changed pixels with a label that are right after the correction and were wrong before.
+        harmed: share of the changed pixels with a label that are wrong after the correction and were right before.
+        miou: mean IoU of the scored classes before the correction, after it, and after a correction by the gold
+            attention, which is the gain of a perfect attention.
+        classes: the figures of each class.
     """
-    afma, items = check_measurable(run), labelled_items(run, section, limit)
-    tally = _MechanismTally(run, afma)
-    for own, other in _in_pairs(run, afma, items):
-        tally.add(own, other)
-    return tally.report()
+
+    images: int
+    error: float
+    cosine: float
+    peak: float
+    changed: float
+    mended: float
+    harmed: float
+    miou: tuple[float, float, float]
+    classes: tuple[ClassAttention, ...] = ()
+
+
+class FormScores(NamedTuple):
+    """Hold the scores of one of the :data:`~afma_med.research.correction_forms.FORMS`.
+
+    Mean IoU of the scored classes, and of the small ones, NaN if the dataset has no such group; then the fields of
+    :class:`~afma_med.metrics.small_objects.SmallObjects`.
+    """
+
+    miou: float
+    miou_small: float
+    iou_with: float
+    iou_without: float
+    recall_with: float
+    recall_without: float
+    classes: int
+
+    @property
+    def small_objects(self) -> SmallObjects:
+        """Return the scores of small objects alone."""
+        return SmallObjects(*self[2:])
+
+
+class MechanismReport(NamedTuple):
+    """Hold the number of images, and the scores of all forms; those of ``swap`` are NaN for a single image."""
+
+    images: int
+    before: FormScores
+    zero: FormScores
+    after: FormScores
+    swap: FormScores
+    gold: FormScores
+
+
+class _Attended(NamedTuple):
+    """An image after the network: logits (1,K,H,W), attention, label (1,H,W) with -1 where there is none."""
+
+    logits: Tensor
+    attention: Any
+    label: Tensor
+
+
+class _PatchFigures(NamedTuple):
+    """Figures of the attention of one image, by class."""
+
+    squares: Tensor  # (3,K) squared distance, squared norms of attention and of gold attention
+    strongest: Tensor  # (K,N) largest entry of each row
+    filled: Tensor  # (K,N) whether the patch has pixels of the class
 
 
 def measure_run(
     run: TrainedNetwork, *, section: str = "val", limit: int | None = None
 ) -> tuple[AttentionReport | None, MechanismReport | None]:
-    """Measure a run's attention and test its mechanism.
+    """Measure a run's attention, and score its predictions with it, without it, and with others in its place.
 
-    Args:
-        run: finished.
-        section: with labels.
-        limit: look at so many images only, the first ones.
+    Labels are compared at the size at which the network sees the images; the sizes of objects are in its pixels.
 
     Returns:
-        What :func:`~afma_med.research.attention_report.measure_attention` finds, None for an attention that is not
-        between patches; what :func:`measure_mechanism` finds. Both are None for runs without AFMA, and for those of
-        volumes.
+        The attention's figures, None for an attention that is not between patches; the scores of all forms. Both are
+        None for runs without AFMA, and for those of volumes.
 
     Raises:
         ValueError: if the section has no labels.
         TypeError: if the attention is of an unknown kind.
     """
-    if find_afma(run.network) is None or run.reader.read_volume is not None:
+    afma = find_afma(run.network)
+    if afma is None or run.reader.read_volume is not None:
         return None, None
-    afma, items = check_measurable(run), labelled_items(run, section, limit)
-    attention, mechanism = AttentionTally(run, afma), _MechanismTally(run, afma)
-    between_patches = True
-    for own, other in _in_pairs(run, afma, items):
-        between_patches = isinstance(own.attention, PatchAttention)
-        if between_patches:
-            attention.add(own)
-        mechanism.add(own, other)
-    return attention.report() if between_patches else None, mechanism.report()
+    items = [item for item in run.reader.datalist(run.settings["dataset_dir"], section) if "label" in item][:limit]
+    if not items:
+        raise ValueError(f"`section` must have labels; got {section!r} without any. Choose another section.")
+    tally = _Tally(run, afma)
+    for own, other in tqdm(_with_next(run, afma, items), total=len(items), desc=run.title, unit="image", disable=None):
+        tally.add(own, other)
+    mechanism = tally.mechanism()
+    return tally.attention(mechanism) if tally.patches else None, mechanism
 
 
-class _MechanismTally:
-    """Count pixels in all forms, image by image."""
+def _with_next(run: TrainedNetwork, afma: AFMANet, items: Sequence[Any]) -> Iterator[tuple[_Attended, _Attended]]:
+    """Each image with the next one, the last with the first; each goes through the network once."""
+    first = own = _attend(run, afma, items[0])
+    for item in items[1:]:
+        following = _attend(run, afma, item)
+        yield own, following
+        own = following
+    yield own, first
+
+
+def _attend(run: TrainedNetwork, afma: AFMANet, item: Any) -> _Attended:
+    image = run.prepare(item["image"])
+    index = run.read_label(item, image.shape[1:])
+    label = torch.where(index < len(class_names(run.reader.classes)), index, -1)
+    with probing(afma):
+        return _Attended(*afma.attend(image[None].to(run.device)), label[None].to(run.device))
+
+
+class _Tally:
+    """Count pixels in all forms, and measure the attention if it is between patches, image by image."""
 
     def __init__(self, run: TrainedNetwork, afma: AFMANet) -> None:
-        self.run, self.afma = run, afma
-        self._pixels: dict[str, list[Tensor]] = {form: [] for form in FORMS}
+        self.reader, self.afma = run.reader, afma
+        self.names = class_names(run.reader.classes)
+        self.scored = [k for k, name in enumerate(self.names) if name not in run.reader.unscored]
+        self.patches: list[_PatchFigures] = []
+        # Pixels: all, changed, changed with a label, changed to right, changed from right.
+        self._changes = torch.zeros(5, dtype=torch.float64)
+        self._counts: dict[str, list[Tensor]] = {form: [] for form in FORMS}
 
-    def add(self, own: Attended, other: Attended) -> None:
+    def add(self, own: _Attended, other: _Attended) -> None:
         with probing(self.afma):
-            forms = correct_in_all_forms(
-                self.afma, own.logits, own.attention, other=(other.logits, other.attention), index=own.label
-            )
-        for form, counted in _count(self.run, forms, own.label[0].cpu()).items():
+            forms = correct_in_all_forms(self.afma, own.logits, own.attention, other=other[:2], index=own.label)
+        label = own.label[0].cpu()
+        predictions = {form: torch.from_numpy(decide(logits)[0]) for form, logits in forms.items()}
+        scored = torch.where(torch.isin(label, torch.tensor(self.scored)), label, -1)
+        counted: dict[bytes, Tensor] = {}  # equal predictions are counted once
+        for form, prediction in predictions.items():
+            key = prediction.numpy().tobytes()
+            if key not in counted:
+                matrix = count_pixels(prediction, scored, len(self.names), groups=self.reader.size_groups)
+                counted[key] = object_counts(matrix)[self.scored]
             # A single image has no other to swap with.
-            self._pixels[form].append(0 * counted if form == "swap" and other is own else counted)
+            self._counts[form].append(0 * counted[key] if form == "swap" and other is own else counted[key])
+        before, after = predictions["before"], predictions["after"]
+        changed = before != after
+        masks = changed, changed & (label >= 0), changed & (after == label), changed & (before == label)
+        self._changes += torch.tensor([changed.numel(), *(mask.sum() for mask in masks)])
+        if isinstance(own.attention, PatchAttention):
+            self.patches.append(_measure(own.attention, own.label))
 
-    def report(self) -> MechanismReport:
-        images = len(self._pixels["before"])
-        scores = (_score(self.run, torch.stack(counted).numpy()) for counted in self._pixels.values())
-        return MechanismReport(images, *scores)
+    def mechanism(self) -> MechanismReport:
+        groups = {group: [self.names[k] for k in ids] for group, ids in class_groups(self.reader.classes).items()}
+        found, objects = [], ("all", *SIZES)
+        for counts in self._counts.values():
+            pixels = torch.stack(counts).numpy()
+            names = [self.names[k] for k in self.scored]
+            scores = scores_from_pixels(pixels.sum(axis=0), names, objects, groups=groups)
+            miou, small = (float(scores.get(name, np.nan)) for name in ("mIoU", "mIoU_small"))
+            found.append(FormScores(miou, small, *score_small_objects(pixels, objects)))
+        return MechanismReport(len(self._counts["before"]), *found)
 
-
-def _in_pairs(run: TrainedNetwork, afma: AFMANet, items: Sequence[Item]) -> Iterator[tuple[Attended, Attended]]:
-    yield from tqdm(with_next(run, afma, items), total=len(items), desc=run.title, unit="image", disable=None)
-
-
-def _correct_by_methods(afma: Any, logits: Tensor, attention: Any, *, other: Any, index: Tensor) -> dict[str, Tensor]:
-    """The forms of a network whose attention is not between patches."""
-    needed = {"zeroed": attention, "swapped": attention, "gold": afma}
-    missing = [name for name, owner in needed.items() if not hasattr(owner, name)]
-    if missing:
-        raise TypeError(
-            f"`attention` must be a PatchAttention, or have methods zeroed and swapped, and its network gold; "
-            f"got {type(attention).__name__} of {type(afma).__name__} without {', '.join(missing)}. Add them."
+    def attention(self, mechanism: MechanismReport) -> AttentionReport:
+        squares = torch.stack([one.squares for one in self.patches]).sum(dim=0)
+        total, changed, labelled, mended, harmed = self._changes
+        return AttentionReport(
+            len(self.patches),
+            *_error_and_cosine(*squares.sum(dim=1).tolist()),
+            peak=torch.stack([one.strongest.max() for one in self.patches]).median().item(),
+            changed=(changed / total).item(),
+            mended=(mended / labelled).item(),
+            harmed=(harmed / labelled).item(),
+            miou=(mechanism.before.miou, mechanism.after.miou, mechanism.gold.miou),
+            classes=tuple(self._classes(squares)),
         )
-    used = attention.zeroed(), attention, attention.swapped(other), afma.gold(logits, attention, index)
-    return {"before": logits, **{form: afma.correct(logits, one) for form, one in zip(FORMS[1:], used, strict=True)}}
+
+    def _classes(self, squares: Tensor) -> Iterator[ClassAttention]:
+        strongest, filled = (torch.cat(each, dim=1) for each in list(zip(*self.patches, strict=True))[1:])
+        shares = (squares[2] / squares[2].sum()).tolist()
+        for k, name in enumerate(self.names):
+            with_class, without = strongest[k][filled[k]].numpy(), strongest[k][~filled[k]].numpy()
+            pairs = with_class.size * without.size
+            auc = float(mannwhitneyu(with_class, without).statistic) / pairs if pairs else math.nan
+            yield ClassAttention(name, shares[k], *_error_and_cosine(*squares[:, k].tolist()), auc)
 
 
-def _scored(run: TrainedNetwork) -> list[int]:
-    return [k for k, name in enumerate(class_names(run.reader.classes)) if name not in run.reader.unscored]
+def _measure(attention: PatchAttention, label: Tensor) -> _PatchFigures:
+    gold = gold_attention_from_index(label, attention.grid, attention.key.shape[1])
+    squares, strongest = [], []
+    for factors in zip(*(each[0].to(gold.key.dtype) for each in (*attention[:2], *gold[:2])), strict=True):
+        query, key, gold_query, gold_key = factors  # of one class, whose matrices fit into memory
+        own, wanted = query @ key.mT / query.shape[-1], gold_query @ gold_key.mT / query.shape[-1]
+        squares.append(torch.stack([x.square().mean() for x in (own - wanted, own, wanted)]))
+        strongest.append(own.amax(dim=1))
+    filled = gold.query[0].any(dim=2)
+    return _PatchFigures(torch.stack(squares, dim=1).double().cpu(), torch.stack(strongest).cpu(), filled.cpu())
 
 
-def _count(run: TrainedNetwork, forms: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
-    """(K,4,4) pixels of the scored classes for each form; equal predictions are counted once."""
-    scored, classes = _scored(run), len(class_names(run.reader.classes))
-    label = torch.where(torch.isin(index, torch.tensor(scored)), index, -1)
-    counted: dict[bytes, Tensor] = {}
-    found = {}
-    for form, logits in forms.items():
-        prediction = decide(logits)[0]
-        key = prediction.tobytes()
-        if key not in counted:
-            matrix = count_pixels(torch.from_numpy(prediction), label, classes, groups=run.reader.size_groups)
-            counted[key] = object_counts(matrix)[scored]
-        found[form] = counted[key]
-    return found
-
-
-def _score(run: TrainedNetwork, pixels: NDArray[np.int64]) -> FormScores:
-    names, objects = class_names(run.reader.classes), ("all", *SIZES)
-    groups = {group: [names[k] for k in members] for group, members in class_groups(run.reader.classes).items()}
-    scores = scores_from_pixels(pixels.sum(axis=0), [names[k] for k in _scored(run)], objects, groups=groups)
-    miou, small = (float(scores.get(name, math.nan)) for name in ("mIoU", "mIoU_small"))
-    return FormScores(miou, small, score_small_objects(pixels, objects))
+def _error_and_cosine(distance: float, own: float, gold: float) -> tuple[float, float]:
+    size = math.sqrt(own * gold)
+    return distance / gold if gold else math.nan, (own + gold - distance) / (2 * size) if size else math.nan

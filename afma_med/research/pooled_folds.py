@@ -1,10 +1,10 @@
-"""The results of all folds of a cross-validation as one result, in which every image is tested once."""
+"""Pool the results of all folds of a cross-validation into one result, in which every image is tested once."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from afma_med.data.folds import FOLDS
 from afma_med.metrics.pixel_scores import scores_from_pixels
-from afma_med.research.comparison.layout import group_classes
+from afma_med.research.comparison.tables import group_classes
 from afma_med.research.training_list import Training
 from afma_med.runs.result_file import read_result, write_result
 from afma_med.runs.run import PixelCounts, Run
@@ -22,49 +22,37 @@ __all__ = ["pool_if_complete", "pool_runs", "result_path"]
 #: Folder of the results of single folds, below that of the results.
 _FOLDER = "folds"
 # What may differ between the folds of a training.
-_OF_FOLD = {"fold", "dataset_dir"}
-_OF_EVALUATION = {"checkpoint", "dataset", "images"}
-# What a result of all folds has of its own, or need not repeat.
-_NOT_REPEATED = {"version", "settings", "counts"}
+_OF_FOLD = ("fold", "dataset_dir")
+_OF_EVALUATION = ("checkpoint", "dataset", "images")
+# Entries of a fold's result that the pooled result does not repeat.
+_NOT_REPEATED = ("version", "settings", "counts")
 
 
 def result_path(training: Training, results_dir: Path) -> Path:
-    """Return the file of a training's result: those of folds have a folder of their own.
-
-    Example:
-        >>> training = Training("afma_0_fold1", "lesion_slices_afma", (), {"fold": 1}, {}, pooled="afma_0")
-        >>> result_path(training, Path("results")).as_posix()
-        'results/folds/afma_0_fold1.json'
-    """
+    """Return the file of a training's result; those of folds have a folder of their own."""
     return results_dir / (_FOLDER if training.pooled else "") / f"{training.name}.json"
 
 
 def pool_if_complete(training: Training, results_dir: Path) -> list[Path]:
-    """Pool the results of all folds of a training, once they are there, for each of its evaluations.
-
-    Args:
-        training: any fold; one without folds has nothing to be pooled.
-        results_dir: folder for the pooled results, ``ARM_SEED.json``; the folds' are in ``folds/`` below.
+    """Pool the results of all folds of a training into ``ARM_SEED.json``, for each evaluation with complete folds.
 
     Returns:
         The files that were written: those that were missing, or older than the result of a fold.
 
     Raises:
-        ValueError: if the results do not belong together, or a file is broken.
-
-    Example:
-        >>> pool_if_complete(Training("afma_0", "isic_afma", (), {}, {}), Path("results"))
-        []
+        ValueError: if the results do not belong together, or a file is malformed.
     """
     if training.pooled is None:
         return []
+    whole = training._replace(name=training.pooled, options=_without(training.options, ["fold"]), pooled=None)
     written = []
     for protocol in ("", *training.evaluations):
         parts = [results_dir / _FOLDER / protocol / f"{training.pooled}_fold{fold}.json" for fold in range(FOLDS)]
         target = results_dir / protocol / f"{training.pooled}.json"
-        if all(part.is_file() for part in parts) and _is_older(target, parts):
+        if all(part.is_file() for part in parts) and _is_outdated(target, parts):
             run = pool_runs([read_result(part) for part in parts], target)
-            write_result(target, run, details=_details(training, parts))
+            folds = [_without(json.loads(part.read_text(encoding="utf-8")), _NOT_REPEATED) for part in parts]
+            write_result(target, run, details={"training": whole._asdict(), "folds": folds})
             written.append(target)
     return written
 
@@ -72,37 +60,32 @@ def pool_if_complete(training: Training, results_dir: Path) -> list[Path]:
 def pool_runs(runs: Sequence[Run], target: Path) -> Run:
     """Pool the runs of all folds into one run, whose scores follow from the pixels counted in all images.
 
-    Scores that do not follow from counts of pixels, such as those of objects, are those of the folds only.
-
-    Args:
-        runs: one a fold.
-        target: file that stands for the pooled run.
+    Scores that do not follow from counts of pixels, such as those of objects, are left out.
 
     Returns:
-        The run, with the settings that the folds share, and the mean of their validation curves over the epochs that
-        all of them have.
+        The run of the file ``target``, with the settings that the folds share, and the mean of their validation curves
+        over the epochs that all of them have.
 
     Raises:
-        ValueError: naming two runs that differ in more than the fold, or an image that is tested twice.
+        ValueError: if two runs differ in more than the fold, or an image is tested twice. The message names them.
     """
-    first, evaluated = runs[0], Counter(image for run in runs for image in run.counts.images)
+    first, tested = runs[0], Counter(image for run in runs for image in run.counts.images)
     for other in runs[1:]:
-        differing = _first_difference(first, other)
-        if differing:
+        if difference := _first_difference(first, other):
             raise ValueError(
-                f"`runs` must be folds of one training; {first.folder} and {other.folder} differ in {differing}. "
+                f"`runs` must be folds of one training; {first.folder} and {other.folder} differ in {difference}. "
                 "Remove the result of one of them, and run the list again."
             )
-    twice = [image for image, count in evaluated.items() if count > 1]
-    if twice:
+    image, count = tested.most_common(1)[0]
+    if count > 1:
         raise ValueError(
-            f"`runs` must test every image once; got {twice[0]} in {evaluated[twice[0]]} folds. "
+            f"`runs` must test every image once; got {image} in {count} folds. "
             "Remove the results of these folds, and run the list again."
         )
     counts = _pool_counts([run.counts for run in runs])
-    groups = {name: members for name, members in group_classes(first).items() if name in ("small", "large")}
+    groups = {name: members for name, members in group_classes(first).items() if name != "other"}
     scores = scores_from_pixels(counts.pixels.sum(axis=0), counts.classes, counts.objects, groups=groups)
-    epochs = sorted(set.intersection(*({*run.curve} for run in runs)))
+    epochs = sorted(set.intersection(*(set(run.curve) for run in runs)))
     return Run(
         target,
         _without(first.settings, _OF_FOLD),
@@ -115,34 +98,24 @@ def pool_runs(runs: Sequence[Run], target: Path) -> Run:
 
 def _pool_counts(counts: Sequence[PixelCounts]) -> PixelCounts:
     images = [image for one in counts for image in one.images]
-    order = sorted(range(len(images)), key=images.__getitem__)
+    order = np.argsort(images)
     pixels = np.concatenate([one.pixels for one in counts])[order]
     return counts[0]._replace(images=tuple(images[i] for i in order), pixels=pixels)
 
 
 def _first_difference(one: Run, other: Run) -> str:
-    """What keeps two runs from being folds of one training, with both values; empty if nothing does."""
-    pairs = [
-        (_without(one.settings, _OF_FOLD), _without(other.settings, _OF_FOLD)),
-        (_without(one.evaluation, _OF_EVALUATION), _without(other.evaluation, _OF_EVALUATION)),
-    ]
-    for mine, others in pairs:
+    """The first setting in which two runs differ, with both values; empty if they are folds of one training."""
+    for part, left_out in (("settings", _OF_FOLD), ("evaluation", _OF_EVALUATION)):
+        mine, others = (_without(getattr(run, part), left_out) for run in (one, other))
         for name in sorted(mine.keys() | others.keys()):
             if mine.get(name) != others.get(name):
                 return f"{name}: {mine.get(name)} and {others.get(name)}"
     return ""
 
 
-def _details(training: Training, parts: Sequence[Path]) -> dict[str, Any]:
-    """What is written next to the pooled scores: the training without its fold, and all that the folds' results say."""
-    whole = training._replace(name=str(training.pooled), options=_without(training.options, {"fold"}), pooled=None)
-    contents = [json.loads(part.read_text(encoding="utf-8")) for part in parts]
-    return {"training": whole._asdict(), "folds": [_without(content, _NOT_REPEATED) for content in contents]}
-
-
-def _without(values: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+def _without(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _is_older(target: Path, parts: Sequence[Path]) -> bool:
+def _is_outdated(target: Path, parts: Sequence[Path]) -> bool:
     return not target.is_file() or target.stat().st_mtime < max(part.stat().st_mtime for part in parts)

@@ -1,4 +1,4 @@
-"""Pictures of what finished runs attend to in an image, as files."""
+"""Draw what finished runs attend to in an image, as files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predic
 
 __all__ = ["find_corrected_object", "show_attention"]
 
-# Predicted objects of fewer pixels are taken for noise.
+# Smaller predicted objects count as noise.
 _MIN_PIXELS = 10
 _SUFFIX = re.compile(r"\.(png|jpe?g|nii|nii\.gz)$", re.IGNORECASE)
 
@@ -38,15 +38,15 @@ def show_attention(
 ) -> list[Path]:
     """Draw what runs attend to at points of an image: one run in full, several side by side.
 
-    Files are named after the image and the point: the same call overwrites its own files.
+    Files are named after the image and the point; those of an earlier call are replaced.
 
     Args:
-        runs: trained with AFMA, on one dataset.
+        runs: one or more runs, trained with AFMA on one dataset.
         image: a file, or a folder, whose first image is taken; None for the first one of the dataset's test section.
         where: (row, column) in pixels of the image as the first run sees it; or the name of a class, for a point in
             each of its predicted objects; None for the smallest predicted object.
         slice_number: of a volume; None for the slice with most predicted foreground.
-        montage: of a volume, draw slices with what is predicted too.
+        montage: of a volume, draw slices with their predictions too.
         output_dir: folder for the files; default: ``attention`` in the first run's folder.
         suffix: ``".png"`` or ``".svg"``.
 
@@ -55,17 +55,17 @@ def show_attention(
 
     Raises:
         FileNotFoundError: if there is no such image.
-        ValueError: if a run has no attention or another dataset, an image has no such point, class, object or slice.
+        ValueError: if a run has no attention or another dataset, or there is no such point, class, object or slice.
 
     Example:
         >>> show_attention([])
         Traceback (most recent call last):
         ValueError: `runs` must hold at least one run; got none. ...
     """
-    _check_runs(runs)
+    reader = _check_runs(runs)
     path = runs[0].find_image(image)
-    name = _SUFFIX.sub("", Path(path).name)
-    title, figures = name, {}
+    title = name = _SUFFIX.sub("", Path(path).name)
+    figures = {}
     images = [run.prepare(path) for run in runs]
     if images[0].ndim == 4:
         slice_number, drawn = _choose_slice(runs[0], images[0], slice_number, montage=montage)
@@ -75,9 +75,11 @@ def show_attention(
     elif slice_number is not None or montage:
         raise ValueError(f"`image` must be a volume for slices and montages; got `{path}`. Leave these options out.")
     seen = [attend_image(run.network, x) for run, x in zip(runs, images, strict=True)]
-    for point in _choose_points(seen[0], where, runs[0].reader):
+    class_index = _class_index(where, reader) if isinstance(where, str) else None
+    points = [where] if isinstance(where, tuple) else _find_points(seen[0], class_index, reader)
+    for point in points:
         stem = f"{name}_row{point[0]}_column{point[1]}{'_compared' if len(runs) > 1 else ''}"
-        figures[stem] = _draw(runs, seen, point, title=title, where=where)
+        figures[stem] = _draw(runs, seen, point, title=title, class_index=class_index)
     folder = Path(output_dir or runs[0].folder / "attention")
     return [save_figure(figure, folder / f"{stem}{suffix}") for stem, figure in figures.items()]
 
@@ -85,73 +87,70 @@ def show_attention(
 def find_corrected_object(run: TrainedNetwork, *, section: str = "test") -> tuple[str, tuple[int, int]] | None:
     """Find the small object of a section in which the correction makes most pixels right.
 
-    Args:
-        run: trained with AFMA, on images.
-        section: of its dataset, with labels.
-
     Returns:
         Path of the image and (row, column) in it as the run sees it; None if no small object gains.
 
     Raises:
         ValueError: if the run has no attention, or its dataset is one of volumes.
     """
-    _check_runs([run])
-    if run.reader.read_volume is not None:
-        raise ValueError(f"`run` must be one of images; got {run.title} of {run.reader.title}. Name a slice instead.")
-    classes, found = object_classes(run.reader.classes, run.reader.unscored), []
-    for item in run.reader.datalist(run.settings["dataset_dir"], section):
+    reader = _check_runs([run])
+    if reader.read_volume is not None:
+        raise ValueError(f"`run` must be one of images; got {run.title} of {reader.title}. Name a slice instead.")
+    classes, bound = object_classes(reader.classes, reader.unscored), int(reader.size_groups.bounds[0])
+    found = []
+    for item in reader.datalist(run.settings["dataset_dir"], section):
         if "label" in item:
             seen = attend_image(run.network, run.prepare(item["image"]))
             label = run.read_label(item, seen.after.shape).numpy()
-            bound = int(run.reader.size_groups.bounds[0])
             gain = corrected_object(seen.before, seen.after, label, classes=classes, max_pixels=bound)
             found += [] if gain is None else [(gain[0], item["image"], gain[1])]
     return max(found)[1:] if found else None
 
 
-def _check_runs(runs: Sequence[TrainedNetwork]) -> None:
+def _check_runs(runs: Sequence[TrainedNetwork]) -> DatasetReader:
+    """The reader of all runs."""
     if not runs:
         raise ValueError("`runs` must hold at least one run; got none. Load one with load_network.")
+    reader = runs[0].reader
     for run in runs:
         if not run.settings["afma"]:
             raise ValueError(
                 f"`runs` must have been trained with AFMA; `{run.folder}` is a baseline without attention. "
                 "Name another run."
             )
-        if run.reader.name != runs[0].reader.name:
+        if run.reader.name != reader.name:
             raise ValueError(
-                f"`runs` must be of one dataset; got {runs[0].reader.name} and {run.reader.name}. Compare them apart."
+                f"`runs` must be of one dataset; got {reader.name} and {run.reader.name}. Show them separately."
             )
+    return reader
 
 
 def _choose_slice(
     run: TrainedNetwork, volume: Tensor, slice_number: int | None, *, montage: bool
 ) -> tuple[int, list[Figure]]:
-    """The slice to look at, and the montage if it is wanted; all slices are segmented only if need be."""
+    """The slice, and the montage if one is drawn; all slices are segmented only if necessary."""
     if slice_number is not None and not montage:
         return slice_number, []
     prediction = predict_slices(run.network, volume)
     if slice_number is None:
         slice_number = fullest_slice(prediction, object_classes(run.reader.classes, run.reader.unscored))
-    title = f"{run.title}\nwhat is predicted; attention is shown of slice {slice_number}"
+    title = f"{run.title}\npredictions; the attention is that of slice {slice_number}"
     return slice_number, [draw_montage(volume, prediction, run.reader.classes, title=title)] if montage else []
 
 
-def _choose_points(
-    seen: AttendedImage, where: tuple[int, int] | str | None, reader: DatasetReader
-) -> list[tuple[int, int]]:
-    if where is None:
+def _find_points(seen: AttendedImage, class_index: int | None, reader: DatasetReader) -> list[tuple[int, int]]:
+    """Points in the predicted objects of a class, or without a class in the smallest predicted object."""
+    if class_index is not None:
+        points = object_points(seen.after, class_index, min_pixels=_MIN_PIXELS)
+    else:
         classes = object_classes(reader.classes, reader.unscored)
         smallest = smallest_object(seen.after, classes=classes, min_pixels=_MIN_PIXELS)
         points = [] if smallest is None else [smallest]
-    elif isinstance(where, str):
-        points = object_points(seen.after, _class_index(where, reader), min_pixels=_MIN_PIXELS)
-    else:
-        return [where]
     if not points:
+        of_class = "" if class_index is None else f" of class {class_names(reader.classes)[class_index]}"
         raise ValueError(
-            f"`image` must have a predicted object of {_MIN_PIXELS} pixels or more"
-            f"{f' of class {where}' if where else ''}; got none. Name a point, or another image or slice."
+            f"`image` must have a predicted object of {_MIN_PIXELS} pixels or more{of_class}; got none. "
+            "Name a point, or another image or slice."
         )
     return points
 
@@ -169,22 +168,16 @@ def _draw(
     point: tuple[int, int],
     *,
     title: str,
-    where: tuple[int, int] | str | None,
+    class_index: int | None,
 ) -> Figure:
-    classes = runs[0].reader.classes
-    # Of objects of a class, the attention to that class; the same one for all runs in any case.
-    asked = _class_index(where, runs[0].reader) if isinstance(where, str) else None
-    first = attend_point(seen[0], point, class_index=asked)
+    classes, first = runs[0].reader.classes, attend_point(seen[0], point, class_index=class_index)
     if len(runs) == 1:
         return draw_attention(first, classes, title=f"{runs[0].title}; {title}")
+    # All runs show the attention to the same class, at the same place of images that may differ in size.
     points = [attend_point(x, _same_place(point, seen[0], x), class_index=first.class_index) for x in seen]
     return compare_attention([(run.title, x) for run, x in zip(runs, points, strict=True)], classes, title=title)
 
 
 def _same_place(point: tuple[int, int], seen: AttendedImage, other: AttendedImage) -> tuple[int, int]:
-    """The point in an image that another run sees at another size."""
-    row, column = (
-        int((place + 0.5) * size / own)
-        for place, size, own in zip(point, other.after.shape, seen.after.shape, strict=True)
-    )
-    return row, column
+    (row, column), (height, width), (own_height, own_width) = point, other.after.shape, seen.after.shape
+    return int((row + 0.5) * height / own_height), int((column + 0.5) * width / own_width)

@@ -1,30 +1,27 @@
-"""What there is to know of the attention of runs, and of the small objects of evaluated ones, as tables."""
+"""Figures of runs' attention and of their small objects: measured or read from result files, written as tables."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from afma_med.data import READERS
 from afma_med.handlers.run_files import EVALUATION
-from afma_med.metrics.small_objects import score_small_objects
-from afma_med.research.attention_report import AttentionReport, attention_from_json, report_attention, report_classes
-from afma_med.research.mechanism import measure_run
-from afma_med.research.mechanism_report import (
-    MechanismReport,
-    mechanism_from_json,
-    report_mechanism,
-    report_small_objects,
-)
+from afma_med.metrics.small_objects import SmallObjects, score_small_objects
+from afma_med.research.correction_forms import FORMS
+from afma_med.research.mechanism import AttentionReport, ClassAttention, FormScores, MechanismReport, measure_run
 from afma_med.runs.result_file import read_result
 from afma_med.runs.run import Run, read_run
 from afma_med.runs.trained_network import load_network
+from afma_med.visualize.text_table import format_table
 
-__all__ = ["RunFigures", "measure_folder", "read_figures", "report_figures"]
+__all__ = ["RunFigures", "measure_folder", "read_figures", "report_attention", "report_classes", "report_figures"]
+__all__ += ["report_mechanism", "report_small_objects", "reports_as_json", "reports_from_json"]
 
 _ATTENTION = (
     "error: squared distance to the gold attention, 1 for an attention of zeros; cosine: 1 for the gold one up to\n"
@@ -45,24 +42,47 @@ _SMALL_OBJECTS = (
     "Small objects by the pixels that the evaluation counted, in images with a large object of their class and\n"
     "without one; classes: how many have small objects in both."
 )
+_TITLES = ("IoU with large", "without", "recall with large", "without")
 
 
 class RunFigures(NamedTuple):
-    """Hold what there is on one run.
-
-    Args:
-        name: of the run.
-        attention: whether its attention is learnt; None if that was not measured.
-        mechanism: what its attention does; None if that was not measured.
-        evaluated: the run as evaluation left it; None if it is not evaluated.
-        reason: why attention or mechanism are None.
-    """
+    """Hold the figures of one run, and the reason why ``attention`` or ``mechanism`` is None."""
 
     name: str
     attention: AttentionReport | None
     mechanism: MechanismReport | None
     evaluated: Run | None
     reason: str
+
+
+def reports_as_json(attention: AttentionReport | None, mechanism: MechanismReport | None) -> dict[str, Any]:
+    """Return the reports as entries of a result file, with None for NaN."""
+    return {"attention": _plain(attention), "mechanism": _plain(mechanism)}
+
+
+def reports_from_json(content: Mapping[str, Any]) -> tuple[AttentionReport | None, MechanismReport | None]:
+    """Read the entries of :func:`reports_as_json`; a report is None if its entry is None or missing.
+
+    Raises:
+        ValueError: if an entry is malformed.
+    """
+    attention, mechanism = content.get("attention"), content.get("mechanism")
+    reports: list[Any] = [None, None]
+    try:
+        if attention is not None:
+            classes = tuple(ClassAttention(**_with_nan(one)) for one in attention["classes"])
+            reports[0] = AttentionReport(
+                **_with_nan({**attention, "miou": tuple(attention["miou"]), "classes": classes})
+            )
+        if mechanism is not None:
+            forms = (FormScores(**_with_nan(mechanism[form])) for form in FORMS)
+            reports[1] = MechanismReport(int(mechanism["images"]), *forms)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`content` must hold reports about the attention and the mechanism; got: {type(error).__name__}: {error}. "
+            "Measure the run again."
+        ) from error
+    return reports[0], reports[1]
 
 
 def measure_folder(
@@ -77,78 +97,50 @@ def measure_folder(
 
     Args:
         path: the folder.
-        section: of the dataset.
-        limit: look at so many images only.
-        device: for the network.
-        weights: ``"model"`` for the best ones, ``"ema"`` for the moving average in ``last.pt``.
+        section: section of the dataset.
+        limit: use only the first ``limit`` images.
+        device: device of the network.
+        weights: ``"model"`` for the best weights, ``"ema"`` for the moving average in ``last.pt``.
 
     Raises:
         FileNotFoundError: if there is no such run.
-        ValueError: if it, the section or the device cannot be used.
-
-    Example:
-        >>> measure_folder("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
+        ValueError: if the run, the section or the device cannot be used.
     """
     path = Path(path)
     run = load_network(path, weights=weights, device=device)
     attention, mechanism = measure_run(run, section=section, limit=limit)
-    # Of a baseline there is nothing else.
+    # A baseline has no other figures.
     evaluated = read_run(path) if mechanism is None or (path / EVALUATION).is_dir() else None
     return RunFigures(path.name, attention, mechanism, evaluated, _reason(run.settings, attention, mechanism))
 
 
 def read_figures(path: str | os.PathLike[str]) -> RunFigures:
-    """Read the figures in the result file of a run; lists share names, so the folder's name is part of the run's.
-
-    Args:
-        path: of the file, which a list of trainings wrote.
+    """Read the figures in the result file of a run, and name the run ``FOLDER/NAME`` after the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a result of a run.
-
-    Example:
-        >>> read_figures("none.json")
-        Traceback (most recent call last):
-        FileNotFoundError: ...
     """
     path = Path(path)
     run = read_result(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    attention, mechanism = content.get("attention"), content.get("mechanism")
-    return RunFigures(
-        f"{path.parent.name}/{path.stem}",
-        None if attention is None else attention_from_json(attention),
-        None if mechanism is None else mechanism_from_json(mechanism),
-        run,
-        _reason(run.settings, attention, mechanism),
-    )
+    attention, mechanism = reports_from_json(json.loads(path.read_text(encoding="utf-8")))
+    name = f"{path.parent.name}/{path.stem}"
+    return RunFigures(name, attention, mechanism, run, _reason(run.settings, attention, mechanism))
 
 
 def report_figures(found: Sequence[RunFigures], *, by_class: bool = False) -> str:
-    """Write the tables, each with its explanation, and what they lack.
-
-    Args:
-        found: of the runs.
-        by_class: write a table of the classes of each run too.
-
-    Example:
-        >>> report_figures([])
-        ''
-    """
+    """Write the tables, each with its explanation, and name the runs without figures."""
     parts = []
     attentions = [(one.name, one.attention) for one in found if one.attention is not None]
     if attentions:
         parts.append(f"{report_attention(attentions)}\n{_ATTENTION}")
-    mechanisms = [(one.name, one.mechanism) for one in found if one.mechanism is not None]
+    mechanisms = [report_mechanism(one.name, one.mechanism) for one in found if one.mechanism is not None]
     if mechanisms:
-        parts.append(f"{report_mechanism(mechanisms)}\n{_MECHANISM}")
+        parts.append("\n\n".join(mechanisms) + f"\n{_MECHANISM}")
     counts = [(one.name, one.evaluated.counts) for one in found if one.evaluated is not None]
     if counts:
-        scores = [(name, score_small_objects(one.pixels, one.objects)) for name, one in counts]
-        parts.append(f"{report_small_objects(scores)}\n{_SMALL_OBJECTS}")
+        small = [(name, score_small_objects(one.pixels, one.objects)) for name, one in counts]
+        parts.append(f"{report_small_objects(small)}\n{_SMALL_OBJECTS}")
     parts += _missing(found)
     if by_class and attentions:
         parts += [f"{name}\n{report_classes(one)}" for name, one in attentions]
@@ -156,21 +148,64 @@ def report_figures(found: Sequence[RunFigures], *, by_class: bool = False) -> st
     return "\n\n".join(parts)
 
 
+def report_attention(reports: Iterable[tuple[str, AttentionReport]]) -> str:
+    """Write reports of several runs as a table.
+
+    Example:
+        >>> report = AttentionReport(9, 0.5, 0.8, 0.9, 0.01, 0.6, 0.3, (0.5, 0.52, 0.6))
+        >>> same = report._replace(changed=0, mended=math.nan, harmed=math.nan)
+        >>> print(report_attention([("a", report), ("b", same)]))
+        run      error    cosine      peak    changed    mended    harmed    mIoU before    after    by gold    images
+        a        0.500     0.800  0.900000     1.000%     60.0%     30.0%         0.5000   0.5200     0.6000         9
+        b        0.500     0.800  0.900000     0.000%         -         -         0.5000   0.5200     0.6000         9
+    """
+    columns = [("error", ".3f"), ("cosine", ".3f"), ("peak", ".6f"), ("changed", ".3%"), ("mended", ".1%")]
+    columns += [("harmed", ".1%"), ("mIoU before", ".4f"), ("after", ".4f"), ("by gold", ".4f"), ("images", "d")]
+    return _table("run", columns, [(name, (*one[1:7], *one.miou, one.images)) for name, one in reports])
+
+
+def report_classes(report: AttentionReport) -> str:
+    """Write the classes of a report as a table."""
+    columns = [("share of gold", ".2%"), ("error", ".3f"), ("cosine", ".3f"), ("AUC", ".2f")]
+    return _table("class", columns, [(one.name, one[1:]) for one in report.classes])
+
+
+def report_mechanism(name: str, report: MechanismReport) -> str:
+    """Write the report of a run as a table, with a row for each form."""
+    columns = [(title, ".4f") for title in ("mIoU", "small classes", *_TITLES)]
+    table = _table("", columns, [(form, getattr(report, form)[:6]) for form in FORMS])
+    return f"{name} ({report.images} images, small objects of {report.before.classes} classes)\n{table}"
+
+
+def report_small_objects(scores: Iterable[tuple[str, SmallObjects]]) -> str:
+    """Write the scores of small objects of several runs as a table."""
+    return _table("run", [*((title, ".4f") for title in _TITLES), ("classes", "d")], scores)
+
+
+def _table(first: str, columns: Sequence[tuple[str, str]], rows: Iterable[tuple[str, Sequence[float]]]) -> str:
+    """Columns of a title and a format, below a first one of names; a dash for NaN."""
+    cells = [
+        (name, *("-" if math.isnan(x) else format(x, spec) for x, (_, spec) in zip(values, columns, strict=True)))
+        for name, values in rows
+    ]
+    return format_table((first, *(title for title, _ in columns)), cells)
+
+
 def _missing(found: Sequence[RunFigures]) -> list[str]:
-    """What is not in the tables and why, a paragraph for each reason."""
+    """A paragraph for each table and reason, with the runs that are not in the table."""
     names: dict[tuple[str, str], list[str]] = {}
     for one in found:
         held = {"the attention": one.attention, "the mechanism": one.mechanism}
-        lacking = " and ".join(table for table, held_one in held.items() if held_one is None)
-        if lacking:
-            names.setdefault((lacking, one.reason), []).append(one.name)
+        missing = " and ".join(table for table, report in held.items() if report is None)
+        if missing:
+            names.setdefault((missing, one.reason), []).append(one.name)
         if one.evaluated is None:
             names.setdefault(("small objects", "they are not evaluated yet"), []).append(one.name)
     texts = [f"No figures of {table}, since {why}: {', '.join(runs)}." for (table, why), runs in names.items()]
     return [textwrap.fill(text, 116, break_long_words=False, break_on_hyphens=False) for text in texts]
 
 
-def _reason(settings: Any, attention: object, mechanism: object) -> str:
+def _reason(settings: Mapping[str, Any], attention: object, mechanism: object) -> str:
     """Why a run is not in the tables of attention and mechanism."""
     reader = READERS.get(str(settings.get("name", "")).removesuffix("_afma"))
     if not settings.get("afma"):
@@ -180,3 +215,16 @@ def _reason(settings: Any, attention: object, mechanism: object) -> str:
     if mechanism is not None and attention is None:
         return "their attention is not one between patches"
     return "their files are older than these figures (name the run's folder to measure them)"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it: named tuples as dictionaries, None for NaN."""
+    if hasattr(value, "_asdict"):
+        return {name: _plain(one) for name, one in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _with_nan(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if one is None else one for name, one in content.items()}

@@ -1,6 +1,6 @@
-"""Changed forms of the method, for ablations: what each part adds, and what might add more.
+"""Changed forms of the method for ablations: what each part adds, and what might add more.
 
-They are for small images and for the lists of ``bundles/experiments``, where what they gave is reported; a form that
+They are written for small images. The lists in ``bundles/experiments`` use them and report the results; a form that
 clearly helps becomes an option of the package itself.
 """
 
@@ -20,49 +20,29 @@ from afma_med.checks import check_values
 from afma_med.functional import PatchAttention, PatchGrid, compress_prediction, modulate_logits
 from afma_med.losses import AFMALoss
 from afma_med.networks import AFMABlock, AFMANet
-from afma_med.research.controls import (
-    AuxiliaryAFMALoss,
-    PlainHead,
-    PresenceAFMALoss,
-    Prototypes,
-    PrototypesAndHead,
-)
+from afma_med.research.controls import AuxiliaryAFMALoss, PlainHead, PresenceAFMALoss, Prototypes, PrototypesAndHead
 
-__all__ = [
-    "STUDIES",
-    "AddedCorrection",
-    "FeatureQueryBlock",
-    "LearntGain",
-    "NonlinearBlock",
-    "RelativeAFMALoss",
-    "RowSum",
-    "SoftValues",
-    "SupervisionOnly",
-    "build_studied_network",
-    "study_options",
-]
+__all__ = ["STUDIES", "AddedCorrection", "FeatureQueryBlock", "LearntGain", "NonlinearBlock", "RelativeAFMALoss"]
+__all__ += ["RowSum", "SoftValues", "SupervisionOnly", "build_studied_network", "study_options"]
 
-# Row sums of the attention well below it count as nothing; those of a gold attention are near 1.
+# Small next to the row sums of a gold attention, which are near 1.
 _SUM_EPSILON = 1e-3
 
 
 class SupervisionOnly(AFMANet):
-    """Learn the attention, and correct nothing with it: an auxiliary loss, no more."""
+    """Learn the attention but correct nothing with it, so that it is only an auxiliary loss."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Return the logits as they are."""
         return logits
 
 
 class SoftValues(AFMANet):
-    """Spread class probabilities, as the text has it, with everything else as released."""
+    """Spread class probabilities, as in the paper's text, with everything else as released."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct with a gradient through the prediction."""
         return modulate_logits(logits, attention, soft=True, values=values)
 
     def split_prediction(self, logits: Tensor, attention: PatchAttention) -> Tensor:
-        """Split the class probabilities into patches."""
         grid = attention.grid
         return split_patches(compress_prediction(logits, grid, soft=True), grid.patch_size)
 
@@ -71,7 +51,6 @@ class AddedCorrection(AFMANet):
     """Add X to the logits ("added to the output of the decoder"), where the released form adds logits · X."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct all logits alike, those below zero too."""
         return logits + _spread(logits, attention, attention.apply, values)
 
 
@@ -79,7 +58,6 @@ class RowSum(AFMANet):
     """Divide a row of the attention by its sum, with gradient, where the released form counts its non-zeros."""
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct by the attended patches' mean, whatever the scale of the attention."""
         query, key = attention.query, attention.key
 
         def apply(v: Tensor) -> Tensor:
@@ -90,14 +68,13 @@ class RowSum(AFMANet):
 
 
 class LearntGain(AFMANet):
-    """Correct by gain · X with a learnt gain for each class that is zero at first."""
+    """Correct by gain · X, with a learnt gain for each class that starts at zero."""
 
     def __init__(self, backbone: nn.Module, out_channels: int, **options: Any) -> None:
         super().__init__(backbone, out_channels, **options)
         self.gain = nn.Parameter(torch.zeros(out_channels, 1, 1))
 
     def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
-        """Correct by as much as is learnt to be of use."""
         return logits + self.gain * (modulate_logits(logits, attention, values=values) - logits)
 
 
@@ -109,20 +86,18 @@ class NonlinearBlock(AFMABlock):
         self.normalization = nn.BatchNorm2d(self.image_conv1.out_channels)
 
     def embed_image(self, image: Tensor) -> Tensor:
-        """Turn the image into one map per class."""
         embedded: Tensor = self.image_conv2(self.normalization(self.image_conv1(image)).relu())
         return embedded
 
 
 class FeatureQueryBlock(AFMABlock):
-    """Let the query see the feature map next to the image, enlarged to the image's size."""
+    """Make the query of the image and the feature map, enlarged to the image's size."""
 
     def __init__(self, feature_channels: int, out_channels: int, **options: Any) -> None:
         super().__init__(feature_channels, out_channels, **options)
         self.query_conv = nn.Conv2d(feature_channels, out_channels, kernel_size=1)
 
     def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
-        """Compute the attention of a batch of images."""
         image, feature = without_metadata(image), without_metadata(feature)
         size = (image.shape[2], image.shape[3])
         grid = PatchGrid(size, image.shape[2] // feature.shape[2], self.patch_size)
@@ -133,23 +108,22 @@ class FeatureQueryBlock(AFMABlock):
 
 
 class RelativeAFMALoss(AFMALoss):
-    """Divide each class's squared distance to its gold attention by the square of the latter, and average.
+    """Divide each class's squared distance to its gold attention by the squared norm of the latter.
 
-    1 for an attention of zeros, however rare the class is. A mean over all entries is 1e-2 for it, and made of the
-    large classes.
+    It is averaged over the classes that occur in the batch, and 1 for an attention of zeros, however rare the class is.
+    A mean over all entries is 1e-2 for the same attention, and consists of the large classes.
     """
 
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
-        """Average over the classes that the batch holds."""
-        asked = gold.dense()
-        size = asked.square().sum(dim=(0, 2, 3))
-        missed = (attention.dense() - asked).square().sum(dim=(0, 2, 3))
+        target = gold.dense()
+        size = target.square().sum(dim=(0, 2, 3))
+        distance = (attention.dense() - target).square().sum(dim=(0, 2, 3))
         present = size > 0
-        return (missed[present] / size[present]).mean()
+        return (distance[present] / size[present]).mean()
 
 
 class _Study(NamedTuple):
-    """What a study puts in place of the released parts."""
+    """The parts that a study replaces."""
 
     network: type[AFMANet] = AFMANet
     block: type[AFMABlock] | None = None
@@ -182,19 +156,11 @@ STUDIES: Mapping[str, _Study] = MappingProxyType(
 
 
 def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str, **options: Any) -> AFMANet:
-    """Build what :func:`afma_med.bundle.run.build_network` builds, with the parts that a study changes.
+    """Build a network as :func:`afma_med.bundle.run.build_network` does, with the parts that a study replaces.
 
     Args:
-        backbone: network (B,C,H,W) -> logits (B,K,H,W).
-        out_channels: K.
-        study: a name out of :data:`STUDIES`.
-        **options: of :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
-
-    Example:
-        >>> host = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 2, 2, stride=2))
-        >>> network = build_studied_network(host, 2, study="gain", feature="0")
-        >>> type(network).__name__
-        'LearntGain'
+        backbone, out_channels, **options: as for :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
+        study: a name from :data:`STUDIES`.
     """
     options.pop("afma", None)
     chosen = STUDIES[study]
@@ -212,20 +178,14 @@ def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str,
 
 
 def study_options(study: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the ids of a bundle that a study changes, for its training and for its evaluation.
+    """Return the ids of a bundle and the values that a study sets, for its training and for its evaluation.
 
     Raises:
         ValueError: if there is no such study.
-
-    Example:
-        >>> study_options("relative")[0]
-        {'loss#_target_': 'afma_med.research.studies.RelativeAFMALoss', 'settings#study': 'relative'}
     """
     if study not in STUDIES:
         raise ValueError(f"`study` must be one of {', '.join(STUDIES)}; got {study!r}. Choose one of them.")
-    chosen = STUDIES[study]
-    network: dict[str, Any] = {}
-    settings: dict[str, Any] = {"settings#study": study}
+    chosen, network, settings = STUDIES[study], {}, {"settings#study": study}
     if chosen.network is not AFMANet or chosen.block is not None:
         network = {"network_def#_target_": f"{__name__}.build_studied_network", "network_def#study": study}
         settings["settings#network_target"] = network["network_def#_target_"]
@@ -236,7 +196,7 @@ def study_options(study: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _spread(
     logits: Tensor, attention: PatchAttention, apply: Callable[[Tensor], Tensor], values: Tensor | None
 ) -> Tensor:
-    """X, (B,K,H,W): the given values, or those of the prediction's patches, spread by ``apply`` and joined."""
+    """X (B,K,H,W): the values, by default those of the prediction, spread by ``apply`` and joined."""
     grid = attention.grid
     if values is None:
         values = split_patches(compress_prediction(logits, grid), grid.patch_size)

@@ -1,4 +1,4 @@
-"""Lists of trainings: JSON files of arms, seeds and folds, read into one description a training."""
+"""Lists of trainings: JSON files of arms, seeds and folds, read into one description for each training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from afma_med.research.studies import study_options
 __all__ = ["WEIGHTS", "Training", "list_trainings"]
 
 _KEYS = {"bundle", "overlays", "options", "seeds", "arms", "evaluate", "evaluations", "weights", "folds"}
-#: Which weights the scores of a result belong to: (checkpoint, which of the weights in it).
+#: Checkpoint and name of the weights in it that a result's scores belong to.
 WEIGHTS = {"best": (BEST, "model"), "ema": (LAST, "ema")}
 
 
@@ -24,14 +24,14 @@ class Training(NamedTuple):
     """Describe one training of a list.
 
     Args:
-        name: ``ARM_SEED``, or ``ARM_SEED_foldK``: that of its folder and of its result.
+        name: ``ARM_SEED``, or ``ARM_SEED_foldK``: name of its folder and of its result.
         bundle: name of the bundle, such as ``"camvid_afma"``.
         overlays: names of overlays, in order.
         options: ids and their values.
         evaluate: ids of the evaluation and their values.
-        evaluations: by another protocol, the overlays of each by its name.
-        weights: which weights the scores belong to: ``"best"``, those of the best epoch on the validation section, or
-            ``"ema"``, the moving average at the end of the training, which nothing is chosen by.
+        evaluations: overlays of further evaluations, by the name of each protocol.
+        weights: the weights that are scored: ``"best"``, of the best epoch on the validation section, or ``"ema"``, the
+            moving average at the end of the training, which involves no selection.
         pooled: ``ARM_SEED``, the result into which the results of all folds are pooled; None without folds.
     """
 
@@ -48,44 +48,38 @@ class Training(NamedTuple):
 def list_trainings(
     path: str | os.PathLike[str], *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> list[Training]:
-    """Read a list of trainings: all arms with the first seed, then all with the next one.
-
-    With folds, a seed goes fold by fold, all arms of a fold, so that arms can be compared fairly at any time.
+    """Read a list of trainings.
 
     Args:
-        path: JSON file of ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``, ``weights`` (for all),
-            ``seeds`` and ``arms``, each with ``overlays``, ``options`` and ``seeds`` of its own, if it differs, and
-            the name of its ``study``; ``folds``, 5, for a cross-validation with a bundle that has the id ``fold``.
+        path: JSON file with, for all trainings, ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``,
+            ``weights`` and ``seeds``; with ``arms``, each of which may have ``overlays``, ``options``, ``seeds`` and
+            the name of a ``study``; and with ``folds``, 5, for a cross-validation with a bundle that has the id
+            ``fold``.
         only: names of arms; default: all.
-        seeds: of the trainings; default: those of the list.
+        seeds: seeds of the trainings; default: those of the list.
 
     Returns:
-        The trainings, in the order in which they are run, so that what is there can be compared at any time.
+        The trainings in the order in which they are run: all arms with the first seed (fold by fold), then with the
+        next, so that the finished ones can be compared at any time.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is malformed, or an arm, overlay or study unknown.
-
-    Example:
-        >>> list_trainings("no/such/list.json")
-        Traceback (most recent call last):
-        FileNotFoundError: `path` must be a list of trainings; there is no file `no/such/list.json`. Check the path.
     """
     given = _read_list(Path(path))
     arms = given["arms"]
     unknown = [name for name in only or () if name not in arms]
     if unknown:
-        raise ValueError(f"`only` must name arms of {list(arms)}; got {unknown}. Choose out of them.")
-    chosen = {name: arm for name, arm in arms.items() if only is None or name in only}
-    every = {name: list(arm.get("seeds", given.get("seeds", [0]))) for name, arm in chosen.items()}
-    order = sorted({seed for each in every.values() for seed in each})
+        raise ValueError(f"`only` must name arms of {list(arms)}; got {unknown}. Choose from them.")
+    of_arm = {name: arms[name].get("seeds", given.get("seeds", [0])) for name in arms if only is None or name in only}
+    order = sorted({seed for each in of_arm.values() for seed in each if seeds is None or seed in seeds})
+    folds = range(given["folds"]) if "folds" in given else [None]
     return [
         _training(given, name, seed, fold)
         for seed in order
-        if seeds is None or seed in seeds
-        for fold in _folds(given)
-        for name in chosen
-        if seed in every[name]
+        for fold in folds
+        for name in of_arm
+        if seed in of_arm[name]
     ]
 
 
@@ -95,25 +89,25 @@ def _read_list(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"`{path}` must be JSON; got: {error}. Mend the file.") from error
-    arms = given.get("arms", {}) if isinstance(given, dict) else {}
-    if not arms or "bundle" not in given or given.keys() - _KEYS:
+        raise ValueError(f"`{path}` must be JSON; got: {error}. Correct the file.") from error
+    if not isinstance(given, dict) or not given.get("arms") or "bundle" not in given or given.keys() - _KEYS:
+        found = ", ".join(given) if isinstance(given, dict) else type(given).__name__
         raise ValueError(
-            f"`{path}` must have `bundle` and `arms`, and nothing but {', '.join(sorted(_KEYS))}; got "
-            f"{', '.join(given) if isinstance(given, dict) else type(given).__name__}. Mend the file."
+            f"`{path}` must have `bundle` and `arms`, and nothing but {', '.join(sorted(_KEYS))}; got {found}. "
+            "Correct the file."
         )
     if given.get("weights", "best") not in WEIGHTS:
-        raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}; got {given['weights']!r}. Mend the file.")
+        raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}; got {given['weights']!r}. Correct the file.")
     if "folds" in given:
         _check_folds(given)
-    return dict(given)
+    return given
 
 
 def _check_folds(given: Mapping[str, Any]) -> None:
-    """Refuse folds that would not test every image once."""
+    """Refuse folds with which not every image is tested once."""
     if given["folds"] != FOLDS or isinstance(given["folds"], float):
         raise ValueError(
-            f"`folds` must be {FOLDS}, as many as bundles with folds have; got {given['folds']!r}. Mend it."
+            f"`folds` must be {FOLDS}, the number of folds of every bundle; got {given['folds']!r}. Correct the file."
         )
     bundle = bundles_folder() / f"{given['bundle']}.json"
     if not bundle.is_file() or "fold" not in json.loads(bundle.read_text(encoding="utf-8")):
@@ -125,23 +119,21 @@ def _check_folds(given: Mapping[str, Any]) -> None:
         raise ValueError("`options` must not set `fold` where `folds` does; got both. Leave one of them out.")
 
 
-def _folds(given: Mapping[str, Any]) -> Sequence[int | None]:
-    return range(given["folds"]) if "folds" in given else [None]
-
-
 def _training(given: Mapping[str, Any], name: str, seed: int, fold: int | None) -> Training:
     arm = given["arms"][name]
     overlays = (*given.get("overlays", ()), *arm.get("overlays", ()))
     evaluations = dict(given.get("evaluations", {}))
-    used = (*overlays, *(overlay for each in evaluations.values() for overlay in each))
-    missing = [overlay for overlay in used if not (bundles_folder() / f"{overlay}.json").is_file()]
-    if missing:
-        raise ValueError(f"`overlays` must be files of {bundles_folder()}; there is no {missing[0]}.json. Check names.")
+    for overlay in (*overlays, *(overlay for each in evaluations.values() for overlay in each)):
+        if not (bundles_folder() / f"{overlay}.json").is_file():
+            raise ValueError(
+                f"`overlays` must be files of {bundles_folder()}; there is no {overlay}.json. Check names."
+            )
     of_training, of_network = study_options(arm["study"]) if "study" in arm else ({}, {})
     options = {**given.get("options", {}), **arm.get("options", {}), **of_training, "seed": seed}
     evaluate = {**given.get("evaluate", {}), **of_network}
-    weights, whole = given.get("weights", "best"), f"{name}_{seed}"
+    whole = Training(
+        f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations, given.get("weights", "best")
+    )
     if fold is None:
-        return Training(whole, given["bundle"], overlays, options, evaluate, evaluations, weights)
-    options["fold"] = fold
-    return Training(f"{whole}_fold{fold}", given["bundle"], overlays, options, evaluate, evaluations, weights, whole)
+        return whole
+    return whole._replace(name=f"{whole.name}_fold{fold}", options={**options, "fold": fold}, pooled=whole.name)

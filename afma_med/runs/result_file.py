@@ -1,4 +1,4 @@
-"""A finished run in one small JSON file, to be kept and compared when its folder is gone."""
+"""Keep a finished run in one small JSON file, which can be compared without its folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ _VERSION = 1
 
 
 def write_result(path: str | os.PathLike[str], run: Run, *, details: Mapping[str, Any] | None = None) -> None:
-    """Write a run's settings, scores, curve and the pixels counted in each image as JSON.
-
-    Paths are left out but for their last parts, since they mean nothing elsewhere.
+    """Write settings, scores, curve and pixel counts of a run as JSON. Of paths, only the names are kept.
 
     Args:
-        path: of the file.
-        run: evaluated.
-        details: further entries of the file, such as commit and machine.
+        path: File to write.
+        run: Run to keep.
+        details: More entries of the file, such as commit and machine.
 
     Example:
         >>> import tempfile
@@ -63,16 +61,16 @@ def read_result(path: str | os.PathLike[str]) -> Run:
     """Read the file of :func:`write_result`.
 
     Args:
-        path: of the file, which stands for the run's folder.
+        path: File to read; it becomes the ``folder`` of the run.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is not whole or of another kind.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is incomplete or not a result; the message names it.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"`folder` must be a run or the JSON file of one; there is no `{path}`. Check the path."
+            f"`folder` must be a run or the JSON file of a run; there is no `{path}`. Check the path."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

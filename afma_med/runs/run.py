@@ -1,4 +1,4 @@
-"""Finished runs as training and evaluation left them in their folders."""
+"""Read a finished run: its settings, scores, pixel counts and training curve."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from afma_med.bundle.installed import run_command
 from afma_med.bundle.run import read_settings
 from afma_med.handlers.run_files import BEST, EVALUATION, IMAGES, SCORES, SETTINGS
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.metrics.pixel_scores import scores_from_pixels
-from afma_med.runs.curves import read_curve
 
-__all__ = ["PixelCounts", "Run", "read_run"]
+__all__ = ["PixelCounts", "Run", "read_curve", "read_run"]
 
 _HEADER = ["image", "class", "objects", *COUNTS]
 _EXPECTED = {"section": str, "images": int, "classes": list, "unscored": list, "scores": dict}
-# The two files say the same, but for rounding.
+# Scores in the two files differ by rounding only.
 _TOLERANCE = 1e-4
+# Read all scalars, and as little as possible of everything else.
+_GUIDANCE = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1, "compressedHistograms": 1, "audio": 1}
 
 
 class PixelCounts(NamedTuple):
-    """Hold the pixels (voxels) that an evaluation counted in each image.
+    """Pixels (or voxels) that an evaluation counted in each image.
 
     Args:
-        images: I names, relative to the dataset's folder, sorted.
-        classes: K names of scored classes.
-        objects: S names, ``"all"`` and those of the object sizes.
-        pixels: (I,K,S,4) int64: pixels of the label, of the prediction, of both, and of the label that are covered.
+        images: Names of the I images, relative to the dataset's folder, sorted.
+        classes: Names of the K scored classes.
+        objects: S names: ``"all"``, then the object sizes.
+        pixels: (I,K,S,4) int64 pixels of the label, of the prediction, of both, and of the label that are covered.
     """
 
     images: tuple[str, ...]
@@ -46,15 +48,17 @@ class PixelCounts(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Hold a finished, evaluated run.
+    """A finished, evaluated run.
+
+    Its weights are not part of it: :func:`~afma_med.runs.trained_network.load_network` loads them.
 
     Args:
-        folder: of the run.
-        settings: what was trained and how, its ``settings.json``.
-        evaluation: how it was evaluated, its ``evaluation/scores.json`` without the scores.
-        scores: by name; NaN for a class that does not occur.
-        counts: pixels of each image.
-        curve: mIoU of the validation by epoch; empty if it is not known.
+        folder: Folder of the run, or the result file that replaces it.
+        settings: Content of ``settings.json``: the network and its training.
+        evaluation: Content of ``evaluation/scores.json`` without the scores.
+        scores: Scores by name; NaN for a class that does not occur.
+        counts: Pixels of each image.
+        curve: mIoU of the validation by epoch; empty if unknown.
     """
 
     folder: Path
@@ -66,28 +70,20 @@ class Run(NamedTuple):
 
     @property
     def seed(self) -> int:
-        """Return the seed of the training."""
+        """Seed of the training."""
         return int(self.settings["training"]["seed"])
 
 
 def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) -> Run:
-    """Read a finished run: its settings, its scores, and its counts image by image.
+    """Read a finished run from its folder.
 
     Args:
         folder: ``output_dir`` of a training that was evaluated with ``evaluate.json``.
-        evaluation: folder of the evaluation in it.
-
-    Returns:
-        The run.
+        evaluation: Folder of the evaluation in it.
 
     Raises:
-        FileNotFoundError: if there is no such folder, it is not a run, or the run is not evaluated yet.
-        ValueError: naming the file, if one is cut short, malformed, or does not belong to the others.
-
-    Example:
-        >>> read_run("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: `folder` must be the folder of a run; there is no `runs/none`. Check the path.
+        FileNotFoundError: If the folder does not exist, is not a run, or is not evaluated.
+        ValueError: If a file is incomplete, malformed, or does not belong to the others; the message names it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -110,6 +106,26 @@ def read_run(folder: str | os.PathLike[str], *, evaluation: str = EVALUATION) ->
     return Run(folder, settings, found, scores, counts, read_curve(folder))
 
 
+def read_curve(folder: str | os.PathLike[str], tag: str = "val/mIoU") -> dict[int, float]:
+    """Read a scalar by epoch from the TensorBoard event files in a folder, but not below it.
+
+    Args:
+        folder: Folder of the run.
+        tag: Name of the scalar.
+
+    Returns:
+        Values by step. If a resumed run repeated a step, its last value counts. Empty if the scalar does not occur.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("events.out.tfevents*")):
+        # Purging would drop the steps that follow a restart.
+        events = EventAccumulator(str(path), size_guidance=_GUIDANCE, purge_orphaned_data=False).Reload()
+        if tag in events.Tags()["scalars"]:
+            found += [event for event in events.Scalars(tag) if not math.isnan(event.value)]
+    values = {event.step: event.value for event in sorted(found, key=lambda event: event.wall_time)}
+    return dict(sorted(values.items()))
+
+
 def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     if not path.is_file():
@@ -128,8 +144,8 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         missing = ["training.seed"]
     if missing:
         raise ValueError(
-            f"`{path}` must be settings of this version; got none of {', '.join(missing)}. "
-            "Add what the run was trained with, or train again."
+            f"`{path}` must be settings of this version; got settings without {', '.join(missing)}. "
+            "Add the values of the training, or train again."
         )
     return settings
 
@@ -141,12 +157,12 @@ def _read_scores(path: Path) -> dict[str, Any]:
         raise ValueError(f"`{path}` must be whole JSON; got: {error}.") from error
     for name, kind in _EXPECTED.items():
         if not isinstance(content, dict) or not isinstance(content.get(name), kind):
-            raise ValueError(f"`{path}` must be scores of this version; got no {name} in it.")
+            raise ValueError(f"`{path}` must be scores of this version; got scores without {name}.")
     bad = [name for name, value in content["scores"].items() if not isinstance(value, (int, float, type(None)))]
     sizes = content.get("size_groups")  # None if the evaluation had no size groups
     if bad or (sizes is not None and not isinstance(sizes, dict)):
         raise ValueError(
-            f"`{path}` must be scores of this version; got {', '.join(bad) or 'size_groups'} of another kind."
+            f"`{path}` must be scores of this version; got {', '.join(bad) or 'size_groups'} of another type."
         )
     return {**content, "size_groups": sizes or {"names": []}}
 
@@ -173,7 +189,7 @@ def _read_counts(path: Path, evaluation: dict[str, Any]) -> PixelCounts:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows below the header, with the numbers of their lines."""
+    """Yield the rows below the header with their line numbers."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file, strict=True)
@@ -189,7 +205,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _parse_row(
     row: list[str], classes: Sequence[str], objects: Sequence[str]
 ) -> tuple[tuple[str, int, int] | None, list[int]]:
-    """(image, number of the class, number of the kind of objects) and the four counts; None if the row is broken."""
+    """Return the key (image, index of the class, index of the object size) and the four counts; None if malformed."""
     whole = len(row) == len(_HEADER) and row[1] in classes and row[2] in objects
     if not whole or not all(text.isdecimal() for text in row[3:]):
         return None, []
@@ -197,12 +213,12 @@ def _parse_row(
 
 
 def _check_agreement(paths: Sequence[Path], scores: dict[str, float], counts: PixelCounts) -> None:
-    """Refuse counts of another evaluation, or cut short between two rows: the scores would not follow from them."""
+    """Refuse counts that do not give the scores: those of another evaluation, or an incomplete file."""
     for name, value in scores_from_pixels(counts.pixels.sum(axis=0), counts.classes, counts.objects).items():
         stated = scores.get(name, math.nan)
         same = abs(float(value) - stated) <= _TOLERANCE or (math.isnan(value) and math.isnan(stated))
         if name.startswith("IoU/") and not same:
             raise ValueError(
-                f"`{paths[1]}` must hold the counts behind `{paths[0]}`; got {name} {value:.4f} from the one and "
-                f"{stated:.4f} from the other."
+                f"`{paths[1]}` must hold the counts of the scores in `{paths[0]}`; got {name} {value:.4f} from the "
+                f"counts and {stated:.4f} in the scores."
             )

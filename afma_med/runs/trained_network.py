@@ -1,4 +1,4 @@
-"""A finished run as Python objects: its network with trained weights, and images as that network sees them."""
+"""Load the network of a run, with the preprocessing of its bundle."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = ["TrainedNetwork", "load_network"]
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """Hold what a training left, ready to segment.
+    """A trained network, ready to segment.
 
     Args:
-        folder: of the run.
-        settings: what the network was built from.
-        reader: of the dataset that it was trained on.
-        network: with its weights, in eval mode.
-        preprocessing: the bundle's transforms of whole images, item of paths -> item of tensors.
-        device: where the network is.
+        folder: Folder of the run.
+        settings: Settings that the network is built from.
+        reader: Reader of its dataset.
+        network: Network with trained weights, in eval mode.
+        preprocessing: The bundle's transforms of whole images, item of paths -> item of tensors.
+        device: Device of the network.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class TrainedNetwork:
 
     @property
     def title(self) -> str:
-        """Name and network in a line, such as ``small: Unet resnet18, AFMA depth 2``."""
+        """Name and network of the run, such as ``small: Unet resnet18, AFMA depth 2``."""
         feature = self.settings["feature"]
         where = f"depth {feature}" if isinstance(feature, int) else f"at {feature}"
         network = f"{self.settings['network_name']} {self.settings['encoder']}"
@@ -58,24 +58,24 @@ class TrainedNetwork:
         """Return the path of an image or volume.
 
         Args:
-            source: a file, or a folder, whose first image is taken; None for the first one of the run's dataset.
-            section: of the dataset, if there is no source.
+            source: A file, or a folder to take the first image from; None for the dataset of the run.
+            section: Section of the dataset, if ``source`` is None.
 
         Raises:
-            FileNotFoundError: if there is no such file, or no image in the folder.
-            DatasetError: naming every file that cannot be opened.
+            FileNotFoundError: If the file does not exist, or the folder has no image.
+            DatasetError: If files cannot be opened; the message names them.
         """
         return list_inputs(self.reader, source, self.settings["dataset_dir"], section)[0]["image"]
 
     def prepare(self, path: str | os.PathLike[str]) -> Tensor:
-        """Load an image or volume as the network sees it: (C,H,W), or (C,H,W,D) with axial slices along D.
+        """Load and preprocess an image (C,H,W), or a volume (C,H,W,D) with axial slices along D.
 
         Raises:
-            ValueError: if the file cannot be read; the message names it.
+            ValueError: If the file cannot be read; the message names it.
         """
         try:
             image: Tensor = self.preprocessing({"image": str(path)})["image"]
-        except RuntimeError as error:  # MONAI wraps what a transform raises
+        except RuntimeError as error:  # MONAI wraps the errors of transforms
             raise ValueError(
                 f"`path` must be an image that the run's bundle can read; got `{path}`: {error.__cause__ or error} "
                 "Name another file."
@@ -83,14 +83,14 @@ class TrainedNetwork:
         return without_metadata(image)
 
     def read_label(self, item: Item, size: Sequence[int]) -> Tensor:
-        """Read the label of an image at the size at which the network sees the image.
+        """Read the label of an image at the size of the prepared image.
 
         Args:
-            item: of the reader's datalist, with a label.
+            item: Item of the reader's datalist, with a label.
             size: (H, W) of the prepared image, in pixels.
 
         Returns:
-            (H,W) int64 train ids; pixels without one have values from K on.
+            (H,W) int64 train ids; void pixels have values of K or more.
         """
         label = torch.from_numpy(self.reader.read_label(item).astype(np.float32))
         return interpolate(label[None, None], size=tuple(size), mode="nearest")[0, 0].long()
@@ -103,30 +103,26 @@ def load_network(
     weights: str = "model",
     device: str | torch.device = "cpu",
 ) -> TrainedNetwork:
-    """Load the network of a finished run as its bundle builds it for inference.
+    """Load the trained network of a run, as its bundle builds it for inference.
 
     Args:
-        run_dir: folder of the run.
-        checkpoint: file next to the settings of its run; default: ``model.pt``, the best epoch's weights,
-            or ``last.pt`` for weights other than ``"model"``.
-        weights: which ones of the checkpoint: ``"model"``, or ``"ema"`` for their moving average.
-        device: for the network.
+        run_dir: Folder of the run.
+        checkpoint: File with settings next to it; default: ``model.pt``, the weights of the best epoch, or ``last.pt``
+            if ``weights`` is not ``"model"``.
+        weights: ``"model"``, or ``"ema"`` for the moving average of the weights.
+        device: Device for the network.
 
     Raises:
-        FileNotFoundError: if there is no such run, or it has no weights or settings.
-        ValueError: if its bundle is unknown, the weights do not fit their settings, or there is no such device.
-
-    Example:
-        >>> load_network("runs/none")
-        Traceback (most recent call last):
-        FileNotFoundError: `run_dir` must be the folder of a run; there is no folder `runs/none`. ...
+        FileNotFoundError: If the run, its weights or its settings do not exist.
+        ValueError: If its bundle is unknown, the weights do not fit their settings, or torch does not have the device.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"`run_dir` must be the folder of a run; there is no folder `{folder}`. Train first, or check the path."
         )
-    path = _find_checkpoint(folder, weights) if checkpoint is None else Path(checkpoint)
+    default = folder / LAST if weights != "model" else None
+    path = Path(checkpoint or default or find_weights(folder))
     if not path.is_file():
         kind = BEST if weights == "model" else LAST
         raise FileNotFoundError(f"`checkpoint` must be a run's {kind}; there is no file `{path}`. Check the path.")
@@ -146,12 +142,8 @@ def load_network(
     )
 
 
-def _find_checkpoint(folder: Path, weights: str) -> Path:
-    return Path(find_weights(folder)) if weights == "model" else folder / LAST
-
-
 def _read_bundle(settings: Mapping[str, Any]) -> ConfigParser:
-    """The bundle of a run with the overlay for inference, not yet parsed."""
+    """Return the parser of a run's bundle with the overlay for inference."""
     name = str(settings.get("name"))
     if name.removesuffix("_afma") not in READERS:
         known = ", ".join(f"{reader}_afma" for reader in READERS)

@@ -1,4 +1,4 @@
-"""Pictures: segmentations in class colours, and what an attention looks at."""
+"""Pictures of segmentations in class colours, and of attention."""
 
 from afma_med.visualize.attention import (
     AttendedImage,
@@ -9,10 +9,9 @@ from afma_med.visualize.attention import (
     attend_point,
 )
 from afma_med.visualize.attention_figure import compare_attention, draw_attention
-from afma_med.visualize.class_colors import color_legend, colorize, compare_segmentations
+from afma_med.visualize.class_colors import color_legend, colorize, compare_segmentations, stretch_image
 from afma_med.visualize.figure_file import figure_pixels, save_figure
 from afma_med.visualize.object_points import corrected_object, object_classes, object_points, smallest_object
-from afma_med.visualize.shown_image import stretch_image
 from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predict_slices, take_slice
 
 __all__ = [

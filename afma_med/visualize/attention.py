@@ -1,4 +1,4 @@
-"""What an attention says of one point of an image, in numbers; drawn by attention_figure.py."""
+"""Compute the attention of an image and of one of its points."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Rectangle(NamedTuple):
-    """Bound a part of an image, in pixels; bottom and right are the first row and column that it does not hold."""
+    """Part of an image, in pixels. Row ``bottom`` and column ``right`` are the first ones outside."""
 
     top: int
     left: int
@@ -38,13 +38,13 @@ class Rectangle(NamedTuple):
 
 
 class Region(NamedTuple):
-    """Describe what one feature patch adds to the correction of an image patch.
+    """Contribution of one feature patch to the correction of an image patch.
 
     Args:
-        patch: m, index of the feature patch.
-        rectangle: the part of the image that the feature patch covers.
+        patch: Index m of the feature patch.
+        rectangle: Part of the image that the feature patch covers.
         attention: A[n,m].
-        contribution: its part of the correction X, averaged over the image patch.
+        contribution: Contribution to the correction X, averaged over the image patch.
     """
 
     patch: int
@@ -55,14 +55,14 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class AttendedImage:
-    """Keep what a network makes of one image, before and after the attention corrects it.
+    """Prediction of a network for one image, before and after the correction, with its attention.
 
     Args:
-        image: (C,H,W), as the network saw it.
-        before: (H,W) train ids by the logits before the correction; 0 and 1 where the network is binary.
-        after: (H,W) train ids by the corrected logits.
-        attention: of this image alone, B = 1.
-        values: (K,M) the class's share of each feature patch in the prediction before: V averaged over the patch.
+        image: (C,H,W), preprocessed.
+        before: (H,W) train ids of the logits before the correction; 0 and 1 if the network is binary.
+        after: (H,W) train ids of the corrected logits.
+        attention: Attention of this image, with B = 1.
+        values: (K,M) share of the class in each feature patch before the correction: V averaged over the patch.
     """
 
     image: NDArray[np.float32]
@@ -73,30 +73,30 @@ class AttendedImage:
 
     @property
     def changed(self) -> NDArray[np.bool_]:
-        """(H,W) where the correction changes the prediction."""
+        """(H,W) mask of the pixels where the correction changes the prediction."""
         changed: NDArray[np.bool_] = self.before != self.after
         return changed
 
     @property
     def region_size(self) -> tuple[int, int]:
-        """(height, width) that a feature patch covers of the image, in pixels."""
+        """(height, width) of the part of the image that a feature patch covers, in pixels."""
         grid = self.attention.grid
         return grid.patch_size[0] * grid.stride, grid.patch_size[1] * grid.stride
 
 
 @dataclass(frozen=True)
 class PointAttention:
-    """Say what the patch at one point of an image attends to, and what that does to the prediction there.
+    """Attention of the image patch at one point, and its effect on the prediction there.
 
     Args:
-        seen: the image.
+        seen: The image.
         point: (row, column) in pixels.
-        patch: n, index of the image patch at the point.
-        rectangle: the part of the image that this patch covers.
-        maps: (K, rows, columns) A[n], the patch's attention to all feature patches, class by class.
-        corrections: (K,) X averaged over the patch: logits are multiplied by 1 + X.
-        class_index: the class in question, an index of ``maps``.
-        regions: what contributes most to the correction of this class, largest first.
+        patch: Index n of the image patch at the point.
+        rectangle: Part of the image that this patch covers.
+        maps: (K, rows, columns) attention A[n] to all feature patches, class by class.
+        corrections: (K,) X averaged over the patch; logits are multiplied by 1 + X.
+        class_index: Class of ``regions``, an index of ``maps``.
+        regions: Regions that contribute most to the correction of this class, largest first.
     """
 
     seen: AttendedImage
@@ -117,15 +117,15 @@ class PointAttention:
 def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
     """Segment an image and keep its attention.
 
-    The network runs in eval mode without gradients; its modules' own modes are restored.
+    The network runs in eval mode without gradients. The modes of its modules are restored.
 
     Args:
-        network: an AFMANet, or what holds one: a SliceWise, a network under DistributedDataParallel.
+        network: AFMANet, or a module that holds one, such as SliceWise or DistributedDataParallel.
         image: (C,H,W), preprocessed.
 
     Raises:
-        TypeError: if there is no AFMANet in the network.
-        ValueError: if ``image`` is not 3-D or not what the network takes.
+        TypeError: If the network does not hold an AFMANet.
+        ValueError: If ``image`` is not 3-D, or the network does not accept it.
 
     Example:
         >>> import torch
@@ -136,7 +136,7 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
     afma = find_afma(network)
     if afma is None:
         raise TypeError(
-            f"`network` must be an AFMANet or hold one; got {type(network).__name__}. Only AFMA has attention to show."
+            f"`network` must be or contain an AFMANet; got {type(network).__name__}. Only AFMA has attention to show."
         )
     if image.ndim != 3:
         raise ValueError(
@@ -160,20 +160,20 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
 def attend_point(
     seen: AttendedImage, point: tuple[int, int], *, class_index: int | None = None, regions: int = 5
 ) -> PointAttention:
-    """Look at the attention of the image patch at a point: one row of A for each class, never the matrix.
+    """Compute the attention of the image patch at a point: one row of A for each class.
 
-    Step 8 written out: the correction X of image patch n, averaged over its pixels, is the sum over the feature patches
-    m of A[n,m] / (count of non-zeros of the row) · (V[m] averaged over its pixels), each of which is a contribution.
-    Pixels that pad a patch count as its own.
+    By step 8, the correction X of image patch n, averaged over its pixels, is a sum over the feature patches m. Each
+    term, A[n,m] / (number of non-zeros of the row) · (V[m] averaged over its pixels), is a contribution. Padding counts
+    as part of a patch.
 
     Args:
-        seen: the image.
+        seen: The image.
         point: (row, column) in pixels.
-        class_index: the class in question; default: the one predicted there after the correction.
-        regions: how many contributions to list.
+        class_index: Class of the regions; default: the class predicted at the point after the correction.
+        regions: Number of regions to list.
 
     Raises:
-        ValueError: if the point lies outside the image, or there is no such class.
+        ValueError: If the point lies outside the image, or the class does not exist.
 
     Example:
         >>> import torch
@@ -186,9 +186,9 @@ def attend_point(
     if not (0 <= point[0] < height and 0 <= point[1] < width):
         raise ValueError(
             f"`point` must lie in the image, rows 0 to {height - 1}, columns 0 to {width - 1}; got {tuple(point)}. "
-            "Count pixels of the image as the network sees it."
+            "Count pixels of the preprocessed image."
         )
-    # A binary network has one map, whatever it predicts.
+    # A binary network has a single map.
     index = (int(seen.after[point]) if classes > 1 else 0) if class_index is None else class_index
     if not 0 <= index < classes:
         raise ValueError(f"`class_index` must be from 0 to {classes - 1}; got {index}. Pass a class of the network.")
@@ -211,7 +211,7 @@ def attend_point(
 
 
 def find_afma(network: nn.Module) -> AFMANet | None:
-    """Return the AFMANet that a network is or holds; None for one without.
+    """Return the first AFMANet in a network; None without one.
 
     Example:
         >>> find_afma(nn.Conv2d(3, 2, 1)) is None
@@ -221,7 +221,7 @@ def find_afma(network: nn.Module) -> AFMANet | None:
 
 
 def decide(logits: Tensor) -> NDArray[np.uint8]:
-    """Return the class of each pixel, (B,K,H,W) -> (B,H,W); 0 and 1 for the binary K = 1.
+    """Return the class of each pixel, (B,K,H,W) -> (B,H,W); 0 and 1 for a binary network with K = 1.
 
     Example:
         >>> import torch
@@ -234,7 +234,7 @@ def decide(logits: Tensor) -> NDArray[np.uint8]:
 
 
 def _strongest_regions(seen: AttendedImage, row: Tensor, contributions: Tensor, count: int) -> tuple[Region, ...]:
-    """The feature patches that contribute most, in either direction; those that contribute nothing are left out."""
+    """Return the feature patches with the largest contributions of either sign, but not 0."""
     order = contributions.abs().argsort(descending=True, stable=True)[:count].tolist()
     grid, limits = seen.attention.grid, (seen.after.shape[0], seen.after.shape[1])
     columns = _columns(grid.feature_size, grid)

@@ -1,4 +1,4 @@
-"""Figures of what an attention says, as the paper's Figs. 6 to 8 show it."""
+"""Figures of attention, as in Figs. 6 to 8 of the paper."""
 
 from __future__ import annotations
 
@@ -26,25 +26,22 @@ from afma_med.visualize.attention_panels import (
 __all__ = ["compare_attention", "draw_attention"]
 
 _WIDTH, _COMPARED_WIDTH, _DPI = 13.0, 15.0, 110
-# Images of a lower height / width get a wider figure.
+# Images with a lower height / width get a wider figure.
 _WIDE = 0.6
-# Inches for a title or text below a panel.
+# Inches for the title of a panel, or the text below it.
 _TEXT = 0.45
 
 
 def draw_attention(point: PointAttention, classes: Sequence[ClassInfo], *, title: str = "") -> Figure:
-    """Draw all that the attention says of one point: where the patch looks, class by class, and what that changes.
+    """Draw the attention of one point to each class, and its effect on the prediction.
 
     Args:
-        point: what to draw.
-        classes: table of the classes.
-        title: of the network and image, put before what is seen at the point.
-
-    Returns:
-        A figure of its own, for :func:`~afma_med.visualize.save_figure`.
+        point: Attention to draw.
+        classes: Table of the classes.
+        title: Title of the figure, such as the names of network and image.
 
     Raises:
-        ValueError: if ``classes`` are not those of the network.
+        ValueError: If ``classes`` are not those of the network.
 
     Example:
         >>> import torch
@@ -73,18 +70,15 @@ def draw_attention(point: PointAttention, classes: Sequence[ClassInfo], *, title
 def compare_attention(
     rows: Sequence[tuple[str, PointAttention]], classes: Sequence[ClassInfo], *, title: str = ""
 ) -> Figure:
-    """Draw several networks, depths or points below each other, one a row.
+    """Draw the attention of several networks, depths or points, one in each row.
 
     Args:
-        rows: name and what to draw; the map is that of the class in question.
-        classes: table of the classes.
-        title: of the whole.
-
-    Returns:
-        A figure of its own, for :func:`~afma_med.visualize.save_figure`.
+        rows: Name and attention of each row. The map is that of the attention's ``class_index``.
+        classes: Table of the classes.
+        title: Title of the figure.
 
     Raises:
-        ValueError: if there is no row, or ``classes`` are not those of a network.
+        ValueError: If there are no rows, or ``classes`` are not those of a network.
 
     Example:
         >>> import torch
@@ -98,7 +92,7 @@ def compare_attention(
         <Figure size 1650x... with 12 Axes>
     """
     if not rows:
-        raise ValueError("`rows` must hold at least one point; got none. Pass what attend_point gives.")
+        raise ValueError("`rows` must hold at least one point; got none. Pass results of attend_point.")
     aspect = max(point.seen.after.shape[0] / point.seen.after.shape[1] for _, point in rows)
     height = _COMPARED_WIDTH / 6 * aspect + 2.2 * _TEXT
     figure = Figure(figsize=(_COMPARED_WIDTH, height * len(rows) + _TEXT), dpi=_DPI, layout="constrained")
@@ -114,7 +108,7 @@ def compare_attention(
 
 
 def describe_point(point: PointAttention, classes: Sequence[ClassInfo]) -> str:
-    """Say in words what is predicted at a point, before and after the correction."""
+    """Describe the prediction at a point, before and after the correction."""
     names = class_names(classes)
     after, before = names[point.seen.after[point.point]], names[point.seen.before[point.point]]
     text = f"row {point.point[0]}, column {point.point[1]}, predicted as {after}"
@@ -123,18 +117,15 @@ def describe_point(point: PointAttention, classes: Sequence[ClassInfo]) -> str:
 
 def _draw_panels(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
     panels = figure.subplots(2, 4)
-    strongest, asked = point.strongest, point.class_index
-    show_patch(panels[0, 0], point, title="image, and the patch looked at")
-    show_close_up(panels[0, 1], point, title="close-up")
-    scale = map_scale(point.maps)
-    show_map(
-        panels[0, 2], point, strongest, title=f"strongest attention: {names[strongest]}", scale=scale, over_image=True
-    )
-    total = in_short(point.corrections[asked])
-    show_regions(panels[0, 3], point, title=f"what votes for {names[asked]}, {total} in all")
+    strongest, scale = point.strongest, map_scale(point.maps)
+    show_patch(panels[0, 0], point)
+    show_close_up(panels[0, 1], point)
+    title = f"strongest attention: {names[strongest]}"
+    show_map(panels[0, 2], point, strongest, title=title, scale=scale, over_image=True)
+    show_regions(panels[0, 3], point, name=names[point.class_index])
     show_prediction(panels[1, 0], point.seen.before, point, title="prediction before the correction", classes=classes)
-    show_prediction(panels[1, 1], point.seen.after, point, title="prediction after", classes=classes)
-    show_changes(panels[1, 2], point, title="pixels that changed")
+    show_prediction(panels[1, 1], point.seen.after, point, title="prediction after the correction", classes=classes)
+    show_changes(panels[1, 2], point)
     entries = class_patches([point.seen], classes)
     panels[1, 3].axis("off")
     panels[1, 3].legend(handles=entries, loc="center", ncols=1 + (len(entries) > 8), frameon=False, fontsize=9)
@@ -155,12 +146,11 @@ def _draw_maps(figure: SubFigure, point: PointAttention, names: list[str], colum
 
 def _draw_row(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
     panels = figure.subplots(1, 6)
-    asked = point.class_index
-    show_patch(panels[0], point, title="image and patch")
-    peak = in_short(point.maps[asked].max())
-    scale = map_scale(point.maps[asked])
-    show_map(panels[1], point, asked, title=f"attention: {names[asked]}, up to {peak}", scale=scale, over_image=True)
-    show_regions(panels[2], point, title=f"what votes, {in_short(point.corrections[asked])} in all")
-    show_prediction(panels[3], point.seen.before, point, title="before", classes=classes)
+    name, own_map = names[point.class_index], point.maps[point.class_index]
+    show_patch(panels[0], point)
+    title = f"attention: {name}, up to {in_short(own_map.max())}"
+    show_map(panels[1], point, point.class_index, title=title, scale=map_scale(own_map), over_image=True)
+    show_regions(panels[2], point, name=name)
+    show_prediction(panels[3], point.seen.before, point, title="before the correction", classes=classes)
     show_prediction(panels[4], point.seen.after, point, title="after the correction", classes=classes)
-    show_changes(panels[5], point, title="pixels that changed")
+    show_changes(panels[5], point)

@@ -1,4 +1,4 @@
-"""The single pictures of which figures of attention are made; each draws into axes that it is given."""
+"""The panels of attention figures. Each function draws into given axes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from afma_med._ops.patches import ceil_divide
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
 from afma_med.visualize.attention import AttendedImage, PointAttention, Rectangle
-from afma_med.visualize.class_colors import colorize
-from afma_med.visualize.shown_image import stretch_image
+from afma_med.visualize.class_colors import colorize, stretch_image
 
 __all__ = [
     "class_patches",
@@ -34,26 +33,26 @@ __all__ = [
     "show_regions",
 ]
 
-# Okabe and Ito's colours, distinct in every kind of colour vision, over a black line on any background.
+# Okabe and Ito's colours, distinct in all kinds of colour vision. A black line below makes them visible everywhere.
 _POINT, _REGION, _CHANGED = "#F0E442", "#56B4E9", "#D55E00"
 _MAP = "viridis"
-# So many times the patch's sides are shown around it, and at least so many pixels.
+# Sides of a close-up: this multiple of the patch's sides, and at least this number of pixels.
 _CLOSE_UP, _LEAST_CLOSE_UP = 8, 48
-# Changed pixels are drawn as dots of at least this part of the longer side, or a single one would not be seen.
+# Changed pixels are drawn as dots: at most this number along the longer side, so that a single one is visible.
 _DOTS = 160
-# A box of less than this part of the longer side is too small to be seen, or written into.
+# A box of less than this part of the longer side is too small to see or to write into.
 _SEEN = 0.02
 
 
 def map_names(classes: Sequence[ClassInfo], count: int) -> list[str]:
-    """Name the maps of a network: one a class; the one of a binary network is that of the object.
+    """Return the names of a network's maps: the classes, or the object of a binary network.
 
     Args:
-        classes: table of the classes.
-        count: how many maps there are.
+        classes: Table of the classes.
+        count: Number of maps.
 
     Raises:
-        ValueError: if there are others than the table's classes.
+        ValueError: If the number is neither 1 nor that of the classes.
 
     Example:
         >>> from afma_med.data import isic
@@ -65,13 +64,13 @@ def map_names(classes: Sequence[ClassInfo], count: int) -> list[str]:
         return names[-1:]
     if count != len(names):
         raise ValueError(
-            f"`classes` must be the {count} classes of the network; got {len(names)}. Pass the table it was trained on."
+            f"`classes` must be the {count} classes of the network; got {len(names)}. Pass the table of its dataset."
         )
     return names
 
 
 def in_short(number: float) -> str:
-    """Write a small number in few letters.
+    """Format a number with two digits.
 
     Example:
         >>> in_short(0.123), in_short(7.4e-08), in_short(-0.0)
@@ -81,22 +80,22 @@ def in_short(number: float) -> str:
 
 
 def map_scale(maps: NDArray[np.float32]) -> Normalize:
-    """Make the one scale of several maps; it holds zero."""
+    """Return a common scale of several maps, which includes zero."""
     low, high = min(0.0, float(maps.min())), float(maps.max())
     return Normalize(low, high if high > low else low + 1)
 
 
-def show_patch(axes: Axes, point: PointAttention, *, title: str) -> None:
-    """Show the image with its patch marked."""
+def show_patch(axes: Axes, point: PointAttention) -> None:
+    """Show the image and mark the patch."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, "image and patch")
     _mark(axes, point)
 
 
-def show_close_up(axes: Axes, point: PointAttention, *, title: str) -> None:
-    """Show the image around the patch, with the point itself."""
+def show_close_up(axes: Axes, point: PointAttention) -> None:
+    """Show the image around the patch, and the point."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, "close-up")
     _outline(axes, point.rectangle, _POINT)
     row, column = point.point
     axes.plot(column, row, "+", color=_POINT, markersize=7, markeredgewidth=1.2, path_effects=_stroke(2.4))
@@ -109,7 +108,7 @@ def show_close_up(axes: Axes, point: PointAttention, *, title: str) -> None:
 def show_map(
     axes: Axes, point: PointAttention, index: int, *, title: str, scale: Normalize, over_image: bool = False
 ) -> AxesImage:
-    """Show the attention to one class's feature map, each patch as it is, alone or over the image."""
+    """Show the attention to the feature patches of one class, alone or over the image."""
     grid = point.maps[index]
     height, width = (sides * size for sides, size in zip(grid.shape, point.seen.region_size, strict=True))
     if over_image:
@@ -123,13 +122,13 @@ def show_map(
     return drawn
 
 
-def show_regions(axes: Axes, point: PointAttention, *, title: str) -> None:
-    """Show the regions that contribute most to the correction, numbered, their contributions in figures below."""
+def show_regions(axes: Axes, point: PointAttention, *, name: str) -> None:
+    """Show the numbered regions that contribute most to the correction of a class, with their contributions below."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, f"votes for {name}, sum {in_short(point.corrections[point.class_index])}")
     for number, region in enumerate(point.regions, start=1):
         _outline(axes, region.rectangle, _REGION)
-        _number(axes, region.rectangle, number, beside=_is_small(point, region.rectangle))
+        _number(axes, region.rectangle, number, shifted=_is_small(point, region.rectangle))
     _mark(axes, point)
     weights = [f"{number}: {in_short(region.contribution)}" for number, region in enumerate(point.regions, start=1)]
     lines = ["   ".join(weights[first : first + 3]) for first in range(0, len(weights), 3)]
@@ -139,14 +138,14 @@ def show_regions(axes: Axes, point: PointAttention, *, title: str) -> None:
 def show_prediction(
     axes: Axes, label: NDArray[np.uint8], point: PointAttention, *, title: str, classes: Sequence[ClassInfo]
 ) -> None:
-    """Show a prediction in the colours of the classes, with the patch marked."""
+    """Show a prediction in the colours of the classes and mark the patch."""
     axes.imshow(colorize(label, classes), interpolation="nearest")
     _finish(axes, point.seen, title)
     _mark(axes, point)
 
 
-def show_changes(axes: Axes, point: PointAttention, *, title: str) -> None:
-    """Show which pixels the correction changes, as dots that are seen, the fuller the more of their pixels change."""
+def show_changes(axes: Axes, point: PointAttention) -> None:
+    """Show the pixels that the correction changes as dots; a dot is more opaque if more of its pixels change."""
     changed = point.seen.changed
     axes.imshow(_faded(point.seen))
     step = ceil_divide(max(changed.shape), _DOTS)
@@ -158,27 +157,27 @@ def show_changes(axes: Axes, point: PointAttention, *, title: str) -> None:
     extent = (-0.5, dots.shape[1] * step - 0.5, dots.shape[0] * step - 0.5, -0.5)
     axes.imshow(dots, extent=extent, interpolation="nearest")
     count = int(changed.sum())
-    _finish(axes, point.seen, title)
+    _finish(axes, point.seen, "changed pixels")
     axes.set_xlabel(f"{count} of {changed.size} pixels, {count / changed.size:.2%}", size=7)
     _mark(axes, point)
 
 
 def class_patches(seen: Sequence[AttendedImage], classes: Sequence[ClassInfo]) -> list[Patch]:
-    """Make the entries of a legend: the classes that occur in the predictions."""
+    """Return the entries of a legend, for the classes that occur in the predictions."""
     occurring = np.unique(np.concatenate([np.unique([x.before, x.after]) for x in seen]))
     names, colors = class_names(classes), class_colors(classes) / 255
     return [Patch(facecolor=colors[k], edgecolor="black", lw=0.5, label=names[k]) for k in occurring.tolist()]
 
 
 def _finish(axes: Axes, seen: AttendedImage, title: str) -> None:
-    """Cut off what lies outside the image, for the last feature patches may reach beyond it."""
+    """Limit the axes to the image, because the last feature patches may reach beyond it."""
     height, width = seen.after.shape
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[], aspect="equal")
     axes.set_title(title, size=9)
 
 
 def _mark(axes: Axes, point: PointAttention) -> None:
-    """Outline the patch, or put a ring around one too small to be seen."""
+    """Outline the patch, or draw a ring around a very small one."""
     if not _is_small(point, point.rectangle):
         _outline(axes, point.rectangle, _POINT)
         return
@@ -188,14 +187,14 @@ def _mark(axes: Axes, point: PointAttention) -> None:
     ring[0].set_path_effects(_stroke(3))
 
 
-def _number(axes: Axes, rectangle: Rectangle, number: int, *, beside: bool) -> None:
-    """Write a number into a box or, on one side or the other, next to it."""
+def _number(axes: Axes, rectangle: Rectangle, number: int, *, shifted: bool) -> None:
+    """Write a number into a box, or shifted next to a small box."""
     top, left, bottom, right = rectangle
     angle = 2 * math.pi * number / 5
     axes.annotate(
         str(number),
         ((left + right - 1) / 2, (top + bottom - 1) / 2),
-        (9 * math.sin(angle), 9 * math.cos(angle)) if beside else (0, 0),
+        (9 * math.sin(angle), 9 * math.cos(angle)) if shifted else (0, 0),
         textcoords="offset points",
         color="white",
         size=8,
@@ -222,13 +221,13 @@ def _stroke(width: float) -> list[Any]:
 
 
 def _faded(seen: AttendedImage) -> NDArray[np.uint8]:
-    """The image in pale grey, so that colours over it are seen."""
+    """Return the image in pale grey, as a background for colours."""
     grey = 255 - 0.7 * (255 - stretch_image(seen.image).mean(axis=2, keepdims=True))
     return np.broadcast_to(grey.round(), (*grey.shape[:2], 3)).astype(np.uint8)
 
 
 def _around(first: int, last: int, side: int) -> tuple[int, int]:
-    """What to show of one axis around a patch, inside the image where it is large enough."""
+    """Return the limits of a close-up along one axis, inside the image if it is large enough."""
     length = min(side, max(_LEAST_CLOSE_UP, _CLOSE_UP * (last - first)))
     start = min(max(0, (first + last - length) // 2), side - length)
     return start, start + length

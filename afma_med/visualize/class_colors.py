@@ -1,4 +1,4 @@
-"""Pictures of segmentations in the colours of their classes."""
+"""Images and segmentations as RGB pictures, in the colours of the classes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,36 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
-from afma_med.visualize.shown_image import stretch_image
 
-__all__ = ["color_legend", "colorize", "compare_segmentations"]
+__all__ = ["color_legend", "colorize", "compare_segmentations", "stretch_image"]
+
+
+def stretch_image(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Stretch the values of a preprocessed image to 0..255, to show it.
+
+    Args:
+        image: (C,H,W) in any range. The first three channels are shown as RGB, or the first one in grey.
+
+    Returns:
+        (H,W,3) uint8.
+
+    Example:
+        >>> stretch_image(np.array([[[-1.0, 1.0]]])).tolist()
+        [[[0, 0, 0], [255, 255, 255]]]
+    """
+    shown = np.broadcast_to(image[:3] if len(image) >= 3 else image[:1], (3, *image.shape[1:]))
+    low, high = float(shown.min()), float(shown.max())
+    stretched = (shown - low) / max(high - low, 1e-12) * 255
+    pixels: NDArray[np.uint8] = stretched.round().astype(np.uint8).transpose(1, 2, 0)
+    return pixels
 
 
 def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Paint train ids in the colours of their classes; void is black.
+    """Convert train ids to the colours of their classes; void is black.
 
     Args:
         label: (H,W) train ids.
-        classes: table of the classes.
+        classes: Table of the classes.
 
     Returns:
         (H,W,3) uint8.
@@ -34,11 +53,11 @@ def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArra
 
 
 def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint8]:
-    """Draw the classes' colours with their names, in as many rows as the width needs.
+    """Draw the colours of the classes with their names, in as many rows as needed.
 
     Args:
-        classes: table of the classes.
-        width: of the picture, in pixels.
+        classes: Table of the classes.
+        width: Width of the picture, in pixels.
 
     Returns:
         (height,width,3) uint8, black on white.
@@ -71,12 +90,12 @@ def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint
 def compare_segmentations(
     image: NDArray[np.floating], *segmentations: NDArray[np.integer], classes: Sequence[ClassInfo]
 ) -> NDArray[np.uint8]:
-    """Put an image and segmentations of it side by side, over a legend of the classes.
+    """Draw an image and its segmentations side by side, above a legend of the classes.
 
     Args:
-        image: (C,H,W) in any range; the first three channels are shown, stretched to black and white.
+        image: (C,H,W) in any range, shown as by :func:`stretch_image`.
         *segmentations: (H,W) train ids each, for example label and prediction.
-        classes: table of the classes.
+        classes: Table of the classes.
 
     Returns:
         (height,width,3) uint8.

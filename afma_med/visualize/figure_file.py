@@ -1,4 +1,4 @@
-"""Figures as files and as pixels."""
+"""Write figures to files and arrays."""
 
 from __future__ import annotations
 
@@ -16,24 +16,19 @@ from afma_med.atomic_write import replacing
 
 __all__ = ["SUFFIXES", "figure_pixels", "save_figure"]
 
-#: What figures can be written as.
+#: Suffixes of the supported formats.
 SUFFIXES = (".png", ".svg")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG or SVG, as the suffix says, without the date.
-
-    The file appears when it is complete, in place of an earlier one.
+    """Write a figure as PNG or SVG, by the suffix, and return the path. The same figure gives the same file.
 
     Args:
-        figure: to write.
-        path: of the file; its folder is made if there is none.
-
-    Returns:
-        The path.
+        figure: Figure to write.
+        path: Path of the file. Its folder is made if it does not exist.
 
     Raises:
-        ValueError: if the suffix is another one.
+        ValueError: If the suffix is not supported.
 
     Example:
         >>> import tempfile
@@ -43,7 +38,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise ValueError(f"`path` must end in {' or '.join(SUFFIXES)}; got `{target}`. Choose one of them.")
-    # SVG files hold the date and random names by default.
+    # By default, SVG files contain the date and random names.
     with replacing(target) as temporary, matplotlib.rc_context({"svg.hashsalt": "afma_med"}):
         metadata = {"Date": None} if target.suffix.lower() == ".svg" else None
         figure.savefig(temporary, metadata=metadata)
@@ -51,13 +46,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
-    """Draw a figure into an array, for TensorBoard.
-
-    Args:
-        figure: to draw.
-
-    Returns:
-        (height,width,3) uint8.
+    """Draw a figure into an array (height,width,3) uint8, for TensorBoard.
 
     Example:
         >>> figure_pixels(Figure(figsize=(2, 1), dpi=100)).shape

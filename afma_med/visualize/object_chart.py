@@ -1,4 +1,4 @@
-"""The paper's Fig. 9: how many objects of each class are small, medium and large, as a bar chart."""
+"""Bar chart of the number of small, medium and large objects of each class, as in Fig. 9 of the paper."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from afma_med.data.object_sizes import SIZES, SizeGroups
 
 __all__ = ["SIZE_COLORS", "draw_object_counts", "size_titles"]
 
-#: Colours of small, medium and large objects, which every kind of colour vision tells apart (Okabe and Ito).
+#: Colours of small, medium and large objects, distinct in all kinds of colour vision (Okabe and Ito).
 SIZE_COLORS = ("#d55e00", "#e69f00", "#0072b2")
 
 
 def size_titles(groups: SizeGroups) -> list[str]:
-    """Name the groups with their bounds.
+    """Return the names of the groups with their bounds.
 
     Example:
         >>> size_titles(SizeGroups())
@@ -31,13 +31,13 @@ def size_titles(groups: SizeGroups) -> list[str]:
 def draw_object_counts(
     counts: Mapping[str, NDArray[np.integer]], names: Sequence[str], *, groups: SizeGroups, title: str
 ) -> Figure:
-    """Draw the number of objects of each class by size, a panel for each section.
+    """Draw the number of objects of each class by size, one panel for each section.
 
     Args:
-        counts: (K,3) of each section.
-        names: of the K classes.
-        groups: bounds between the sizes.
-        title: of the dataset.
+        counts: (K,3) numbers of objects of each section.
+        names: Names of the K classes.
+        groups: Bounds between the sizes.
+        title: Title of the dataset.
 
     Example:
         >>> draw_object_counts({"train": np.ones((2, 3), int)}, ["a", "b"], groups=SizeGroups(), title="Example")

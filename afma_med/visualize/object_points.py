@@ -1,4 +1,4 @@
-"""Points worth a look: the smallest object of a label or prediction, or every object of a class."""
+"""Find points of interest: the smallest object, the corrected object, or all objects of a class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["corrected_object", "object_classes", "object_points", "smallest_obje
 
 
 class _Objects(NamedTuple):
-    """The objects of a label in raster order of their first pixels: where they lie, how large."""
+    """Objects of a label in raster order of their first pixels: map of their numbers, numbers, and sizes in pixels."""
 
     numbers: NDArray[np.int32]
     number: NDArray[np.int32]
@@ -23,13 +23,13 @@ class _Objects(NamedTuple):
 
 
 def object_classes(classes: Sequence[ClassInfo], unscored: Sequence[str] = ()) -> list[int]:
-    """List the train ids of the classes that have objects: neither background nor left out of the scores.
+    """List the train ids of the classes that have objects.
 
-    Background is the first class where it belongs to no group, as in datasets of a single kind of object.
+    The first class is background, without objects, unless it belongs to a group.
 
     Args:
-        classes: table of the classes.
-        unscored: names of classes that are left out.
+        classes: Table of the classes.
+        unscored: Names of classes to ignore.
 
     Example:
         >>> from afma_med.data import camvid, isic
@@ -50,15 +50,15 @@ def smallest_object(
 
     Args:
         label: (H,W) train ids.
-        classes: train ids whose objects count; None for all.
-        min_pixels: objects of fewer pixels are left out as noise.
+        classes: Train ids whose objects count; None for all.
+        min_pixels: Smaller objects are ignored as noise.
 
     Returns:
-        (row, column) of its pixel that is nearest to its centre, of the first object in raster order if several are
-        equally small; None if there is no object.
+        (row, column) of the object's pixel that is nearest to its centre; None without objects. Of several smallest
+        objects, the first one in raster order counts.
 
     Raises:
-        ValueError: if ``label`` is not 2-D.
+        ValueError: If ``label`` is not 2-D.
 
     Example:
         >>> label = np.zeros((20, 20), dtype=np.uint8)
@@ -78,23 +78,23 @@ def corrected_object(
     classes: Sequence[int] | None = None,
     max_pixels: int,
 ) -> tuple[int, tuple[int, int]] | None:
-    """Find the small object of a label in which a correction makes most pixels right.
+    """Find the small object of a label that gains the most correct pixels from a correction.
 
-    Objects at the border of the image are left out: they may be parts of large ones.
+    Objects at the border of the image are ignored, because they may be parts of large ones.
 
     Args:
         before: (H,W) train ids, predicted before the correction.
-        after: (H,W) train ids, predicted after it.
+        after: (H,W) train ids, predicted after the correction.
         label: (H,W) train ids.
-        classes: train ids whose objects count; None for all.
-        max_pixels: objects of this size and more are not small.
+        classes: Train ids whose objects count; None for all.
+        max_pixels: Small objects have fewer pixels.
 
     Returns:
-        How many more pixels of the object are right after the correction than before, and (row, column) of the
-        corrected pixel that is nearest to the centre of these pixels; None if no small object gains.
+        Gain of the object in correct pixels, and (row, column) of the corrected pixel nearest to the centre of all
+        corrected pixels of the object; None if no small object gains.
 
     Raises:
-        ValueError: if ``label`` is not 2-D.
+        ValueError: If ``label`` is not 2-D.
 
     Example:
         >>> label = np.zeros((8, 8), dtype=np.uint8)
@@ -122,19 +122,19 @@ def corrected_object(
 def object_points(
     label: NDArray[np.integer], class_index: int, *, count: int = 8, min_pixels: int = 1
 ) -> list[tuple[int, int]]:
-    """Find a point in every object of a class, the largest object first.
+    """Find a point in each object of a class, the largest object first.
 
     Args:
         label: (H,W) train ids.
-        class_index: train id of the class.
-        count: at most so many objects.
-        min_pixels: objects of fewer pixels are left out as noise.
+        class_index: Train id of the class.
+        count: Largest number of objects.
+        min_pixels: Smaller objects are ignored as noise.
 
     Returns:
-        (row, column) of the pixel of each object that is nearest to its centre.
+        (row, column) of each object's pixel that is nearest to its centre.
 
     Raises:
-        ValueError: if ``label`` is not 2-D.
+        ValueError: If ``label`` is not 2-D.
 
     Example:
         >>> label = np.zeros((20, 20), dtype=np.uint8)
@@ -160,7 +160,6 @@ def _find_objects(label: NDArray[np.integer], classes: Sequence[int] | None, min
 
 
 def _centre(objects: _Objects, index: int) -> tuple[int, int]:
-    """The pixel of an object that is nearest to the mean of its pixels; the first in raster order of several."""
     return _nearest_to_mean(np.argwhere(objects.numbers == objects.number[index]))
 
 

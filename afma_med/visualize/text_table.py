@@ -1,4 +1,4 @@
-"""Tables of text for a terminal and for Markdown."""
+"""Text tables for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def format_table(
     """Align the columns of a table.
 
     Args:
-        head: titles of the columns.
-        rows: cells of text, as many in each row as there are titles.
-        left: numbers of the columns that are aligned on the left; all others are aligned on the right.
-        style: of tabulate: ``"plain"``, or ``"github"`` for Markdown.
+        head: Titles of the columns.
+        rows: Cells of each row.
+        left: Indices of the columns that are aligned on the left; the others are aligned on the right.
+        style: ``"plain"``, or ``"github"`` for Markdown.
 
     Example:
         >>> print(format_table(("class", "images"), [("car", "7")]))

@@ -1,4 +1,4 @@
-"""Volumes as the slices that a 2-D network sees, predicted, chosen and drawn side by side."""
+"""Predict, choose and draw the slices of a volume."""
 
 from __future__ import annotations
 
@@ -15,26 +15,23 @@ from torch import Tensor, nn
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
 from afma_med.networks.probing import probing
 from afma_med.visualize.attention import decide
-from afma_med.visualize.shown_image import stretch_image
+from afma_med.visualize.class_colors import stretch_image
 
 __all__ = ["draw_montage", "fullest_slice", "predict_slices", "spread_evenly", "take_slice"]
 
-# Inches that a slice of a montage is wide; slices side by side.
+# Width of a slice in a montage, in inches; number of slices in a row.
 _WIDTH, _COLUMNS = 2.4, 6
 
 
 def take_slice(volume: Tensor, number: int) -> Tensor:
-    """Take a slice out of a volume.
+    """Return the slice (C,H,W) of a volume.
 
     Args:
         volume: (C,H,W,D).
-        number: of the slice, 0 to D - 1.
-
-    Returns:
-        (C,H,W).
+        number: Number of the slice, 0 to D - 1.
 
     Raises:
-        ValueError: if ``volume`` is not 4-D, or has no such slice.
+        ValueError: If ``volume`` is not 4-D, or the number is out of range.
 
     Example:
         >>> import torch
@@ -74,11 +71,11 @@ def predict_slices(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
 
 
 def fullest_slice(prediction: NDArray[np.integer], classes: Sequence[int]) -> int:
-    """Find the slice with most pixels of some classes, the first of several.
+    """Find the first slice with the most pixels of some classes.
 
     Args:
         prediction: (H,W,D) train ids.
-        classes: train ids that count.
+        classes: Train ids that count.
 
     Example:
         >>> fullest_slice(np.array([[[0, 1, 1]]]), classes=[1])
@@ -88,7 +85,7 @@ def fullest_slice(prediction: NDArray[np.integer], classes: Sequence[int]) -> in
 
 
 def spread_evenly(length: int, count: int) -> list[int]:
-    """Choose the middles of ``count`` equal parts of a sequence; some twice, if it is shorter.
+    """Return the indices in the middle of ``count`` equal parts of a sequence; a short sequence repeats some.
 
     Example:
         >>> spread_evenly(10, 2), spread_evenly(2, 3)
@@ -100,20 +97,17 @@ def spread_evenly(length: int, count: int) -> list[int]:
 def draw_montage(
     volume: Tensor, prediction: NDArray[np.uint8], classes: Sequence[ClassInfo], *, count: int = 12, title: str = ""
 ) -> Figure:
-    """Draw slices of a volume, spread evenly, with the outlines of what is predicted in the colours of the classes.
+    """Draw evenly spread slices of a volume with the outlines of the predicted classes.
 
     Args:
-        volume: (C,H,W,D), as the network saw it.
+        volume: (C,H,W,D), preprocessed.
         prediction: (H,W,D) train ids; 0 is not outlined.
-        classes: table of the classes.
-        count: how many slices.
-        title: of the whole.
-
-    Returns:
-        A figure of its own, for :func:`~afma_med.visualize.save_figure`.
+        classes: Table of the classes.
+        count: Number of slices.
+        title: Title of the figure.
 
     Raises:
-        ValueError: if ``prediction`` is not of the volume's size.
+        ValueError: If ``prediction`` does not have the size of the volume.
 
     Example:
         >>> import torch
@@ -124,7 +118,7 @@ def draw_montage(
     if tuple(volume.shape[1:]) != prediction.shape:
         raise ValueError(
             f"`prediction` must have the size of the volume, {tuple(volume.shape[1:])}; got {prediction.shape}. "
-            "Pass what predict_slices gives."
+            "Pass the result of predict_slices."
         )
     depth = prediction.shape[-1]
     shown = spread_evenly(depth, min(count, depth))
@@ -149,7 +143,7 @@ def draw_montage(
 
 
 def _stretch_slices(volume: Tensor) -> NDArray[np.uint8]:
-    """(C,H,W,D) -> (H,W,D,3), one stretch for all slices, so that they compare."""
+    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3), so that they can be compared."""
     height, width, depth = volume.shape[1:]
     flat = volume.cpu().numpy().reshape(volume.shape[0], height, width * depth)
     return stretch_image(flat).reshape(height, width, depth, 3)
@@ -159,5 +153,5 @@ def _outline_classes(axes: Axes, prediction: NDArray[np.uint8], classes: Sequenc
     colors = class_colors(classes) / 255
     for k in np.unique(prediction).tolist():
         mask = prediction == k
-        if k > 0 and not mask.all():  # a slice of one class has no outline to draw
+        if k > 0 and not mask.all():  # a slice with a single class has no outline
             axes.contour(mask.astype(np.float32), levels=[0.5], colors=[colors[k]], linewidths=1.3)

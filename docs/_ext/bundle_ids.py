@@ -30,8 +30,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "input": "none | For `inference.json`: an image, a volume, or a folder to predict. Without it, "
         "`val_section` is predicted.",
         "prediction_dir": "`predictions` or `evaluation` in the run | Folder for predictions and scores.",
-        "image_range": "by the bits in use | Value that becomes full brightness in pictures of more than 8 bits, such as "
-        "4095. A run's settings keep it for prediction.",
+        "image_range": "by the bits in use | Value that becomes full brightness in pictures of more than 8 bits, such "
+        "as 4095. A run's settings keep it for prediction.",
         "missing_spacing": "the header's | For `lits`: millimetres between voxels along the axes of the file, for "
         'volumes without geometry, such as `"[0.7,0.7,2.5]"`.',
         "missing_orientation": "the header's | The same for their orientation, such as `LPS`.",
@@ -48,7 +48,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "variant": "`released` is the method of the authors' code, `paper` the method of the paper's text.",
         "in_channels": "3; 1 for `lits` | Channels of the image.",
         "num_classes": "the dataset's | Number of classes. It must agree with the dataset.",
-        "normalization": "what the weights expect | Mean and deviation that normalize the images.",
+        "normalization": "that of the weights | Mean and standard deviation that normalize the images.",
     },
     "recipe": {
         "max_epochs": "Number of epochs.",
@@ -69,7 +69,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "sample_weights": "none; balanced slices for `lits` | Weights with which training items are drawn.",
         "seed": "Seed of first weights, order, crops and flips.",
         "nonfinite_loss": "What happens when the loss is NaN or infinite: `stop` names the files of the batch, `skip` "
-        "leaves the step out.",
+        "skips the step.",
     },
     "validation": {
         "val_interval": "Epochs between two validations.",
@@ -91,7 +91,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "bfloat16": "`False`; for the sample, where the CPU computes in it | Whether the network trains in bfloat16. "
         "Validation stays in float32.",
         "num_workers": "up to 4 | Processes that load images.",
-        "process_timeout_minutes": "Minutes that the processes of a distributed run wait for one that does not answer.",
+        "process_timeout_minutes": "Minutes that the processes of a distributed run wait for a process that hangs.",
     },
 }
 
@@ -99,12 +99,12 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 PARTS: Mapping[str, str] = {
     "name": "Name of the bundle and of its run's folder.",
     "reader": "The `DatasetReader` of the dataset.",
-    "about": "What a package's metadata say of the dataset.",
+    "about": "Description of the dataset for a package's metadata.",
     "imports": "Modules that expressions use.",
     "paper_recipe": "The recipe for the real dataset.",
     "sample_recipe": "The recipe for the embedded sample.",
-    "paper_defaults": "What all recipes for real datasets share.",
-    "sample_defaults": "What all recipes for samples share.",
+    "paper_defaults": "Defaults of all recipes for real datasets.",
+    "sample_defaults": "Defaults of all recipes for samples.",
     "recipe": "The recipe in use: the sample's if the dataset is the sample.",
     "paths": "The ids that are paths, as they were typed. Expressions refer to these: `@paths#output_dir`.",
     "is_sample": "Whether the dataset is the embedded sample.",
@@ -112,11 +112,11 @@ PARTS: Mapping[str, str] = {
     "unscored": "Names of the classes without scores.",
     "rank": "Number of this process in a distributed run.",
     "processes": "Number of processes of a distributed run.",
-    "distributed": "What starts the processes; `multi_gpu.json` sets it.",
+    "distributed": "Function that starts the processes; `multi_gpu.json` sets it.",
     "sections": "Sections whose files are checked first.",
-    "survey": "What that check finds: files and pixel counts.",
+    "survey": "Result of that check: files and pixel counts.",
     "checkpoint": "The checkpoint that is loaded.",
-    "settings": "What the run writes to `settings.json`.",
+    "settings": "Content of `settings.json`.",
     "written_settings": "The same with `image_range`, which needs the survey.",
     "summary_writer": "TensorBoard's writer.",
     "backbone": "The network of segmentation_models_pytorch.",

@@ -64,7 +64,7 @@ def workflow(*files: str, **override: object) -> ConfigWorkflow:
 
 
 def run(*files: str, **override: object) -> ConfigWorkflow:
-    """What ``python -m monai.bundle run`` does, in this process."""
+    """Do the same as ``python -m monai.bundle run`` in this process."""
     bundle = workflow(*files, **override)
     bundle.initialize()
     bundle.run()

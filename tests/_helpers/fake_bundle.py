@@ -1,4 +1,4 @@
-"""Stands for ``monai.bundle run`` where lists of trainings are run."""
+"""A replacement of ``monai.bundle run`` for tests of lists of trainings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from _helpers.synthetic_runs import random_rows, write_curve, write_run
 
 
 class Call(NamedTuple):
-    """What a bundle was run with."""
+    """Arguments of a bundle's run."""
 
     kind: str
     overlays: tuple[str, ...]
@@ -54,7 +54,7 @@ class FakeBundle:
         assert "fold" not in options, "the evaluation finds it in the run's settings"
         written = self.evaluate(folder.with_name("written"), bundle, self.trained[folder.name])
         shutil.copy(written / "settings.json", folder)
-        shutil.copytree(written / "evaluation", options["prediction_dir"])
+        shutil.copytree(written / "evaluation", options["prediction_dir"], dirs_exist_ok=True)
         shutil.rmtree(written)
 
     def _train(self, folder: Path, options: dict[str, Any]) -> None:

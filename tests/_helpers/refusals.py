@@ -1,4 +1,4 @@
-"""What a person reads where a bundle refuses what was typed."""
+"""The error that a user sees if a bundle refuses a command line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

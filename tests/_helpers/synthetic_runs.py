@@ -1,4 +1,4 @@
-"""Folders of trainings and evaluations that did not take place, for tests of comparisons."""
+"""Synthetic folders of trainings and evaluations, for tests of comparisons."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import write_settings
-from afma_med.data import CAMVID, camvid_datalist, class_names
+from afma_med.data import CAMVID, camvid_datalist, class_groups, class_names
 from afma_med.data.camvid import read_label
 
 NAMES = tuple(class_names(CAMVID.classes))
+SCORED = NAMES[:-1]
+GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
 SIZES = ("small", "medium", "large")
 #: Rows of images.csv by (image, class, objects): label, prediction, intersection, covered.
 Rows = dict[tuple[str, str, str], tuple[int, int, int, int]]
@@ -50,7 +52,7 @@ TRAINING = {
 
 
 def random_rows(seed: int, *, quality: float, images: int = 6, classes: Sequence[str] = NAMES[:-1]) -> Rows:
-    """Counts of images whose labels depend on their number alone, and whose predictions on seed and quality."""
+    """Counts of images whose labels depend on their number only, and whose predictions depend on seed and quality."""
     labels, errors, rows = np.random.default_rng(0), np.random.default_rng([seed, round(1000 * quality)]), {}
     for i in range(images):
         for name in classes:
@@ -67,7 +69,7 @@ def random_rows(seed: int, *, quality: float, images: int = 6, classes: Sequence
 
 
 def plain_scores(rows: Mapping[tuple[str, str, str], Sequence[int]], classes: Sequence[str]) -> dict[str, float]:
-    """The scores of an evaluation as loops over the paper's definitions; NaN where there is nothing."""
+    """Compute the scores of an evaluation with loops over the paper's definitions; NaN without pixels."""
     groups = {"": classes}
     for group in ("small", "large"):
         groups[f"_{group}"] = [info.name for info in CAMVID.classes if info.group == group and info.name in classes]
@@ -93,7 +95,7 @@ def plain_scores(rows: Mapping[tuple[str, str, str], Sequence[int]], classes: Se
 
 
 def mean(values: Sequence[float]) -> float:
-    """Without NaN; NaN without anything else."""
+    """Mean of the values that are not NaN; NaN without such values."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
@@ -109,7 +111,7 @@ def write_run(
     scores: Mapping[str, float] | None = None,
     curve: Sequence[float] = (),
 ) -> Path:
-    """Write a run with these counts of pixels, the scores that follow from them, and whatever else is given."""
+    """Write a run with these pixel counts, the scores that follow from them, and the given settings."""
     (folder / "evaluation").mkdir(parents=True)
     content = {**SETTINGS, **(settings or {}), "training": {**TRAINING, "seed": seed, **(training or {})}}
     (folder / "settings.json").write_text(json.dumps(content), encoding="utf-8")
@@ -168,7 +170,7 @@ def copy_run(source: Path, target: Path, **settings: Any) -> Path:
 
 
 def edit_scores(run: Path, **values: Any) -> Path:
-    """Replace what a run's scores.json says."""
+    """Change a run's scores.json."""
     path = run / "evaluation" / "scores.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
     return run
@@ -199,7 +201,7 @@ def write_street_run(folder: Path, scenes: Path, *, step: int, seed: int = 0, af
 
 
 def write_untrained(folder: Path, name: str, dataset: Path, **override: Any) -> Path:
-    """The folder of a training that did not take place: weights as they were drawn, and their settings."""
+    """Write the folder of a run with initial weights and their settings."""
     folder.mkdir(parents=True)
     parser = ConfigParser()
     parser.read_config(str(bundles_folder() / f"{name}_afma.json"))

@@ -115,7 +115,7 @@ def test_fold_of_a_run_is_that_of_its_evaluation(samples: Callable[[str], Path],
         reader = bundle.parser.get_parsed_content("reader")
         assert [item["image"] for item in reader.datalist(root, "test")] == tested
     (tmp_path / "run" / "last.pt").write_bytes(b"")
-    with refused(match="`resume` must go on with the network of its run; got fold=0, the run has 3"):
+    with refused(match="`resume` must continue with the network of its run; got fold=0, the run has 3"):
         workflow("lesion_slices_afma.json", **{**given, "fold": 0}, resume=True).initialize()
 
 

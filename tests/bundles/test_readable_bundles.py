@@ -14,9 +14,8 @@ from _helpers.paths import ROOT
 from _helpers.refusals import refused
 from afma_med.bundle.command_line import evaluate_command, explain_error
 from afma_med.bundle.ids import checked_ids
-from afma_med.bundle.recipe import normalization
+from afma_med.bundle.recipe import normalization, weighted_sampler
 from afma_med.bundle.run import checkpoint_objects, shown_loss
-from afma_med.bundle.sampling import weighted_sampler
 from afma_med.checks import RunError
 
 FILES = sorted((ROOT / "bundles").glob("*.json"))

@@ -1,4 +1,4 @@
-"""Whatever is written while a disk is full: one error that says so, what was there before intact, nothing else left."""
+"""On a full disk, every writer raises one clear error, keeps the old files, and leaves no temporary files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from afma_med.transforms import LoadImageVolumed, SaveImagePictured, SaveImageVo
 
 @contextmanager
 def full_disk(size: int = 16) -> Iterator[None]:
-    """Let no file grow beyond so many bytes: what the kernel says then, it says of a full disk in the same way."""
+    """Limit the size of files; the kernel then raises the same kind of error as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""What is loaded runs no code and writes nowhere else; nothing is asked of the network."""
+"""Loading files runs no code in them, writes to no other place, and does not use the internet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from afma_med.samples import write_street_scenes
 
 
 class Code:
-    """Pickled, it is a call that leaves a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -49,7 +49,7 @@ def workflow(*files: str, **options: object) -> ConfigWorkflow:
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Iterator[Path]:
-    """Where code would leave its mark; that it can is asked too."""
+    """The file that such code would write; afterwards, show that the code can write it."""
     path = tmp_path / "mark"
     yield path
     assert not path.exists(), "code of the file was run"
@@ -130,7 +130,7 @@ def test_lists_of_a_dataset_do_not_lead_out_of_it(tmp_path: Path, name: str) -> 
 
 
 def test_packed_bundle_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
-    """`monai.bundle.load` and `download` unpack with this; nothing of ours unpacks at all."""
+    """`monai.bundle.load` and `download` unpack with this function; our package unpacks nothing."""
     with ZipFile(tmp_path / "camvid_afma.zip", "w") as packed:
         packed.writestr("camvid_afma/../../outside", "written")
     with pytest.raises(ValueError, match=r"\.\./outside"):

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed, and which of them may be compared."""
+"""Arms: runs that differ in nothing but their seed. Which runs can be compared, and with which baseline."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ import numpy as np
 
 from afma_med.runs.run import Run
 
-__all__ = [
-    "Arm",
-    "Pairing",
-    "check_comparable",
-    "group_runs",
-    "pair_with_baselines",
-    "spell_setting",
-    "usual_settings",
-]
+__all__ = ["Arm", "Pairing", "check_comparable", "group_runs", "pair_with_baselines", "spell_setting", "usual_settings"]
 
-# Settings that do not tell an arm from another.
-_NO_MATTER = ("dataset_dir", "training.seed")
-# Settings of AFMA, which mean nothing to a baseline.
+# Settings that may differ between the runs of an arm.
+_IGNORED = ("dataset_dir", "training.seed")
+# Settings of AFMA, which have no effect on a baseline.
 _OF_AFMA = ("study", "feature", "patch_size", "variant", "training.attention_weight")
 _WEIGHT = "training.segmentation_weight"
 _MODEL = ("network_name", "encoder", "afma")
+# What must agree between all runs, by its name in messages: keys of the evaluation.
+_EVALUATED = {
+    "classes": "classes",
+    "unscored classes": "unscored",
+    "counting of unscored pixels": "count_unscored_pixels",
+    "section": "section",
+    "sizes of objects": "size_groups",
+    "number of images": "images",
+}
 
 
 class Arm(NamedTuple):
-    """Hold the runs of one network and training, a seed each.
+    """Hold the runs of one network and training, one for each seed.
 
     Args:
-        label: for people: what tells the arm from the others.
-        settings: that all its runs share; those of the training as ``training.NAME``.
+        label: a text that distinguishes the arm from the others.
+        settings: the settings that all its runs share; those of the training as ``training.NAME``.
         runs: in the order of their seeds.
     """
 
@@ -44,7 +45,7 @@ class Arm(NamedTuple):
 
     @property
     def is_baseline(self) -> bool:
-        """Tell whether the network is without AFMA."""
+        """Return whether the network is without AFMA."""
         return not self.settings["afma"]
 
     @property
@@ -52,17 +53,13 @@ class Arm(NamedTuple):
         """Return the seeds of the runs."""
         return tuple(run.seed for run in self.runs)
 
-    def values(self, score: str) -> dict[int, float]:
-        """Return the values of a score by seed, NaN where a run has none."""
-        return {run.seed: run.scores.get(score, float("nan")) for run in self.runs}
-
 
 class Pairing(NamedTuple):
     """Hold an arm with AFMA and the baseline that it is compared with.
 
     Args:
         arm: with AFMA.
-        baseline: the same network, encoder and training without.
+        baseline: the same network, encoder and training without AFMA.
     """
 
     arm: Arm
@@ -70,35 +67,35 @@ class Pairing(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name the difference of the two, for people."""
+        """Return a name of the difference between the two."""
         return f"{self.arm.label} − {self.baseline.label}"
 
     @property
     def common_seeds(self) -> tuple[int, ...]:
-        """Return the seeds that both have a run of."""
+        """Return the seeds with which both were trained."""
         return tuple(sorted({*self.arm.seeds} & {*self.baseline.seeds}))
 
     @property
     def runs(self) -> list[tuple[Run, Run]]:
         """Return (arm's run, baseline's run) of each common seed."""
-        both = [{run.seed: run for run in side.runs} for side in self]
-        return [(both[0][seed], both[1][seed]) for seed in self.common_seeds]
+        arm, baseline = ({run.seed: run for run in side.runs} for side in self)
+        return [(arm[seed], baseline[seed]) for seed in self.common_seeds]
 
     @property
     def shown(self) -> tuple[Run, Run]:
-        """Return (arm's run, baseline's run) for pictures: of the first common seed, else the first of each."""
+        """Return (arm's run, baseline's run) for pictures: of the first common seed, or else the first of each."""
         return self.runs[0] if self.runs else (self.arm.runs[0], self.baseline.runs[0])
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs that were not trained for the same task and evaluated alike.
+    """Refuse runs that were trained for different tasks or evaluated differently.
 
     Args:
         runs: at least one.
 
     Raises:
-        ValueError: naming two runs and what they differ in: bundle, classes, section, sizes of objects, images, labels;
-            or if a run is named twice, or two runs have the same settings and seed.
+        ValueError: if two runs differ in bundle, classes, section, sizes of objects, images or labels, if a run is
+            given twice, or if two runs have the same settings and seed. The message names both runs.
 
     Example:
         >>> check_comparable([])
@@ -107,35 +104,36 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """
     if not runs:
         raise ValueError("`folders` must name at least one run; got none. Name the folders of finished runs.")
-    first = runs[0]
-    for i, run in enumerate(runs):
-        for other in runs[:i]:
-            if run.folder.resolve() == other.folder.resolve():
-                raise ValueError(
-                    f"`folders` must name each run once; got {other.folder} and {run.folder}, which are one run. "
-                    "Leave one out."
-                )
-            if _identity(run) == _identity(other) and run.seed == other.seed:
-                raise ValueError(
-                    f"`folders` must hold one run of each seed; {other.folder} and {run.folder} have the same settings "
-                    f"and the same seed, {run.seed}. Leave one out, or train it with another --seed."
-                )
-        differing = _first_difference(first, run)
-        if differing:
+    places: dict[object, Run] = {}
+    trained: dict[object, Run] = {}
+    for run in runs:
+        place, training = run.folder.resolve(), (_identity(run), run.seed)
+        if place in places:
             raise ValueError(
-                f"`folders` must hold runs that can be compared; {first.folder} and {run.folder} differ in "
-                f"{differing}. Leave one out, or evaluate both alike."
+                f"`folders` must name each run once; got {places[place].folder} and {run.folder}, which are one run. "
+                "Leave one out."
             )
+        if training in trained:
+            raise ValueError(
+                f"`folders` must hold one run of each seed; {trained[training].folder} and {run.folder} have the same "
+                f"settings and the same seed, {run.seed}. Leave one out, or train it with another --seed."
+            )
+        if difference := _first_difference(runs[0], run):
+            raise ValueError(
+                f"`folders` must hold runs that can be compared; {runs[0].folder} and {run.folder} differ in "
+                f"{difference}. Leave one out, or evaluate both in the same way."
+            )
+        places[place] = trained[training] = run
 
 
 def group_runs(runs: Sequence[Run]) -> list[Arm]:
-    """Gather the runs that differ in nothing but their seed (and the dataset's folder), and label the arms.
+    """Group the runs that differ only in their seed (and the dataset's folder) into labelled arms.
 
     Args:
-        runs: that :func:`check_comparable` lets pass.
+        runs: runs that pass :func:`check_comparable`.
 
     Returns:
-        The arms, by network and encoder, baselines first, else in the order of the runs.
+        The arms, sorted by network and encoder, baselines first; otherwise in the order of the runs.
 
     Example:
         >>> settings = {"network_name": "Unet", "encoder": "resnet18", "afma": True, "feature": 2}
@@ -146,21 +144,22 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_identity(run), []).append(run)
-    members = [sorted(group, key=lambda run: run.seed) for group in groups.values()]
+    members = sorted(groups.values(), key=lambda group: tuple(str(group[0].settings[name]) for name in _MODEL))
     settings = [_shared_settings(group[0]) for group in members]
-    # Sorting keeps the order of what is alike.
-    order = sorted(range(len(members)), key=lambda i: tuple(str(settings[i][key]) for key in _MODEL))
-    return [Arm(_label(settings[i], settings), settings[i], tuple(members[i])) for i in order]
+    return [
+        Arm(_label(own, settings), own, tuple(sorted(group, key=lambda run: run.seed)))
+        for own, group in zip(settings, members, strict=True)
+    ]
 
 
 def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
-    """Give each arm with AFMA the baseline of the same network, encoder and training.
+    """Pair each arm with AFMA with the baseline of the same network, encoder and training.
 
     Args:
-        arms: of :func:`group_runs`.
+        arms: arms of :func:`group_runs`.
 
     Returns:
-        The pairings, and the labels of arms whose baseline is not among them.
+        The pairings, and the labels of the arms without a baseline.
 
     Example:
         >>> settings = {"network_name": "Unet", "encoder": "resnet18", "training.max_epochs": 9}
@@ -168,59 +167,42 @@ def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
         >>> [pairing.label for pairing in pair_with_baselines(arms)[0]]
         ['AFMA − baseline']
     """
-    everything = list(arms)
-    baselines = {_without_afma(arm.settings): arm for arm in everything if arm.is_baseline}
-    # A baseline's loss has one term: its weight is at most another learning rate, which labels name.
-    weighted = {_without_afma(arm.settings, _WEIGHT): arm for arm in everything if arm.is_baseline}
+    arms = list(arms)
+    baselines = {_without_afma(arm.settings): arm for arm in arms if arm.is_baseline}
+    # A baseline's loss has one term, whose weight only scales the learning rate; labels name the weight.
+    weighted = {_without_afma(arm.settings, _WEIGHT): arm for arm in arms if arm.is_baseline}
     pairings, alone = [], []
-    for arm in everything:
-        if arm.is_baseline:
-            continue
+    for arm in arms:
         baseline = baselines.get(_without_afma(arm.settings)) or weighted.get(_without_afma(arm.settings, _WEIGHT))
         if baseline is None:
             alone.append(arm.label)
-        else:
+        elif not arm.is_baseline:
             pairings.append(Pairing(arm, baseline))
     return pairings, alone
 
 
 def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what varies between arms and has one value in more than half of them: labels do not name it.
-
-    Args:
-        settings: of the arms; those of AFMA are compared between arms with AFMA.
-
-    Example:
-        >>> usual_settings([{"afma": True, "feature": feature} for feature in (2, 2, 3)])
-        {'feature': 2}
-    """
-    names = dict.fromkeys(name for one in settings for name in (*one, *_OF_AFMA) if name not in _MODEL)
+    """Return the settings that vary but have the same value in more than half of the arms; labels leave them out."""
     usual = {}
-    for name in names:
-        values = _values(name, settings)
-        value, count = Counter(values).most_common(1)[0] if values else ("", 0)
-        if len(values) / 2 < count < len(values):
+    for name, values in _varying(settings).items():
+        value, count = values.most_common(1)[0]
+        if name not in _MODEL and count > values.total() / 2:
             usual[name] = json.loads(value)
     return usual
 
 
 def spell_setting(value: object) -> str:
-    """Spell the value of a setting for people.
-
-    Example:
-        >>> spell_setting([160, 224]), spell_setting(None), spell_setting(0.01)
-        ('160, 224', 'none', '0.01')
-    """
+    """Return the value of a setting as text."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "none" if value is None else str(value)
 
 
 def _shared_settings(run: Run) -> dict[str, Any]:
-    """The settings that tell an arm from another, including those of its training."""
+    """The settings that distinguish arms, including those of the training."""
     flat = {name: value for name, value in run.settings.items() if name != "training"}
     flat |= {f"training.{name}": value for name, value in run.settings["training"].items()}
-    left_out = {*_NO_MATTER, *(() if run.settings["afma"] else _OF_AFMA)}
+    left_out = _IGNORED if run.settings["afma"] else (*_IGNORED, *_OF_AFMA)
     return {name: value for name, value in flat.items() if name not in left_out}
 
 
@@ -233,48 +215,39 @@ def _without_afma(settings: Mapping[str, Any], *others: str) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
+def _varying(settings: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    """How many arms have each value, as JSON, of each setting that varies."""
+    names = dict.fromkeys(name for one in settings for name in (*one, *_OF_AFMA))
+    counted = {
+        name: Counter(json.dumps(one.get(name)) for one in settings if one["afma"] or name not in _OF_AFMA)
+        for name in names
+    }
+    return {name: values for name, values in counted.items() if len(values) > 1}
+
+
 def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
-    """Network and encoder where they differ, whether it is a baseline, and what else is not as with most of them."""
-    model = [str(own[name]) for name in ("network_name", "encoder") if _varies(name, everyone)]
-    usual = usual_settings(everyone)
-    names = [*(name for name in own if name not in (*_MODEL, *_OF_AFMA)), *(_OF_AFMA if own["afma"] else ())]
-    kind = "AFMA" if own["afma"] else "baseline"
+    """Network and encoder if they vary, AFMA or baseline, and the settings that differ from those of most arms."""
+    varying, usual = _varying(everyone), usual_settings(everyone)
+    model = [str(own[name]) for name in ("network_name", "encoder") if name in varying]
+    named = [name for name in own if name in varying and name not in _MODEL]
+    named.sort(key=lambda name: _OF_AFMA.index(name) + 1 if name in _OF_AFMA else 0)
     others = [
         f"{name.removeprefix('training.')} {spell_setting(own[name])}"
-        for name in names
-        if name in own and _varies(name, everyone) and (name not in usual or own[name] != usual[name])
+        for name in named
+        if name not in usual or own[name] != usual[name]
     ]
-    return ", ".join([" ".join([*model, kind]), *others])
-
-
-def _is_of(name: str, settings: Mapping[str, Any]) -> bool:
-    return bool(settings["afma"]) or name not in _OF_AFMA
-
-
-def _values(name: str, settings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [json.dumps(one.get(name)) for one in settings if _is_of(name, one)]
-
-
-def _varies(name: str, settings: Iterable[Mapping[str, Any]]) -> bool:
-    return len({*_values(name, settings)}) > 1
+    return ", ".join([" ".join([*model, "AFMA" if own["afma"] else "baseline"]), *others])
 
 
 def _first_difference(a: Run, b: Run) -> str:
-    """What keeps two runs from being compared, with both values; empty if nothing does."""
-    stated = {
-        "bundle": [run.settings["name"] for run in (a, b)],
-        "classes": [run.evaluation["classes"] for run in (a, b)],
-        "unscored classes": [run.evaluation["unscored"] for run in (a, b)],
-        "counting of unscored pixels": [run.evaluation.get("count_unscored_pixels", False) for run in (a, b)],
-        "section": [run.evaluation["section"] for run in (a, b)],
-        "sizes of objects": [run.evaluation["size_groups"] for run in (a, b)],
-        "number of images": [run.evaluation["images"] for run in (a, b)],
-    }
-    for name, (one, other) in stated.items():
+    """The first reason why two runs cannot be compared, with both values; empty if there is none."""
+    if a.settings["name"] != b.settings["name"]:
+        return f"bundle: {a.settings['name']} and {b.settings['name']}"
+    for name, key in _EVALUATED.items():
+        one, other = (run.evaluation.get(key, False) for run in (a, b))
         if one != other:
             return f"{name}: {one} and {other}"
-    only = sorted({*a.counts.images} ^ {*b.counts.images})
-    if only:
+    if only := sorted({*a.counts.images} ^ {*b.counts.images}):
         return f"images: only one was evaluated on {only[0]}"
     labels = a.counts.pixels[..., 0] != b.counts.pixels[..., 0]
     if labels.any():

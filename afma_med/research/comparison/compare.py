@@ -1,27 +1,25 @@
-"""Compare finished runs: figures, tables and pictures, into one folder."""
+"""Compare finished runs, and write figures, tables and pictures into one folder."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from afma_med.research.comparison.arms import (
-    Arm,
     check_comparable,
     group_runs,
     pair_with_baselines,
     spell_setting,
     usual_settings,
 )
-from afma_med.research.comparison.files import Comparison
-from afma_med.research.comparison.layout import find_reader, group_classes, lay_out_tables
-from afma_med.research.comparison.output_folder import check_replaceable, write_folder
-from afma_med.research.comparison.paper import describe_paper, find_paper_tables
-from afma_med.research.comparison.pictures import draw_charts, draw_galleries
-from afma_med.research.comparison.results import Gain, compare_with_baselines, summarise_arm
-from afma_med.research.comparison.tables import write_table
+from afma_med.research.comparison.charts import draw_charts
+from afma_med.research.comparison.files import check_replaceable, write_folder
+from afma_med.research.comparison.gallery import draw_galleries
+from afma_med.research.comparison.paper import find_paper_tables
+from afma_med.research.comparison.results import Comparison, compare_with_baselines, summarise_arm
+from afma_med.research.comparison.tables import find_reader, group_classes
 from afma_med.runs.result_file import read_result
 from afma_med.runs.run import Run, read_run
 from afma_med.samples import is_sample
@@ -29,6 +27,12 @@ from afma_med.samples import is_sample
 __all__ = ["compare_runs"]
 
 logger = logging.getLogger(__name__)
+
+_FEW_SEEDS = {
+    0: "no common seeds; the difference is that of the means, without an interval over seeds.",
+    1: "one common seed, so that there is no interval over seeds; the difference may be that of any two trainings, "
+    "whatever the interval over images.",
+}
 
 
 def compare_runs(
@@ -39,27 +43,26 @@ def compare_runs(
     images: int = 8,
     seed: int = 0,
 ) -> Path:
-    """Compare finished runs, and write what was found as a page, tables and pictures.
+    """Compare finished runs, and write the results as a page, tables and pictures.
 
-    Runs that differ in nothing but their seed are gathered to arms; each arm with AFMA is compared with the
-    baseline of the same network, encoder and training. The folder appears when it is complete, in place of an earlier
-    comparison.
+    Runs that differ in nothing but their seed form an arm. Each arm with AFMA is compared with the baseline of the
+    same network, encoder and training. The folder appears when it is complete, in place of an earlier comparison.
 
     Args:
-        folders: of runs that were evaluated alike, or the JSON files of such runs; one or more.
+        folders: one or more runs that were evaluated in the same way: their folders or result files (JSON).
         output_dir: folder for the files; default: ``comparisons/NAME``, after the bundle.
-        resamples: of the bootstrap over images.
-        images: that AFMA helped most, and hurt most, to show; 0 for none.
+        resamples: number of resamples of the bootstrap over images.
+        images: number of images to show that AFMA helped most, and that it hurt most; 0 for none.
         seed: of the bootstrap.
 
     Returns:
-        The folder: ``index.html`` (all of it), ``comparison.md``, ``details.md``, ``comparison.csv``,
+        The folder: ``index.html`` (everything), ``comparison.md``, ``details.md``, ``comparison.csv``,
         ``comparison.json``, and the pictures.
 
     Raises:
         FileNotFoundError: if a folder is not an evaluated run.
         ValueError: if a run's files are malformed, the runs cannot be compared, or a number is out of range.
-        FileExistsError: if ``output_dir`` holds something else.
+        FileExistsError: if ``output_dir`` holds other files.
 
     Example:
         >>> compare_runs(["runs/none"])
@@ -83,65 +86,39 @@ def compare_runs(
 
 
 def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
-    """All figures, and the tables of them."""
     arms = group_runs(runs)
     pairings, alone = pair_with_baselines(arms)
-    groups = group_classes(runs[0])
-    gains = compare_with_baselines(pairings, groups=groups, resamples=resamples, seed=seed)
-    scores = [summarise_arm(arm) for arm in arms]
-    paper, why_not = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
-    layouts = lay_out_tables(runs[0], (name for one in scores for name in one.scores))
-    notes = [
+    gains = compare_with_baselines(pairings, groups=group_classes(runs[0]), resamples=resamples, seed=seed)
+    paper, paper_note = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
+    notes = []
+    if usual := usual_settings([arm.settings for arm in arms]):
+        named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())
+        notes.append(f"Where a row does not say otherwise: {'; '.join(named)}.")
+    notes += [
         f"{label}: no baseline of the same network, encoder and training is among the runs, so that nothing is said of "
         "what AFMA adds."
         for label in alone
     ]
+    common = [(gain.pairing.label, len(gain.pairing.common_seeds)) for gain in gains]
+    notes += [f"{label}: {_FEW_SEEDS[count]}" for label, count in common if count in _FEW_SEEDS]
+    title, scope = _describe(runs[0])
     return Comparison(
-        title=_title(runs[0]),
-        scope=_scope(runs[0]),
+        title=title,
+        scope=scope,
         run=runs[0],
-        arms=scores,
+        arms=[summarise_arm(arm) for arm in arms],
         gains=gains,
         paper=paper,
-        tables=[write_table(layout, scores, gains, paper) for layout in layouts],
-        notes=[*_usual_notes(arms), *notes, *_seed_notes(gains), *filter(None, [why_not, describe_paper(paper)])],
+        notes=[*notes, *filter(None, [paper_note])],
         resamples=resamples,
         seed=seed,
     )
 
 
-def _title(run: Run) -> str:
-    reader = find_reader(run)
+def _describe(run: Run) -> tuple[str, str]:
+    """The name of the dataset, and the number of images and their section."""
+    reader, count = find_reader(run), run.evaluation["images"]
     name = run.settings["name"] if reader is None else reader.title
-    return f"{name}, embedded synthetic sample" if is_sample(run.evaluation.get("dataset", "")) else name
-
-
-def _scope(run: Run) -> str:
-    reader = find_reader(run)
-    what = "volume" if reader is not None and reader.read_volume is not None else "image"
-    count = run.evaluation["images"]
-    return f"{count} {what}{'s' * (count != 1)} of the section {run.evaluation['section']}"
-
-
-def _usual_notes(arms: Iterable[Arm]) -> list[str]:
-    usual = usual_settings([arm.settings for arm in arms])
-    named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())
-    return [f"Where a row does not say otherwise: {'; '.join(named)}."] if usual else []
-
-
-def _seed_notes(gains: Iterable[Gain]) -> list[str]:
-    """What people should know of comparisons with few seeds."""
-    notes = []
-    for gain in gains:
-        common = len(gain.pairing.common_seeds)
-        if common == 0:
-            notes.append(
-                f"{gain.pairing.label}: no common seeds; the difference is that of the means, without an interval over "
-                "seeds."
-            )
-        if common == 1:
-            notes.append(
-                f"{gain.pairing.label}: one common seed, so that there is no interval over seeds; the difference may "
-                "be that of any two trainings, whatever the interval over images."
-            )
-    return notes
+    sample = ", embedded synthetic sample" if is_sample(run.evaluation.get("dataset", "")) else ""
+    kind = "image" if reader is None or reader.read_volume is None else "volume"
+    return name + sample, f"{count} {kind}{'s' * (count != 1)} of the section {run.evaluation['section']}"

@@ -1,10 +1,10 @@
-"""Images of a dataset with their labels and two predictions, out of the files of runs."""
+"""Images of a dataset with their labels and two predictions, read from the files of runs."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -20,16 +20,16 @@ from afma_med.data.voxel_grid import orient_grid
 from afma_med.handlers.run_files import EVALUATION, LABELS
 from afma_med.runs.run import Run
 from afma_med.transforms.pictures import to_rgb
-from afma_med.visualize.shown_image import stretch_image
+from afma_med.visualize.class_colors import stretch_image
 
 __all__ = ["Example", "find_items", "find_prediction", "load_example"]
 
-# Hounsfield units between black and white, those that the networks see.
+# Hounsfield units of black and white, as the networks see them.
 _CT_WINDOW = (-250, 250)
 
 
 class Example(NamedTuple):
-    """Hold an image, or a slice of a volume, with what was to be predicted and what was.
+    """Hold an image, or a slice of a volume, with its label and two predictions.
 
     Args:
         picture: (H,W,3) uint8.
@@ -47,32 +47,27 @@ class Example(NamedTuple):
 
 
 def find_items(reader: DatasetReader, runs: Sequence[Run]) -> dict[str, Item]:
-    """List the images and labels that runs were evaluated on, in the first of their dataset folders that is there.
+    """List the images and labels of the evaluated section, by the names that ``images.csv`` gives the images.
 
-    Args:
-        reader: of the dataset.
-        runs: whose folders are tried.
-
-    Returns:
-        Items of paths by the names that ``images.csv`` gives the images.
+    The dataset is the first of the runs' folders that exists.
 
     Raises:
-        FileNotFoundError: if none of the folders is there, or it holds no such section.
-        ValueError: if the dataset's files do not fit together.
+        FileNotFoundError: if no folder exists, or it does not hold the section.
+        ValueError: if the dataset's files do not belong together.
     """
     folders = [str(run.evaluation.get("dataset") or run.settings.get("dataset_dir") or "") for run in runs]
-    there = [folder for folder in folders if folder and os.path.isdir(folder)]
-    if not there:
+    folder = next((folder for folder in folders if folder and os.path.isdir(folder)), None)
+    if folder is None:
         raise FileNotFoundError(f"there is no dataset at {' or '.join(sorted(set(folders)))}")
-    items = reader.datalist(there[0], runs[0].evaluation["section"])
-    return {os.path.relpath(item["image"], there[0]): item for item in items}
+    items = reader.datalist(folder, runs[0].evaluation["section"])
+    return {os.path.relpath(item["image"], folder): item for item in items}
 
 
 def find_prediction(run: Run, image: str) -> Path:
     """Return the path of a run's prediction of an image.
 
-    Predictions of images keep the folders of the images or a part of them, and their names; those of volumes are named
-    as :class:`~afma_med.transforms.SaveImageVolumed` does.
+    Predictions of images keep the names of the images, and their folders or a part of them; those of volumes are named
+    as :class:`~afma_med.transforms.SaveImageVolumed` names them.
 
     Args:
         run: evaluated.
@@ -80,76 +75,55 @@ def find_prediction(run: Run, image: str) -> Path:
 
     Raises:
         FileNotFoundError: if there is none.
-
-    Example:
-        >>> find_prediction(Run(Path("runs/none"), {}, {}, {}, None), "test/a.png")
-        Traceback (most recent call last):
-        FileNotFoundError: there is no prediction of test/a.png in runs/none/evaluation/labels
     """
-    name, folder = PurePath(image).name, run.folder / EVALUATION
-    if re.search(r"\.nii(\.gz)?$", name, flags=re.IGNORECASE):
-        stem = name[: name.lower().index(".nii")]
+    path, folder = PurePath(image), run.folder / EVALUATION
+    if re.search(r"\.nii(\.gz)?$", path.name, flags=re.IGNORECASE):
+        stem = path.name[: path.name.lower().index(".nii")]
         renamed = re.sub(r"^(test-)?volume-", r"\1segmentation-", stem)
         names = [f"{renamed if renamed != stem else f'{stem}_segmentation'}.nii.gz"]
     else:
-        names, folder = [f"{PurePath(name).stem}{ending}.png" for ending in ("", "_segmentation")], folder / LABELS
-    above = PurePath(image).parent.parts
-    for start in range(len(above) + 1):
-        for one in names:
-            path = folder.joinpath(*above[start:], one)
-            if path.is_file():
-                return path
-    raise FileNotFoundError(f"there is no prediction of {image} in {folder}")
+        names, folder = [f"{path.stem}.png", f"{path.stem}_segmentation.png"], folder / LABELS
+    parts = path.parent.parts
+    places = [folder.joinpath(*parts[start:], name) for start in range(len(parts) + 1) for name in names]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"there is no prediction of {image} in {folder}")
+    return found
 
 
 def load_example(
     reader: DatasetReader, item: Item, *, arm: str | os.PathLike[str], baseline: str | os.PathLike[str]
 ) -> Example:
-    """Load an image, its label and two predictions of it; of a volume, the slice where these differ most.
-
-    Args:
-        reader: of the dataset.
-        item: paths of image and label.
-        arm: path of the prediction with AFMA.
-        baseline: path of the prediction without.
-
-    Returns:
-        The example; slices are axial and upright.
+    """Load an image, its label and two predictions; of a volume, the axial slice where the predictions differ most.
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: naming the file, if it is not what it should be, or the sizes differ.
+        ValueError: if a file is malformed, or the sizes differ; the message names the file.
     """
-    if reader.read_volume is not None:
-        volumes = [_load_upright(reader.read_volume, path) for path in (arm, baseline)]
-        if volumes[0].shape != volumes[1].shape:
-            raise ValueError(f"{arm} and {baseline} differ in size")
-        example = _cut_slice(reader, item, *volumes)
-    else:
+    predictions, place = [_read_upright(reader, path) for path in (arm, baseline)], ""
+    if reader.read_volume is None:
         with Image.open(item["image"]) as image:
             picture = np.asarray(to_rgb(image))
-        label, *predictions = (reader.read_label({"label": str(path)}) for path in (item["label"], arm, baseline))
-        example = Example(picture, label, predictions[0], predictions[1], "")
-    if len({array.shape[:2] for array in example[:4]}) > 1:
+        label = reader.read_label({"label": str(item["label"])})
+    else:
+        if predictions[0].shape != predictions[1].shape:
+            raise ValueError(f"{arm} and {baseline} differ in size")
+        k = int((predictions[0] != predictions[1]).sum(axis=(0, 1)).argmax())
+        picture = stretch_image(NiftiSlices(item["image"])[k].clip(*_CT_WINDOW)[None])
+        label, place = reader.read_label({"label": item["label"], "slice": k}), f"slice {k}"
+        predictions = [prediction[..., k] for prediction in predictions]
+    if len({array.shape[:2] for array in (picture, label, *predictions)}) > 1:
         raise ValueError(f"image, label and predictions of {item['image']} differ in size")
     names = class_names(reader.classes)
-    left_out = np.isin(example.label, [names.index(name) for name in reader.unscored])
-    return example._replace(label=np.where(left_out, np.uint8(VOID), example.label))
+    unscored = np.isin(label, [names.index(name) for name in reader.unscored])
+    return Example(picture, np.where(unscored, np.uint8(VOID), label), predictions[0], predictions[1], place)
 
 
-def _cut_slice(reader: DatasetReader, item: Item, arm: NDArray[np.uint8], baseline: NDArray[np.uint8]) -> Example:
-    """The axial slice where two volumes (H,W,D) of train ids differ most."""
-    k = int((arm != baseline).sum(axis=(0, 1)).argmax())
-    plane = NiftiSlices(item["image"])[k].clip(*_CT_WINDOW)
-    label = reader.read_label({"label": item["label"], "slice": k})
-    return Example(stretch_image(plane[None]), label, arm[..., k], baseline[..., k], f"slice {k}")
-
-
-def _load_upright(
-    read_volume: Callable[[Item], tuple[NDArray[np.uint8], tuple[float, ...]]], path: str | os.PathLike[str]
-) -> NDArray[np.uint8]:
-    """(H,W,D) train ids, with the axes of :class:`~afma_med.data.nifti_slices.NiftiSlices`."""
-    train_ids, _ = read_volume({"label": str(path)})
+def _read_upright(reader: DatasetReader, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Train ids (H,W) of an image, or (H,W,D) of a volume with the axes of :class:`NiftiSlices`."""
+    if reader.read_volume is None:
+        return reader.read_label({"label": str(path)})
+    train_ids, _ = reader.read_volume({"label": str(path)})
     transform, _ = orient_grid(NiftiSlices(path).stored, "PLS")
     upright: NDArray[np.uint8] = apply_orientation(train_ids, transform)
     return upright

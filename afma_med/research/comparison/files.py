@@ -1,74 +1,115 @@
-"""The figures of a comparison as files: JSON, CSV, Markdown."""
+"""The folder of a comparison: JSON, CSV, Markdown, the page and its pictures. It is complete or absent."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from afma_med.research.comparison.intervals import Interval
-from afma_med.research.comparison.paper import PAPER_TRAINING, PaperTable
-from afma_med.research.comparison.results import ArmScores, Gain
-from afma_med.research.comparison.tables import TextTable, format_markdown
-from afma_med.runs.run import Run
+from afma_med.atomic_write import replacing_folder
+from afma_med.research.comparison.page import Picture, format_page
+from afma_med.research.comparison.paper import PAPER_TRAINING
+from afma_med.research.comparison.results import Comparison, Difference, Summary
+from afma_med.research.comparison.tables import TextTable, format_markdown, write_tables
 
-__all__ = ["Comparison", "format_csv", "format_json", "format_text"]
+__all__ = ["check_replaceable", "write_folder"]
 
+# The file that identifies a folder as a comparison; it lists the others.
+_MARKER = "comparison.json"
 _CSV_HEADER = (
     *("kind", "arm", "baseline", "score", "value", "deviation", "seeds"),
     *("over_seeds_low", "over_seeds_high", "over_images_low", "over_images_high", "source"),
 )
 
 
-class Comparison(NamedTuple):
-    """Hold all that a comparison found.
-
-    Args:
-        title: of the dataset, for people.
-        scope: how much of what was evaluated.
-        run: any of those compared, for what they share.
-        arms: their scores.
-        gains: what AFMA adds.
-        paper: tables that may stand beside.
-        tables: of text.
-        notes: what people should know: a missing baseline, what was left out and why.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-    """
-
-    title: str
-    scope: str
-    run: Run
-    arms: Sequence[ArmScores]
-    gains: Sequence[Gain]
-    paper: Sequence[PaperTable]
-    tables: Sequence[TextTable]
-    notes: Sequence[str]
-    resamples: int
-    seed: int
+def check_replaceable(folder: str | os.PathLike[str]) -> None:
+    """Raise FileExistsError for a folder that holds other files than those of an earlier comparison."""
+    target = Path(folder)
+    if not target.exists() and not target.is_symlink():
+        return
+    found = {path.name for path in target.iterdir()} if target.is_dir() else {target.name}
+    if found and _MARKER not in found:
+        raise FileExistsError(
+            f"`output_dir` must be a new folder or an earlier comparison; `{target}` holds no {_MARKER}. "
+            "Choose another --output_dir."
+        )
+    foreign = sorted(found - _listed_files(target / _MARKER))
+    if foreign:
+        raise FileExistsError(
+            f"`output_dir` must hold nothing but an earlier comparison; `{target}` holds {', '.join(foreign)} too. "
+            "Move these files elsewhere first."
+        )
 
 
-def format_json(found: Comparison, *, files: Iterable[str]) -> str:
-    """Format everything as JSON: what was compared, every figure with its intervals, the paper's rows, the files.
+def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Sequence[Picture]) -> None:
+    """Write a comparison next to its folder and move it there when complete, in place of an earlier one."""
+    tables, content = write_tables(found), _describe(found)
+    texts = {
+        "index.html": format_page(found, tables, pictures),
+        "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
+        "details.md": _format_text(found, [table for table in tables if table.detail], ", in detail"),
+        "comparison.csv": _format_csv(content),
+    }
+    contents = {name: text.encode("utf-8") for name, text in texts.items()}
+    contents |= {picture.name: picture.content for picture in pictures}
+    content["files"] = sorted([*contents, _MARKER])
+    contents[_MARKER] = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    with replacing_folder(Path(os.path.realpath(folder))) as new:
+        for name, data in contents.items():
+            (new / name).write_bytes(data)
 
-    Args:
-        found: the comparison.
-        files: names of the files of its folder.
-    """
+
+def _listed_files(marker: Path) -> set[str]:
+    """The files that an earlier comparison lists; none if its list cannot be read."""
+    try:
+        return set(json.loads(marker.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _format_text(found: Comparison, tables: Sequence[TextTable], addition: str = "") -> str:
+    head = f"# {found.title}: {found.scope}{addition}"
+    notes = "\n".join(f"- {note}" for note in found.notes)
+    return "\n\n".join(filter(None, [head, *map(format_markdown, tables), notes])) + "\n"
+
+
+def _describe(found: Comparison) -> dict[str, Any]:
+    """What comparison.json holds, but for its list of files."""
     evaluation = found.run.evaluation
-    content = {
+    return {
         "bundle": found.run.settings["name"],
         "section": evaluation["section"],
         "images": evaluation["images"],
-        "classes": list(found.run.counts.classes),
+        "classes": found.run.counts.classes,
         "size_groups": evaluation["size_groups"],
         "resamples": found.resamples,
         "bootstrap_seed": found.seed,
-        "arms": [_arm_json(one) for one in found.arms],
-        "differences": [_gain_json(gain) for gain in found.gains],
+        "arms": [
+            {
+                "label": arm.label,
+                "baseline": arm.is_baseline,
+                "settings": arm.settings,
+                "runs": [
+                    {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
+                    for run in arm.runs
+                ],
+                "scores": _without_nan(scores),
+            }
+            for arm, scores in found.arms
+        ],
+        "differences": [
+            {
+                "arm": pairing.arm.label,
+                "baseline": pairing.baseline.label,
+                "common_seeds": pairing.common_seeds,
+                "scores": _without_nan(scores),
+            }
+            for pairing, scores in found.gains
+        ],
         "paper": [
             {
                 "source": table.source,
@@ -78,87 +119,41 @@ def format_json(found: Comparison, *, files: Iterable[str]) -> str:
             }
             for table in found.paper
         ],
-        "notes": list(found.notes),
-        "files": sorted(files),
+        "notes": found.notes,
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def format_csv(found: Comparison) -> str:
-    """Format every figure as CSV, one a row: scores of arms, differences with their intervals, the paper's."""
+def _without_nan(scores: Mapping[str, Summary | Difference]) -> dict[str, dict[str, Any]]:
+    """Figures by score; None for NaN, which JSON does not have."""
+    return {
+        score: {key: None if value != value else value for key, value in figures._asdict().items()}
+        for score, figures in scores.items()
+    }
+
+
+def _format_csv(content: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV_HEADER, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_csv_rows(found))
+    writer.writerows(_csv_rows(content))
     return text.getvalue()
 
 
-def format_text(found: Comparison, *, detail: bool = False) -> str:
-    """Format the tables as Markdown, and the notes below.
-
-    Args:
-        found: the comparison.
-        detail: the tables for those who want to know more, instead of the main ones.
-    """
-    head = f"# {found.title}: {found.scope}{', in detail' * detail}"
-    tables = [format_markdown(table) for table in found.tables if table.detail == detail]
-    notes = "\n".join(f"- {note}" for note in found.notes)
-    return "\n\n".join(filter(None, [head, *tables, notes])) + "\n"
-
-
-def _csv_rows(found: Comparison) -> Iterator[dict[str, object]]:
-    for one in found.arms:
-        for score, summary in one.scores.items():
-            row = {"value": _number(summary.mean), "deviation": _number(summary.deviation), "seeds": summary.seeds}
-            yield {"kind": "arm", "arm": one.arm.label, "score": score, **row}
-    for gain in found.gains:
-        sides = {"arm": gain.pairing.arm.label, "baseline": gain.pairing.baseline.label}
-        for score, difference in gain.scores.items():
-            ends = _ends("over_seeds", difference.over_seeds) | _ends("over_images", difference.over_images)
-            row = {"value": _number(difference.value), "seeds": difference.seeds, **ends}
-            yield {"kind": "difference", **sides, "score": score, **row}
-    for table in found.paper:
-        source = f"{table.source}, Table {table.number} ({PAPER_TRAINING})"
-        for own in table.rows:
-            label = f"{own.network} {'AFMA' if own.afma else 'baseline'}"
-            for score, value in own.scores.items():
-                yield {"kind": "paper", "arm": label, "score": score, "value": value, "source": source}
-
-
-def _arm_json(one: ArmScores) -> dict[str, Any]:
-    arm = one.arm
-    return {
-        "label": arm.label,
-        "baseline": arm.is_baseline,
-        "settings": arm.settings,
-        "runs": [
-            {"folder": str(run.folder), "seed": run.seed, "checkpoint": run.evaluation.get("checkpoint")}
-            for run in arm.runs
-        ],
-        "scores": _scores_json(one.scores),
-    }
-
-
-def _gain_json(gain: Gain) -> dict[str, Any]:
-    return {
-        "arm": gain.pairing.arm.label,
-        "baseline": gain.pairing.baseline.label,
-        "common_seeds": list(gain.pairing.common_seeds),
-        "scores": _scores_json(gain.scores),
-    }
-
-
-def _scores_json(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Figures by name; JSON has no NaN."""
-    return {
-        name: {key: _number(value) if isinstance(value, float) else value for key, value in figures._asdict().items()}
-        for name, figures in scores.items()
-    }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
-
-
-def _ends(name: str, interval: Interval | None) -> dict[str, float]:
-    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}
+def _csv_rows(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every figure in a row: scores of arms, differences with their intervals, the paper's scores."""
+    for arm in content["arms"]:
+        for score, figures in arm["scores"].items():
+            value, deviation, seeds = figures.values()
+            row = {"score": score, "value": value, "deviation": deviation, "seeds": seeds}
+            yield {"kind": "arm", "arm": arm["label"], **row}
+    for gain in content["differences"]:
+        for score, figures in gain["scores"].items():
+            row = {"score": score, "value": figures["value"], "seeds": figures["seeds"]}
+            for name in ("over_seeds", "over_images"):
+                row[f"{name}_low"], row[f"{name}_high"] = figures[name] or ("", "")
+            yield {"kind": "difference", "arm": gain["arm"], "baseline": gain["baseline"], **row}
+    for table in content["paper"]:
+        source = f"{table['source']}, Table {table['table']} ({PAPER_TRAINING})"
+        for own in table["rows"]:
+            row = {"kind": "paper", "arm": f"{own['network']} {'AFMA' if own['afma'] else 'baseline'}"}
+            yield from ({**row, "score": score, "value": x, "source": source} for score, x in own["scores"].items())

@@ -1,43 +1,108 @@
-"""Contact sheets of images that AFMA helped or hurt: image, label, both predictions, and what changed."""
+"""Contact sheets of the images that AFMA helped or hurt most (Sec. 4.8): label, predictions, and what changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from afma_med.data import VOID, ClassInfo, DatasetReader
-from afma_med.data.dataset_reader import Item
+from afma_med.metrics.pixel_scores import image_iou, mean_of_known
 from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
-from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
+from afma_med.research.comparison.page import Picture
+from afma_med.research.comparison.results import Comparison
+from afma_med.research.comparison.tables import find_reader
 from afma_med.visualize import color_legend, colorize
 
-__all__ = ["BETTER", "WORSE", "draw_changes", "draw_gallery", "draw_sheet"]
+__all__ = ["BETTER", "WORSE", "ImageScore", "draw_changes", "draw_galleries", "draw_gallery", "draw_sheet"]
+__all__ += ["most_changed", "rank_images"]
 
-#: Colours of pixels that are right with AFMA only, and without it only: distinct in every kind of colour vision.
+#: Colours of pixels that are right only with AFMA, and only without it: distinct in every kind of colour vision.
 BETTER, WORSE = (86, 180, 233), (213, 94, 0)
 
 _PANEL_WIDTH, _GAP, _LINE = 300, 6, 22
 _HEADINGS = ("image", "label", "baseline", "AFMA", "what changed")
+_WIDTH = len(_HEADINGS) * (_PANEL_WIDTH + _GAP) + _GAP
+_LEFTS = tuple(_GAP + i * (_PANEL_WIDTH + _GAP) for i in range(len(_HEADINGS)))
+_CHANGES = (
+    ClassInfo("right with AFMA, wrong without", 0, 0, BETTER),
+    ClassInfo("wrong with AFMA, right without", 1, 1, WORSE),
+)
+
+
+class ImageScore(NamedTuple):
+    """Hold the name of an image and its mean IoU over the classes of its label, without and with AFMA."""
+
+    image: str
+    baseline: float
+    arm: float
+
+    @property
+    def gain(self) -> float:
+        """Return what AFMA adds."""
+        return self.arm - self.baseline
+
+
+def rank_images(pairing: Pairing) -> list[ImageScore]:
+    """Rank images by what AFMA adds to their mean IoU over the classes of their label, the largest gain first.
+
+    Values are averaged over the common seeds, or without any over the seeds of each side. Images whose label has no
+    scored class are left out.
+    """
+    sides = zip(*pairing.runs, strict=True) if pairing.runs else (side.runs for side in pairing)
+    arm, baseline = (mean_of_known(np.stack([image_iou(run.counts.pixels) for run in side], axis=-1)) for side in sides)
+    images = pairing.arm.runs[0].counts.images
+    scores = [ImageScore(*row) for row in zip(images, baseline.tolist(), arm.tolist(), strict=True)]
+    return sorted((one for one in scores if not math.isnan(one.gain)), key=lambda one: (-one.gain, one.image))
+
+
+def most_changed(ranked: Sequence[ImageScore], count: int) -> tuple[list[ImageScore], list[ImageScore]]:
+    """Return up to ``count`` images that were helped most, and that were hurt most, the largest change first."""
+    helped = [one for one in ranked if one.gain > 0]
+    hurt = [one for one in reversed(ranked) if one.gain < 0]
+    return helped[:count], hurt[:count]
+
+
+def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], list[str]]:
+    """Draw the images that each arm helped most and hurt most; return also why some are left out."""
+    reader = find_reader(found.run)
+    if not images or not found.gains:
+        return [], []
+    if reader is None:
+        return [], [f"Example images are left out: {found.run.settings['name']} is not a bundle of the package."]
+    pictures, reasons = [], []
+    for number, (pairing, _) in enumerate(found.gains, start=1):
+        try:
+            sheets = draw_gallery(pairing, reader, images=images)
+        except (OSError, ValueError) as error:
+            reasons.append(f"Example images of {pairing.label} are left out: {error}")
+            continue
+        run, baseline = pairing.shown
+        seen_by = f"the networks of seed {run.seed}" if pairing.runs else f"{run.folder} and {baseline.folder}"
+        for name, sheet in sheets.items():
+            content = io.BytesIO()
+            Image.fromarray(sheet).save(content, "png", optimize=True)
+            file = f"{name}.png" if number == 1 else f"{name}_{number}.png"
+            caption = f"{pairing.label}: the images that AFMA {name} most, as {seen_by} see them."
+            section = "Where AFMA helps and where it hurts"
+            pictures.append(Picture(file, section, caption, content.getvalue(), wide=True))
+    return pictures, reasons
 
 
 def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) -> dict[str, NDArray[np.uint8]]:
-    """Draw the images that AFMA helped most and those that it hurt most, as the runs of ``pairing.shown`` do.
-
-    Args:
-        pairing: an arm and its baseline.
-        reader: of the dataset.
-        images: how many of each kind.
+    """Draw the images that AFMA helped most and those that it hurt most, with the predictions of ``pairing.shown``.
 
     Returns:
-        Pictures (H,W,3) by ``"helped"`` and ``"hurt"``; one without images is left out.
+        Pictures (H,W,3) by ``"helped"`` and ``"hurt"``; a kind without images is left out.
 
     Raises:
-        OSError: if the dataset or a prediction is not there or cannot be read.
-        ValueError: if its files are not what they should be.
+        OSError, ValueError: if a file of the dataset or a prediction is missing or malformed.
     """
     run, baseline = pairing.shown
     items = find_items(reader, [run, baseline])
@@ -46,7 +111,9 @@ def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) ->
         examples = []
         for one in chosen:
             paths = {"arm": find_prediction(run, one.image), "baseline": find_prediction(baseline, one.image)}
-            examples.append(load_example(reader, _item_of(items, one.image), **paths))
+            if one.image not in items:
+                raise FileNotFoundError(f"the dataset has no {one.image}")
+            examples.append(load_example(reader, items[one.image], **paths))
         if examples:
             sheets[name] = draw_sheet(chosen, examples, classes=reader.classes)
     return sheets
@@ -55,47 +122,22 @@ def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) ->
 def draw_sheet(
     scores: Iterable[ImageScore], examples: Iterable[Example], *, classes: Sequence[ClassInfo]
 ) -> NDArray[np.uint8]:
-    """Draw a row an image: image, label, both predictions, what changed; name and scores above, a legend below.
-
-    Args:
-        scores: of each image.
-        examples: the images, at least one.
-        classes: table of the classes.
-
-    Returns:
-        (H,W,3) uint8.
-    """
-    width = len(_HEADINGS) * (_PANEL_WIDTH + _GAP) + _GAP
-    rows = [_write_line([(_GAP + i * (_PANEL_WIDTH + _GAP), text) for i, text in enumerate(_HEADINGS)], width)]
+    """Draw a row for each image, with name and scores above, and a legend below all: (H,W,3)."""
+    rows = [_write_line(_HEADINGS)]
     for score, example in zip(scores, examples, strict=True):
         place = f", {example.place}" if example.place else ""
         figures = f"mean IoU: baseline {100 * score.baseline:.1f}, AFMA {100 * score.arm:.1f}"
-        rows.append(_write_line([(_GAP, f"{score.image}{place}   {figures} ({100 * score.gain:+.1f})")], width))
-        pictures = [example.picture]
-        pictures += [colorize(ids, classes) for ids in (example.label, example.baseline, example.arm)]
-        rows.append(_place_beside([_fit(picture) for picture in (*pictures, draw_changes(example))], width))
-    changes = (
-        ClassInfo("right with AFMA, wrong without", 0, 0, BETTER),
-        ClassInfo("wrong with AFMA, right without", 1, 1, WORSE),
-    )
-    rows += [_write_line([], width), color_legend(classes, width=width), color_legend(changes, width=width)]
+        rows.append(_write_line([f"{score.image}{place}   {figures} ({100 * score.gain:+.1f})"]))
+        segmented = (colorize(ids, classes) for ids in (example.label, example.baseline, example.arm))
+        rows.append(_place_side_by_side([_fit(one) for one in (example.picture, *segmented, draw_changes(example))]))
+    rows += [_write_line([]), color_legend(classes, width=_WIDTH), color_legend(_CHANGES, width=_WIDTH)]
     return np.concatenate(rows)
 
 
 def draw_changes(example: Example) -> NDArray[np.uint8]:
     """Draw where AFMA is right and the baseline wrong (``BETTER``), and the reverse (``WORSE``), over the pale image.
 
-    Args:
-        example: void pixels of its label are neither right nor wrong.
-
-    Returns:
-        (H,W,3) uint8.
-
-    Example:
-        >>> label, prediction = np.array([[1, 1]], dtype=np.uint8), np.array([[1, 2]], dtype=np.uint8)
-        >>> example = Example(np.zeros((1, 2, 3), dtype=np.uint8), label, label, prediction, "")
-        >>> draw_changes(example)[0].tolist() == [[190, 190, 190], [*BETTER]]
-        True
+    Void pixels of the label are neither right nor wrong.
     """
     grey = example.picture.mean(axis=-1, keepdims=True)
     drawn = np.broadcast_to(190 + grey * (60 / 255), example.picture.shape).astype(np.uint8)
@@ -106,12 +148,6 @@ def draw_changes(example: Example) -> NDArray[np.uint8]:
     return drawn
 
 
-def _item_of(items: Mapping[str, Item], image: str) -> Item:
-    if image not in items:
-        raise FileNotFoundError(f"the dataset has no {image}")
-    return items[image]
-
-
 def _fit(picture: NDArray[np.uint8]) -> Image.Image:
     """The picture as wide as a panel: pixels are averaged where it shrinks, so that thin objects do not vanish."""
     height, width = picture.shape[:2]
@@ -119,17 +155,17 @@ def _fit(picture: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(picture).resize((_PANEL_WIDTH, max(1, round(height * _PANEL_WIDTH / width))), how)
 
 
-def _place_beside(panels: Sequence[Image.Image], width: int) -> NDArray[np.uint8]:
-    row = Image.new("RGB", (width, panels[0].height + _GAP), "white")
-    for number, panel in enumerate(panels):
-        row.paste(panel, (_GAP + number * (_PANEL_WIDTH + _GAP), 0))
+def _place_side_by_side(panels: Sequence[Image.Image]) -> NDArray[np.uint8]:
+    row = Image.new("RGB", (_WIDTH, panels[0].height + _GAP), "white")
+    for left, panel in zip(_LEFTS, panels, strict=True):
+        row.paste(panel, (left, 0))
     return np.asarray(row)
 
 
-def _write_line(texts: Iterable[tuple[int, str]], width: int) -> NDArray[np.uint8]:
-    """A white line with texts, each beginning at a column of pixels."""
-    line = Image.new("RGB", (width, _LINE), "white")
+def _write_line(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """A white line with a text above each panel."""
+    line = Image.new("RGB", (_WIDTH, _LINE), "white")
     draw, font = ImageDraw.Draw(line), ImageFont.load_default(size=14)
-    for left, text in texts:
+    for left, text in zip(_LEFTS, texts, strict=False):
         draw.text((left, 2), text, fill="black", font=font)
     return np.asarray(line)

@@ -3,72 +3,21 @@
 from __future__ import annotations
 
 import base64
+import importlib.resources
 from collections.abc import Iterable, Sequence
 from html import escape
+from string import Template
 from typing import NamedTuple
 
 from afma_med.research.comparison.arms import spell_setting
-from afma_med.research.comparison.files import Comparison
-from afma_med.research.comparison.intervals import CONFIDENCE
-from afma_med.research.comparison.layout import size_headings
-from afma_med.research.comparison.tables import TextTable
+from afma_med.research.comparison.results import Comparison
+from afma_med.research.comparison.tables import TextTable, size_headings
 
 __all__ = ["Picture", "format_page"]
 
-_STYLE = """
-body { margin: 0 auto; padding: 1rem; max-width: 1400px; background: #fff; color: #1a1a1a;
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; } h3 { font-size: 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .8rem; font-arm-numeric: tabular-nums; }
-th, td { padding: .3rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; max-width: 6rem; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-.words th, .words td { text-align: left; white-space: normal; }
-tr.difference td { font-weight: 600; border-bottom: 0; } tr.difference td, tr.interval td { background: #eef4fa; }
-tr.interval td { font-size: .72rem; } tr.interval td:first-child { padding-left: 1.4rem; }
-tr.paper td { color: #555; font-style: italic; }
-.pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-figure { margin: .5rem 0; flex: 1 1 26rem; max-width: 46rem; } figure.wide { flex: 1 1 100%; max-width: 100%; }
-figure.wide { overflow-x: auto; } figure.wide img { min-width: 56rem; }
-img { max-width: 100%; height: auto; } figcaption { font-size: .9rem; color: #333; }
-.notes { background: #f3f3f3; border-left: 4px solid #888; padding: .6rem 1rem .6rem 2rem; font-size: .9rem; }
-summary { cursor: pointer; font-weight: 600; } dt { font-weight: 600; margin-top: .6rem; } dd { margin-left: 1.2rem; }
-@media (max-width: 600px) { .figures th:first-child, .figures td:first-child { white-space: normal; min-width: 7rem; } }
-"""
-_LEVEL = f"{100 * CONFIDENCE:.0f} %"
-_DEFINITIONS = {
-    "IoU": "Pixels (voxels) that label and prediction share, divided by those that either has, summed over all images. "
-    "mIoU is its mean over the classes that occur; mIoU small and mIoU large are those over the paper's small and "
-    "large classes.",
-    "By size of object": "An object is a connected component of a class. IoU counts the pixels of label objects of a "
-    "size and of predicted objects of that size; recall is the part of the label objects' pixels that is predicted as "
-    "their class, whatever the size of what is predicted. Both are means over the classes that have objects of that "
-    "size in the labels.",
-    "± and seeds": "Mean over the runs of an arm, which differ in the seed of their training, ± the sample standard "
-    "deviation (n − 1).",
-    "Difference": "Arm minus baseline, in percentage points: the mean of the differences between runs of the same "
-    "seed. Without common seeds it is the difference of the means.",
-    f"{_LEVEL} over seeds": "Student's t interval of those differences: what other seeds would give on these images. "
-    "It needs two common seeds, and is wide with few.",
-    f"{_LEVEL} over images": "Percentile bootstrap: {resamples} times, as many images as there are were drawn with "
-    "replacement, the same for all runs, their pixels summed, the scores computed anew and averaged over the seeds. "
-    "It is what other images of this kind would give for these very networks.",
-    "Single images": "The mean IoU of an image is that over the classes that occur in its label, averaged over the "
-    "common seeds.",
-}
-
 
 class Picture(NamedTuple):
-    """Hold a picture of the page.
-
-    Args:
-        name: of its file.
-        section: heading under which it stands.
-        caption: what it shows.
-        content: of the PNG file.
-        wide: whether it takes the whole width of the page.
-    """
+    """Hold a picture of the page: names of its file and section, caption, PNG file, and whether it fills the width."""
 
     name: str
     section: str
@@ -77,30 +26,24 @@ class Picture(NamedTuple):
     wide: bool = False
 
 
-def format_page(found: Comparison, pictures: Sequence[Picture]) -> str:
-    """Format a comparison as an HTML page that holds its pictures.
-
-    Args:
-        found: the comparison.
-        pictures: in the order of the page.
-
-    Returns:
-        The text of the file.
-    """
-    title = f"{found.title}: AFMA and baseline compared"
+def format_page(found: Comparison, tables: Sequence[TextTable], pictures: Sequence[Picture]) -> str:
+    """Format a comparison as an HTML page that holds its tables and pictures."""
     sections = [_section(name, pictures) for name in dict.fromkeys(picture.section for picture in pictures)]
-    # The first chart belongs to the short table, the others follow the long ones.
-    tables = [_table(table) for table in found.tables if not table.detail]
-    details = [_table(table) for table in found.tables if table.detail]
-    body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(_lead(found))}</p>", _notes(found.notes)]
-    body += [*tables[:1], *sections[:1], *tables[1:], *sections[1:]]
-    if details:
-        body += ["<details><summary>Classes by size of object</summary>", *details, "</details>"]
-    body += [_what_was_compared(found), _definitions(found)]
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n{chr(10).join(filter(None, body))}\n</body>\n</html>\n"
+    main, details = ([_figures(table) for table in tables if table.detail == detail] for detail in (False, True))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    body = [
+        f"<p>{escape(_lead(found))}</p>",
+        f'<ul class="notes">{notes}</ul>' if notes else "",
+        # The first charts belong to the short table, the others follow the long ones.
+        *(*main[:1], *sections[:1], *main[1:], *sections[1:]),
+        *(("<details><summary>Classes by size of object</summary>", *details, "</details>") if details else ()),
+        _what_was_compared(found),
+    ]
+    template = importlib.resources.files("afma_med.research.comparison") / "page.html"
+    return Template(template.read_text(encoding="utf-8")).substitute(
+        title=escape(f"{found.title}: AFMA and baseline compared"),
+        body="\n".join(filter(None, body)),
+        resamples=found.resamples,
     )
 
 
@@ -114,14 +57,8 @@ def _lead(found: Comparison) -> str:
 
 
 def _shared_settings(found: Comparison) -> dict[str, object]:
-    settings = [one.arm.settings for one in found.arms]
-    first = settings[0].items()
-    return {name: value for name, value in first if all(other.get(name) == value for other in settings[1:])}
-
-
-def _notes(notes: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<ul class="notes">{items}</ul>' if notes else ""
+    first, *others = (one.arm.settings for one in found.arms)
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def _what_was_compared(found: Comparison) -> str:
@@ -136,31 +73,26 @@ def _what_was_compared(found: Comparison) -> str:
     shared += [("dataset", str(evaluation.get("dataset", ""))), ("section", evaluation["section"])]
     shared += [("objects", ", ".join(size_headings(found.run).values()))] if evaluation["size_groups"]["names"] else []
     return (
-        "<h2>What was compared</h2>"
-        + _words(("arm", "seed", "run", "checkpoint"), runs)
-        + "<h3>The same for all runs</h3>"
-        + _words(("setting", "value"), shared)
+        f"<h2>What was compared</h2>{_words(('arm', 'seed', 'run', 'checkpoint'), runs)}"
+        f"<h3>The same for all runs</h3>{_words(('setting', 'value'), shared)}"
     )
 
 
 def _words(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of words."""
-    return _grid("words", [("", header, "th"), *(("", row, "td") for row in rows)])
+    return _grid("words", header, (("", row) for row in rows))
 
 
-def _table(table: TextTable) -> str:
-    """A table of figures, with its title."""
-    rows = [("", table.header, "th"), *((row.kind, row.cells, "td") for row in table.rows)]
-    return f"<h2>{escape(table.title)}</h2>" + _grid("figures", rows)
+def _figures(table: TextTable) -> str:
+    return f"<h2>{escape(table.title)}</h2>{_grid('figures', table.header, table.rows)}"
 
 
-def _grid(kind: str, rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
-    """A table that scrolls by itself where the page is narrow; of each row its class, cells and tag."""
+def _grid(kind: str, header: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """A table that scrolls by itself where the page is narrow; rows are pairs of a CSS class and cells."""
     lines = [
-        f'<tr class="{kind_of_row}">' + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-        for kind_of_row, cells, tag in rows
+        f'<tr class="{kind_of_row}">{"".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)}</tr>'
+        for tag, kind_of_row, cells in (("th", "", header), *(("td", *row) for row in rows))
     ]
-    return f'<div class="scroll"><table class="{kind}">\n' + "\n".join(lines) + "\n</table></div>"
+    return f'<div class="scroll"><table class="{kind}">\n{chr(10).join(lines)}\n</table></div>'
 
 
 def _section(name: str, pictures: Iterable[Picture]) -> str:
@@ -173,11 +105,3 @@ def _figure(picture: Picture) -> str:
     caption = escape(picture.caption)
     kind = "wide" if picture.wide else "narrow"
     return f'<figure class="{kind}"><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-
-
-def _definitions(found: Comparison) -> str:
-    rows = "".join(
-        f"<dt>{escape(term)}</dt><dd>{escape(text.format(resamples=found.resamples))}</dd>"
-        for term, text in _DEFINITIONS.items()
-    )
-    return f"<h2>How the numbers are defined</h2><dl>{rows}</dl>"

@@ -1,36 +1,23 @@
-"""The paper's own Tables 1, 2 and 4."""
+"""The paper's own Tables 1 (CamVid), 2 (Cityscapes) and 4 (CamVid by object size)."""
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from afma_med.runs.run import Run
 
-__all__ = [
-    "PAPER_TRAINING",
-    "PaperTable",
-    "PaperValues",
-    "describe_paper",
-    "find_paper_tables",
-    "read_paper_tables",
-]
+__all__ = ["PAPER_TRAINING", "PaperTable", "PaperValues", "find_paper_tables", "read_paper_tables"]
 
-#: How the paper's networks were trained, not how the other networks of a comparison were.
+#: How the paper's networks were trained.
 PAPER_TRAINING = "ResNet-101 from scratch, the paper's own training"
 
 
 class PaperValues(NamedTuple):
-    """Hold a row of a table.
-
-    Args:
-        network: name in segmentation_models_pytorch.
-        afma: with AFMA, or the baseline.
-        scores: by the names of ``evaluation/scores.json``; fractions of 1.
-    """
+    """Hold a row of a table: a network of segmentation_models_pytorch, with AFMA or not, and its scores by name."""
 
     network: str
     afma: bool
@@ -44,8 +31,8 @@ class PaperTable(NamedTuple):
         source: the paper.
         number: of the table.
         dataset: name of the reader.
-        section: that the paper evaluated.
-        beside: section and number of images of the runs that the table may stand beside.
+        section: the section that the paper evaluated.
+        beside: section and number of images of the runs that the table may be shown with.
         rows: networks, each without and with AFMA.
     """
 
@@ -59,76 +46,49 @@ class PaperTable(NamedTuple):
 
 @functools.cache
 def read_paper_tables() -> tuple[PaperTable, ...]:
-    """Read Tables 1 (CamVid), 2 (Cityscapes) and 4 (CamVid by object size) of the paper.
-
-    Example:
-        >>> table = read_paper_tables()[0]
-        >>> table.dataset, table.rows[2].network, table.rows[2].afma, table.rows[2].scores["mIoU_small"]
-        ('camvid', 'Unet', False, 0.503)
-    """
-    text = (
-        importlib.resources.files("afma_med.research.comparison")
-        .joinpath("paper_tables.json")
-        .read_text(encoding="utf-8")
-    )
-    content = json.loads(text)
-    return tuple(_read_table(content["source"], table) for table in content["tables"])
+    """Read the tables of the paper; scores are fractions of 1."""
+    file = importlib.resources.files("afma_med.research.comparison") / "paper_tables.json"
+    content, tables = json.loads(file.read_text(encoding="utf-8")), []
+    for table in content["tables"]:
+        rows = []
+        for row in table["rows"]:
+            fractions = [round(value / 100, 4) for value in row["values"]]
+            scores = dict(zip(table["columns"], fractions, strict=True))
+            rows.append(PaperValues(row["network"], row["afma"], scores))
+        own = {name: table[name] for name in ("number", "dataset", "section", "beside")}
+        tables.append(PaperTable(content["source"], **own, rows=tuple(rows)))
+    return tuple(tables)
 
 
 def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTable], str]:
-    """Choose what of the paper may stand beside a run: tables of its dataset, rows of its networks.
+    """Choose the tables and rows of the paper for the dataset, images and networks of a comparison.
 
-    CamVid's test section has 233 images; the labels of Cityscapes' are withheld, and its 500 validation images take
-    their place. With another number of images, the dataset is another one, such as the embedded sample.
+    CamVid's test section has 233 images. The labels of Cityscapes' test section are withheld, and its 500 validation
+    images take their place. With another number of images, the dataset is another one, such as the embedded sample.
 
     Args:
         run: any of those compared.
         networks: names in segmentation_models_pytorch, in any case.
 
     Returns:
-        The tables with those rows, and what to tell people if there are tables of the dataset, but none may be shown.
+        The tables with those rows, and a note: where they come from, or why they are left out.
     """
     own = {"section": run.evaluation["section"], "images": run.evaluation["images"]}
     tables = [table for table in read_paper_tables() if f"{table.dataset}_afma" == run.settings["name"]]
-    fitting = [table for table in tables if table.beside == own]
+    names, fitting = {network.lower() for network in networks}, []
+    for table in tables:
+        if table.beside == own:
+            fitting.append(table._replace(rows=tuple(row for row in table.rows if row.network.lower() in names)))
     if tables and not fitting:
         wanted = tables[0].beside
         return [], (
             f"The paper's rows are left out: they belong to {wanted['images']} images of {wanted['section']}, these "
             f"runs were evaluated on {own['images']} of {own['section']}."
         )
-    names = {network.lower() for network in networks}
-    return [table._replace(rows=_rows_of(table.rows, names)) for table in fitting], ""
-
-
-def describe_paper(tables: Sequence[PaperTable]) -> str:
-    """Say where rows of the paper come from and that they are of another training; empty without rows.
-
-    Example:
-        >>> describe_paper(read_paper_tables()[:1])
-        "Rows marked as the paper's are no runs of this comparison: Sang, ...TPAMI 2023, Table 1; ResNet-101 ..."
-    """
-    shown = [table for table in tables if table.rows]
-    if not shown:
-        return ""
-    numbers = " and ".join(str(table.number) for table in shown)
-    return (
-        f"Rows marked as the paper's are no runs of this comparison: {shown[0].source}, Table{'s' * (len(shown) > 1)} "
-        f"{numbers}; {PAPER_TRAINING}; section {shown[0].section}."
+    if not any(table.rows for table in fitting):
+        return fitting, ""
+    numbers = f"Table{'s' * (len(fitting) > 1)} {' and '.join(str(table.number) for table in fitting)}"
+    return fitting, (
+        f"Rows marked as the paper's are no runs of this comparison: {fitting[0].source}, {numbers}; {PAPER_TRAINING}; "
+        f"section {fitting[0].section}."
     )
-
-
-def _rows_of(rows: Sequence[PaperValues], names: Collection[str]) -> tuple[PaperValues, ...]:
-    return tuple(row for row in rows if row.network.lower() in names)
-
-
-def _read_table(source: str, table: dict[str, Any]) -> PaperTable:
-    rows = [
-        PaperValues(
-            row["network"],
-            row["afma"],
-            {name: round(value / 100, 4) for name, value in zip(table["columns"], row["values"], strict=True)},
-        )
-        for row in table["rows"]
-    ]
-    return PaperTable(source, table["number"], table["dataset"], table["section"], table["beside"], tuple(rows))

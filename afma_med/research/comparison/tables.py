@@ -1,49 +1,41 @@
-"""Tables of text: arms, what AFMA adds, and the paper's rows beside."""
+"""Tables of a comparison: which scores they show in which order, and their cells as text."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from afma_med.research.comparison.intervals import CONFIDENCE, Interval, Summary
-from afma_med.research.comparison.layout import Column, TableLayout
-from afma_med.research.comparison.paper import PaperTable
-from afma_med.research.comparison.results import ArmScores, Difference, Gain
+from afma_med.data import READERS, DatasetReader, class_groups, class_names
+from afma_med.research.comparison.paper import PaperTable, read_paper_tables
+from afma_med.research.comparison.results import CONFIDENCE, ArmScores, Comparison, Difference, Gain, Interval, Summary
+from afma_med.runs.run import Run
 from afma_med.visualize.text_table import format_table
 
-__all__ = ["Row", "TextTable", "format_markdown", "write_table"]
+__all__ = ["Row", "TableLayout", "TextTable", "find_reader", "format_markdown", "group_classes"]
+__all__ += ["lay_out_tables", "size_headings", "write_table", "write_tables"]
 
-_NOTHING = "–"
-_PAPER = "paper (ResNet-101)"
-_LEVEL = f"{100 * CONFIDENCE:.0f} %"
-_INTERVALS: dict[str, Callable[[Difference], Interval | None]] = {
-    f"{_LEVEL} over seeds": lambda one: one.over_seeds,
-    f"{_LEVEL} over images": lambda one: one.over_images,
-}
+_KINDS = ("IoU", "recall")
+
+
+class TableLayout(NamedTuple):
+    """Describe a table: its title, headings by score, and whether it belongs to the details."""
+
+    title: str
+    columns: dict[str, str]
+    detail: bool = False
 
 
 class Row(NamedTuple):
-    """Hold a row of text.
-
-    Args:
-        kind: ``"arm"``, ``"difference"``, ``"interval"`` (of the difference above) or ``"paper"``.
-        cells: label, seeds, then one a column.
-    """
+    """Hold a row of text: ``"arm"``, ``"difference"``, ``"interval"`` or ``"paper"``; label, seeds, and the scores."""
 
     kind: str
     cells: tuple[str, ...]
 
 
 class TextTable(NamedTuple):
-    """Hold a table of text.
-
-    Args:
-        title: of the table.
-        header: of its columns.
-        rows: from top to bottom.
-        detail: whether it is for those who want to know more.
-    """
+    """Hold a table of text: title, header, rows, and whether it belongs to the details."""
 
     title: str
     header: tuple[str, ...]
@@ -51,31 +43,87 @@ class TextTable(NamedTuple):
     detail: bool = False
 
 
+def find_reader(run: Run) -> DatasetReader | None:
+    """Return the reader of a run's dataset; None if the package has no such dataset."""
+    return READERS.get(run.settings["name"].removesuffix("_afma"))
+
+
+def group_classes(run: Run) -> dict[str, list[str]]:
+    """Group a run's scored classes into ``"small"`` and ``"large"``, in the paper's order, and ``"other"``.
+
+    Empty groups are left out.
+    """
+    reader = find_reader(run)
+    ordered, grouped = list(run.counts.classes), {}
+    if reader is not None:
+        names = class_names(reader.classes)
+        grouped = {names[k]: group for group, ids in class_groups(reader.classes).items() for k in ids}
+        places = {name: i for i, name in enumerate(_paper_order(reader))}
+        ordered.sort(key=lambda name: places.get(name, len(places)))
+    groups: dict[str, list[str]] = {"small": [], "large": [], "other": []}
+    for name in ordered:
+        groups[grouped.get(name, "other")].append(name)
+    return {group: names for group, names in groups.items() if names}
+
+
+def size_headings(run: Run) -> dict[str, str]:
+    """Return a heading with the bounds for each size of objects, by its name."""
+    sizes = run.evaluation["size_groups"]
+    names, bounds, unit = sizes["names"], sizes.get("bounds", ()), sizes.get("unit", "pixels")
+    if not bounds:
+        return {name: name for name in names}
+    limits = [f"< {bounds[0]:g}", *(f"{low:g} to {high:g}" for low, high in itertools.pairwise(bounds))]
+    limits.append(f"> {bounds[-1]:g}")
+    return {name: f"{name} {limit} {unit}" for name, limit in zip(names, limits, strict=True)}
+
+
+def lay_out_tables(run: Run, scores: Iterable[str]) -> list[TableLayout]:
+    """Lay out the tables: classes as in the paper's Tables 1 and 2, sizes as in Table 4, then all other scores.
+
+    Columns without one of the scores are left out, and tables without a column.
+    """
+    known = dict.fromkeys(scores)
+    sizes, groups = run.counts.objects[1:], group_classes(run)
+    means = {f"mIoU_{group}": f"mIoU {group}" for group in groups}
+    by_class: dict[str, str] = {}
+    for group, names in groups.items():
+        by_class |= {f"IoU/{name}": name for name in names}
+        by_class |= {f"mIoU_{group}": f"mIoU {group}"} if group != "other" else {}
+    of_size = {kind: {f"{kind}_by_size/{size}": f"{kind}, {size} objects" for size in sizes} for kind in _KINDS}
+    miou = {"mIoU": "mIoU"}
+    tables = [
+        TableLayout("In short", {**means, **miou, **of_size["IoU"]}),
+        TableLayout("IoU by class", {**by_class, **miou}),
+        TableLayout(f"By size of object: {', '.join(size_headings(run).values())}", of_size["IoU"] | of_size["recall"]),
+    ]
+    details = []
+    for kind, size in itertools.product(_KINDS, sizes):
+        columns = {f"{kind}_{size}_objects/{name}": name for names in groups.values() for name in names}
+        details.append(TableLayout(f"{kind} of {size} objects by class", columns, detail=True))
+    shown = {score for table in (*tables, *details) for score in table.columns}
+    further = TableLayout("Further scores", {name: name for name in known if name not in shown})
+    found = [
+        table._replace(columns={score: heading for score, heading in table.columns.items() if score in known})
+        for table in (*tables, further, *details)
+    ]
+    return [table for table in found if table.columns]
+
+
+def write_tables(found: Comparison) -> list[TextTable]:
+    """Write all tables of a comparison."""
+    layouts = lay_out_tables(found.run, (name for one in found.arms for name in one.scores))
+    return [write_table(layout, found.arms, found.gains, found.paper) for layout in layouts]
+
+
 def write_table(
     layout: TableLayout, arms: Iterable[ArmScores], gains: Iterable[Gain], paper: Iterable[PaperTable]
 ) -> TextTable:
-    """Write the figures of a table.
-
-    Args:
-        layout: its columns.
-        arms: a row each: mean ± sample standard deviation over seeds.
-        gains: a row each, and one for each of its intervals.
-        paper: whose rows follow if they have scores of these columns.
-
-    Returns:
-        The table, of text.
-
-    Example:
-        >>> write_table(TableLayout("IoU", (Column("IoU/car", "car"),)), [], [], []).header
-        ('', 'seeds', 'car')
-    """
-    columns = layout.columns
-    rows = [_arm_row(one, columns) for one in arms]
-    rows += [row for gain in gains for row in _gain_rows(gain, columns)]
-    rows += _paper_rows(paper, columns)
-    percent = all(column.factor == 100 for column in columns)
-    title = f"{layout.title}, {'%' if percent else '% but for distances'}"
-    return TextTable(title, ("", "seeds", *(column.heading for column in columns)), tuple(rows), layout.detail)
+    """Write a table: mean ± sample standard deviation of each arm, the gains with their intervals, the paper's rows."""
+    rows = [_arm_row(one, layout.columns) for one in arms]
+    rows += [row for gain in gains for row in _gain_rows(gain, layout.columns)]
+    rows += _paper_rows(paper, layout.columns)
+    unit = "% but for distances" if any(map(_is_distance, layout.columns)) else "%"
+    return TextTable(f"{layout.title}, {unit}", ("", "seeds", *layout.columns.values()), tuple(rows), layout.detail)
 
 
 def format_markdown(table: TextTable) -> str:
@@ -90,73 +138,70 @@ def format_markdown(table: TextTable) -> str:
         |------|---------|------------|
         | AFMA | 3       | 61.2 ± 0.4 |
     """
-    head, *rows = (
-        [cell.replace("|", "\\|") for cell in cells] for cells in (table.header, *(row.cells for row in table.rows))
-    )
+    lines = (table.header, *(row.cells for row in table.rows))
+    head, *rows = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
     return f"## {table.title}\n\n{format_table(head, rows, left=range(len(head)), style='github')}"
 
 
-def _arm_row(one: ArmScores, columns: Sequence[Column]) -> Row:
-    summaries = [one.scores.get(column.score) for column in columns]
-    cells = [_spell_summary(summary, column) for summary, column in zip(summaries, columns, strict=True)]
+def _arm_row(one: ArmScores, scores: Iterable[str]) -> Row:
+    cells = []
+    for score in scores:
+        mean, deviation, _ = one.scores.get(score, Summary())
+        cells.append(_spell(mean, score) + ("" if deviation is None else f" ± {_spell(deviation, score)}"))
     return Row("arm", (one.arm.label, str(len(one.arm.runs)), *cells))
 
 
-def _gain_rows(gain: Gain, columns: Sequence[Column]) -> list[Row]:
-    """The difference, and its intervals where any column has one."""
-    seeds = len(gain.pairing.common_seeds)
-    known = [gain.scores.get(column.score) for column in columns]
-    values = [
-        _spell(one.value if one else math.nan, column, signed=True) for one, column in zip(known, columns, strict=True)
-    ]
-    rows = [Row("difference", (gain.pairing.label, str(seeds) if seeds else "unpaired", *values))]
-    for label, pick in _INTERVALS.items():
-        ends = [pick(one) if one else None for one in known]
-        if any(ends):
-            cells = (_spell_interval(one, column) for one, column in zip(ends, columns, strict=True))
-            rows.append(Row("interval", (label, "", *cells)))
-    return rows
+def _gain_rows(gain: Gain, scores: Iterable[str]) -> Iterator[Row]:
+    """The difference, and its intervals where any score has one."""
+    known = {score: gain.scores.get(score, Difference()) for score in scores}
+    values = (_spell(one.value, score, signed=True) for score, one in known.items())
+    yield Row("difference", (gain.pairing.label, str(len(gain.pairing.common_seeds) or "unpaired"), *values))
+    for what in ("seeds", "images"):
+        ends: dict[str, Interval | None] = {score: getattr(one, f"over_{what}") for score, one in known.items()}
+        if any(ends.values()):
+            cells = (
+                " to ".join(_spell(end, score, signed=True) for end in interval or [math.nan])
+                for score, interval in ends.items()
+            )
+            yield Row("interval", (f"{100 * CONFIDENCE:.0f} % over {what}", "", *cells))
 
 
-def _paper_rows(tables: Iterable[PaperTable], columns: Sequence[Column]) -> list[Row]:
-    """The paper's networks, and the difference of each pair; none without scores of the columns."""
+def _paper_rows(tables: Iterable[PaperTable], scores: Iterable[str]) -> Iterator[Row]:
+    """The paper's networks and the difference of each pair; none without any of the scores."""
     merged: dict[tuple[str, bool], dict[str, float]] = {}
     for table in tables:
         for own in table.rows:
             merged.setdefault((own.network, own.afma), {}).update(own.scores)
-    rows = []
-    for (network, afma), scores in merged.items():
-        values = [scores.get(column.score, math.nan) for column in columns]
-        if all(map(math.isnan, values)):
+    for (network, afma), found in merged.items():
+        values = {score: found.get(score, math.nan) for score in scores}
+        if all(map(math.isnan, values.values())):
             continue
-        cells = [_spell(value, column) for value, column in zip(values, columns, strict=True)]
-        rows.append(Row("paper", (f"{_PAPER}: {network} {'AFMA' if afma else 'baseline'}", "", *cells)))
+        label = f"paper (ResNet-101): {network} {'AFMA' if afma else 'baseline'}"
+        yield Row("paper", (label, "", *(_spell(value, score) for score, value in values.items())))
         if afma:
             baseline = merged[network, False]
-            gains = [
-                value - baseline.get(column.score, math.nan) for value, column in zip(values, columns, strict=True)
-            ]
-            cells = [_spell(gain, column, signed=True) for gain, column in zip(gains, columns, strict=True)]
-            rows.append(Row("paper", (f"{_PAPER}: {network} AFMA − baseline", "", *cells)))
-    return rows
+            gains = {score: value - baseline.get(score, math.nan) for score, value in values.items()}
+            cells = (_spell(value, score, signed=True) for score, value in gains.items())
+            yield Row("paper", (f"{label} − baseline", "", *cells))
 
 
-def _spell_summary(summary: Summary | None, column: Column) -> str:
-    if summary is None or summary.deviation is None:
-        return _spell(summary.mean if summary else math.nan, column)
-    return f"{_spell(summary.mean, column)} ± {_spell(summary.deviation, column)}"
+def _is_distance(score: str) -> bool:
+    return "distance" in score
 
 
-def _spell_interval(interval: Interval | None, column: Column) -> str:
-    if interval is None:
-        return _NOTHING
-    return f"{_spell(interval.low, column, signed=True)} to {_spell(interval.high, column, signed=True)}"
-
-
-def _spell(value: float, column: Column, *, signed: bool = False) -> str:
+def _spell(value: float, score: str, *, signed: bool = False) -> str:
+    """A fraction in percent, or a distance in its own unit; a dash for NaN."""
     if math.isnan(value):
-        return _NOTHING
-    spelled = f"{value * column.factor:{'+' if signed else ''}.{column.digits}f}"
-    # A true minus, as in the labels; and no sign for nothing.
-    nothing = not float(spelled)
-    return spelled.lstrip("+-") if nothing else spelled.replace("-", "−")
+        return "–"
+    factor, digits = (1, 2) if _is_distance(score) else (100, 1)
+    spelled = f"{value * factor:{'+' if signed else ''}.{digits}f}"
+    # A true minus, as in the labels, and no sign before zero.
+    return spelled.replace("-", "−") if float(spelled) else spelled.lstrip("+-")
+
+
+def _paper_order(reader: DatasetReader) -> list[str]:
+    """Class names in the order of the paper's table of the dataset, or else of the class table."""
+    for table in read_paper_tables():
+        if table.dataset == reader.name:
+            return [score.removeprefix("IoU/") for score in table.rows[0].scores if score.startswith("IoU/")]
+    return class_names(reader.classes)

@@ -1,4 +1,4 @@
-"""Values of ids that make no sense are refused with the id, the value and what to type, before anything is written."""
+"""Invalid ids are refused with id, value and remedy before anything is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from monai.bundle import ConfigWorkflow
 
 from _helpers.paths import ROOT
 from _helpers.refusals import refused
-from afma_med.bundle.ids import check_ids, check_sample_weights
+from afma_med.bundle.ids import check_ids
+from afma_med.bundle.recipe import check_sample_weights
 from afma_med.metrics import SizeGroups
 from afma_med.samples import write_street_scenes
 

@@ -1,4 +1,4 @@
-"""What recipes are made of: optimizer, schedule, class weights, averaged weights."""
+"""The parts of a recipe: optimizer, schedule, class weights, averaged weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own(wrap: type[nn.Module]) -> No
     assert {rates[id(p)] for p in net.parameters() if id(p) in of_encoder} == {0.0025}
     assert {rates[id(p)] for p in net.parameters() if id(p) not in of_encoder} == {0.01}
     assert len(rates) == len(list(net.parameters()))
-    assert optimizer.param_groups[0]["lr"] == 0.01  # which is what TensorBoard shows
+    assert optimizer.param_groups[0]["lr"] == 0.01  # TensorBoard shows this one
 
 
 def test_sgd_is_the_papers() -> None:
@@ -91,7 +91,7 @@ def test_class_weights_are_powers_of_the_published_ones(power: float) -> None:
     published = median_frequency_weights(counts)
     weights = class_weights(counts, ["road", "car", "void", "train"], power=power, left_out=["void"])
     torch.testing.assert_close(weights[:2], published[:2] ** power)
-    assert weights[2:].tolist() == [0, 0]  # one is left out, one does not occur
+    assert weights[2:].tolist() == [0, 0]  # one is excluded, one does not occur
     assert median_frequency_weights(counts, power=power)[2] > 0
 
 

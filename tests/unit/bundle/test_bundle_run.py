@@ -1,4 +1,4 @@
-"""What a bundle does before it runs: its data, its folder, its refusals."""
+"""Functions that a bundle calls before it runs: its data, its folder, its errors."""
 
 from __future__ import annotations
 

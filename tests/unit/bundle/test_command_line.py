@@ -1,4 +1,4 @@
-"""Ids that nothing reads are found, and named with what was meant."""
+"""Ids without an effect are found, and reported with the most similar id."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_warning_names_both(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         warn_unknown_ids(["--config_file", CAMVID, "--bach_size", "3", "--zzz", "4"])
     assert caplog.messages == [
-        "`bach_size` is no id of this bundle: it changes nothing. Did you mean batch_size?",
-        "`zzz` is no id of this bundle: it changes nothing. See the ids of the bundle's JSON file.",
+        "`bach_size` is not an id of this bundle and has no effect. Did you mean batch_size?",
+        "`zzz` is not an id of this bundle and has no effect. See the ids in the bundle's JSON file.",
     ]
 
 
@@ -104,5 +104,5 @@ def test_typing_error_is_told_by_the_command(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "`val_sectoin` is no id of this bundle: it changes nothing. Did you mean val_section?" in done.stdout
+    assert "`val_sectoin` is not an id of this bundle and has no effect. Did you mean val_section?" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Packaged bundles: what the model zoo, MONAI Label and MONAI Deploy look for, without a network or a dataset."""
+"""Packaged bundles work with the model zoo, MONAI Label and MONAI Deploy, without internet or a dataset."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from afma_med.bundle.package import package_bundle, prune_config, reachable_ids
 from afma_med.bundle.run import write_settings
 from afma_med.cli import main
 from afma_med.data import READERS, class_names
-from afma_med.samples import write_street_scenes
+from afma_med.samples import SAMPLES, write_birds, write_street_scenes
 
 FILES = {
     *("LICENSE", "docs/README.md", "models/model.pt", "configs/logging.conf"),
@@ -45,7 +46,7 @@ SECRET = "/home/someone/private/data"
 
 
 def write_run(folder: Path, name: str, **override: Any) -> Path:
-    """The folder of a training that did not take place: weights as they were drawn, and their settings."""
+    """Write the folder of a run with initial weights and their settings."""
     folder.mkdir(parents=True)
     parser = ConfigParser()
     parser.read_config(str(bundles_folder() / f"{name}_afma.json"))
@@ -103,6 +104,20 @@ def has_weights(network: torch.nn.Module, folder: Path) -> bool:
     weights = torch.load(folder / "models" / "model.pt", weights_only=True)
     own = network.state_dict()
     return set(own) == set(weights) and all(torch.equal(own[name].cpu(), weights[name]) for name in own)
+
+
+def test_postprocessing_is_built_without_drawing_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = SAMPLES["cub"]._replace(write=partial(write_birds, counts={"train": 3, "test": 1}))
+    monkeypatch.setattr("afma_med.bundle.run.SAMPLES", {"cub": sample})
+    folder = package_bundle("cub", write_run(tmp_path / "run", "cub"), output_dir=tmp_path)
+    parser = ConfigParser(read(folder / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(tmp_path)})
+    assert isinstance(parser.get_parsed_content("postprocessing"), Compose)
+    images = tmp_path / "data" / "birds" / "images"
+    assert parser.get_parsed_content("input_dir") == str(images)
+    assert not (tmp_path / "data").exists()
+    (item,) = parser.get_parsed_content("dataset").data
+    assert Path(item["image"]).is_relative_to(images)
 
 
 def test_package_has_the_model_zoos_files(package: Path) -> None:
@@ -183,7 +198,7 @@ def test_overlays_change_nothing_of_the_network(camvid: Path, overlay: str) -> N
 
 
 def test_transforms_and_network_are_there_without_data(package: Path, elsewhere: Path) -> None:
-    """What MONAI Label does with a bundle's directory."""
+    """Load a bundle's directory as MONAI Label does."""
     parser = ConfigParser()
     parser.read_config(str(package / "configs" / "inference.json"))
     parser["bundle_root"] = str(package)
@@ -197,7 +212,7 @@ def test_transforms_and_network_are_there_without_data(package: Path, elsewhere:
 
 
 def test_prediction_ends_as_one_channel_of_classes(camvid: Path, elsewhere: Path, scenes: Path) -> None:
-    """MONAI Label and Deploy take the item pred of what postprocessing returns."""
+    """MONAI Label and Deploy use the item pred of the postprocessing's result."""
     parser = ConfigParser()
     parser.read_config(str(camvid / "configs" / "inference.json"))
     parser.update({"bundle_root": str(camvid), "output_dir": str(elsewhere / "out")})
@@ -320,7 +335,7 @@ def test_weights_of_another_network_are_refused(scored: Path) -> None:
 
 
 def test_weights_of_another_dataset_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """Even where the shapes fit, as those of ISIC and CUB do."""
+    """Also if the shapes fit, as those of ISIC and CUB do."""
     with pytest.raises(ValueError, match=r"must be weights of isic_afma; .* was trained by camvid_afma"):
         package_bundle("isic", checkpoint, output_dir=tmp_path / "packages")
     assert not list(tmp_path.rglob("*afma"))
@@ -338,7 +353,7 @@ def test_missing_settings_are_refused(scored: Path) -> None:
     with pytest.raises(ValueError, match=r"settings\.json without variant"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
     (scored / "settings.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"must lie beside the settings\.json"):
+    with pytest.raises(FileNotFoundError, match=r"must lie next to the settings\.json"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent)
 
 
@@ -352,7 +367,7 @@ def test_existing_directory_is_kept_unless_it_is_a_package_to_overwrite(scored: 
     with pytest.raises(FileExistsError, match="holds runs"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent, overwrite=True)
     (scored.parent / "mine" / "camvid_afma").mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="is none"):
+    with pytest.raises(FileExistsError, match="is not a package"):
         package_bundle("camvid", scored / "model.pt", output_dir=scored.parent / "mine", overwrite=True)
 
 
@@ -447,7 +462,7 @@ def test_package_is_exported_with_its_configurations(
 
 
 def predict(folder: Path, source: Path, output_dir: Path) -> torch.nn.Module:
-    """What ``monai.bundle.create_workflow`` gives an application; returns the network."""
+    """Predict as an application does, with ``monai.bundle.create_workflow``, and return the network."""
     workflow = create_workflow(
         config_file=str(folder / "configs" / "inference.json"),
         workflow_type="infer",

@@ -10,26 +10,23 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from monai.bundle import ConfigParser
 
+from _helpers.places import files_of
 from _helpers.synthetic_runs import random_rows, write_run
 from afma_med import __version__
 from afma_med.bundle import installed
 from afma_med.bundle.command_line import evaluate_command
 from afma_med.bundle.installed import bundle_files, bundle_names, bundles_folder, copy_bundle, run_command
-from afma_med.bundle.run import write_settings
-from afma_med.cli import arguments, build_parser, main
-from afma_med.cli import bundle as bundle_command
-from afma_med.cli.show import FORMATS
-from afma_med.data import READERS
+from afma_med.cli import build_parser, bundles, datasets, main
+from afma_med.cli.runs import FORMATS
+from afma_med.data import READERS, class_names
 from afma_med.data.dataset_reader import SECTIONS
 from afma_med.samples import SAMPLES, write_street_scenes
 from afma_med.visualize.figure_file import SUFFIXES
 
 COMMANDS = ("bundle", "check", "objects", "show", "compare", "measure", "package", "table5", "benchmark")
 
-# What is typed, in a folder that has what the fixture lays there, and what the refusal says; all exit with 2.
+# The command line, typed in the folder of the fixture, and the error; all exit with 2.
 REFUSED: list[tuple[str, str]] = [
     ("", r"required: command"),
     ("chek", r"invalid choice: 'chek'"),
@@ -89,41 +86,11 @@ REFUSED: list[tuple[str, str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name is unusual, with files of every kind."""
-    place = tmp_path_factory.mktemp("with spaces") / "Bilder äöü 像"
-    place.mkdir()
-    write_street_scenes(place / "scenes", counts={"train": 1, "val": 1, "test": 1}, size=(64, 96))
-    write_untrained(place / "untrained", place / "scenes")
-    write_run(place / "scored", random_rows(0, quality=0.5))
-    (place / "empty").mkdir()
-    (place / "empty.json").touch()
-    (place / "text.json").write_text("no JSON", encoding="utf-8")
-    return place
-
-
 @pytest.fixture
 def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same folder, as the current one."""
     monkeypatch.chdir(place)
     return place
-
-
-def write_untrained(folder: Path, dataset: Path) -> Path:
-    """The folder of a training that did not take place: weights as they were drawn, and their settings."""
-    folder.mkdir()
-    parser = ConfigParser()
-    parser.read_config(str(bundles_folder() / "camvid_afma.json"))
-    parser.update({"dataset_dir": str(dataset), "encoder": "resnet18", "encoder_weights": None})
-    torch.manual_seed(0)
-    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
-    write_settings(folder, parser.get_parsed_content("settings"))
-    return folder
-
-
-def files_of(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def exit_code(typed: str) -> object:
@@ -175,7 +142,7 @@ def test_help_loads_no_torch() -> None:
 
 def test_what_the_parsers_know_without_torch_is_what_the_package_has() -> None:
     assert bundle_names() == sorted(READERS)
-    assert tuple(SECTIONS) == arguments.SECTIONS
+    assert tuple(SECTIONS) == datasets.SECTIONS
     assert tuple(f".{name}" for name in FORMATS) == SUFFIXES
     assert {name for name in bundle_names() if installed.has_sample(name)} == set(SAMPLES)
 
@@ -195,7 +162,7 @@ def test_bundle_prints_paths_that_exist(
     assert main(["bundle", "camvid"]) == 0
     text = capsys.readouterr().out
     paths = re.findall(r"^  (\S+\.(?:json|conf))", text, flags=re.MULTILINE)
-    assert [Path(path).name for path in paths] == ["camvid_afma.json", *bundle_command._ABOUT]
+    assert [Path(path).name for path in paths] == ["camvid_afma.json", *bundles._ABOUT]
     assert {Path(path).name for path in paths} == set(bundle_files("camvid")), "every file has its line"
     for path in re.findall(r"[^\s'\"\[,]+\.(?:json|conf)", text):
         assert Path(path).name == "onnx_export.json" or Path(path).is_file(), path
@@ -215,15 +182,21 @@ def test_copy_of_a_bundle_is_whole(
     assert sorted(path.name for path in folder.iterdir()) == sorted(bundle_files(name))
     assert f"--config_file new/folder/{name}_afma.json" in text
     assert f"['new/folder/{name}_afma.json','new/folder/evaluate.json']" in text
-    for file in set(bundle_files(name)) - {"onnx_export.json"}:
+    for file in set(bundle_files(name)) - {"onnx_export.json", "metadata.json"}:
         assert (folder / file).read_bytes() == (bundles_folder() / file).read_bytes()
     export = json.loads((folder / "onnx_export.json").read_text(encoding="utf-8"))
     assert all((folder / file).is_file() for file in [*export["config_file"], export["meta_file"]])
     assert export["input_shape"][1] == (1 if name == "lits" else 3)
+    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    image, pred = (metadata["network_data_format"][end] for end in ("inputs", "outputs"))
+    classes = class_names(READERS[name].classes)
+    assert pred["pred"]["channel_def"] == {str(index): label for index, label in enumerate(classes)}
+    assert (pred["pred"]["num_channels"], image["image"]["num_channels"]) == (len(classes), export["input_shape"][1])
+    assert metadata["task"] == json.loads((folder / f"{name}_afma.json").read_bytes())["about"]["task"]
     assert main(["bundle", name, "--copy", "new/folder"]) == 0, "the same files are no reason to refuse"
 
 
-def test_copy_keeps_files_that_differ_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_copy_keeps_files_that_differ_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small.json").write_text("{}", encoding="utf-8")
     assert main(["bundle", "camvid", "--copy", str(tmp_path)]) == 2
     assert "has a different small.json" in capsys.readouterr().err

@@ -1,8 +1,7 @@
-"""Whatever is wrong with what is typed after a script is told, not traced, and nothing is written."""
+"""Scripts refuse a wrong command line with an error instead of a traceback, and write nothing."""
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 import sys
@@ -10,15 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from _helpers.paths import ROOT
-from _helpers.synthetic_runs import random_rows, write_run, write_untrained
-from afma_med.samples import write_street_scenes
+from _helpers.paths import SCRIPTS
+from _helpers.places import files_of
 
-SCRIPTS = ROOT / "scripts"
-
-LIST = {"bundle": "camvid_afma", "arms": {"afma": {}}}
-
-# What is typed, in a folder that has what the fixture lays there, and what must be said.
+# The command line, typed in the folder of the fixture, and the error.
 CASES: list[tuple[str, str]] = [
     ("run_experiments list.json", r"required: --dataset_dir"),
     ("run_experiments none.json --dataset_dir scenes", r"there is no file `none\.json`"),
@@ -34,27 +28,8 @@ CASES: list[tuple[str, str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose name is unusual, with files of every kind."""
-    place = tmp_path_factory.mktemp("with spaces") / "Bilder äöü 像"
-    place.mkdir()
-    write_street_scenes(place / "scenes", counts={"train": 1, "val": 1, "test": 1}, size=(64, 96))
-    write_untrained(place / "untrained", "camvid", place / "scenes")
-    write_run(place / "scored", random_rows(0, quality=0.5))
-    (place / "empty").mkdir()
-    (place / "empty.json").touch()
-    (place / "text.json").write_text("no JSON", encoding="utf-8")
-    (place / "list.json").write_text(json.dumps(LIST), encoding="utf-8")
-    return place
-
-
-def files_of(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize(("typed", "message"), CASES, ids=[typed for typed, _ in CASES])
-def test_is_told(
+def test_wrong_command_lines_are_refused(
     place: Path, typed: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script, *arguments = typed.split()
@@ -65,6 +40,6 @@ def test_is_told(
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
     said = capsys.readouterr().err if isinstance(ended.value.code, int) else str(ended.value.code)
     assert ended.value.code not in (0, None)
-    _, error, told = said.partition("error: ")
-    assert error and re.search(message, told), said
+    _, error, text = said.partition("error: ")
+    assert error and re.search(message, text), said
     assert files_of(place) == before, "nothing was written"

@@ -1,4 +1,4 @@
-"""Random numbers follow from seed, epoch and process, and from nothing else; a training goes on where it stopped."""
+"""Random numbers depend on seed, epoch and process only; a training resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCHES = 4
 
 
 class Training:
-    """Stands for a trainer: what it sees and draws in each step."""
+    """A trainer that records the data and random numbers of each step."""
 
     def __init__(self, *, seed: int = 0, rank: int = 0, num_workers: int = 0) -> None:
         dataset = Dataset(
@@ -58,7 +58,7 @@ STEPS = (1, BATCHES - 1, BATCHES, BATCHES + 2, 3 * BATCHES - 1)
     ("steps", "num_workers"),
     [
         *((steps, 0) for steps in STEPS),
-        # Starting workers takes long: once for every change of the code, at all steps in the night.
+        # Starting workers takes long, so only the nightly tests try all steps.
         *(pytest.param(n, 2, marks=() if n == BATCHES + 2 else pytest.mark.slow) for n in STEPS),
     ],
 )

@@ -1,4 +1,4 @@
-"""A loss that is no number stops a training with the names of the files, or leaves the step out."""
+"""A loss that is NaN stops a training with the names of the files, or skips the step."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def test_step_is_left_out_with_a_scaler_too(scale: float) -> None:
 
 
 def test_stops_with_the_names_of_the_files() -> None:
-    with pytest.raises(RunError, match=r"loss was nan in step 2 \(epoch 1\), in a batch of 2\.png, 3\.png\. Look at"):
+    with pytest.raises(RunError, match=r"loss was nan in step 2 \(epoch 1\), in a batch of 2\.png, 3\.png\. Check"):
         trained(batches(bad=True), "stop")
 
 
 def test_step_is_left_out_as_if_the_batch_were_not_there(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         skipped = trained(batches(bad=True), "skip")
-    assert any("2.png, 3.png. The step is left out." in message for message in caplog.messages)
+    assert any("2.png, 3.png. The step is skipped." in message for message in caplog.messages)
     without = batches(bad=False)
     del without[1]
     expected = trained(without, "stop")

@@ -359,7 +359,7 @@ def test_pr_curve_of_many_classes_is_refused() -> None:
     engine = Engine(lambda engine, i: [{"pred": torch.zeros(3, 2, 2), "label": torch.zeros(1, 2, 2)}])
     PRCurvesHandler(None).attach(engine)
     with pytest.raises(
-        ValueError, match="`PRCurvesHandler` must see predictions of two classes, or of one; got 3 channels"
+        ValueError, match="`PRCurvesHandler` must get predictions with one or two channels; got 3 channels"
     ):
         engine.run([0])
 

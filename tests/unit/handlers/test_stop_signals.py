@@ -1,4 +1,4 @@
-"""A signal ends a training after its step, with everything saved, and a second one at once."""
+"""A signal stops a training after the current step, with a checkpoint; a second one stops it at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def test_stops_after_the_step_and_saves(number: int, caplog: pytest.LogCaptureFi
         training.run()
     assert training.steps == [1, 2] and training.saved == [2]
     assert "stopping after this step" in caplog.messages[0]
-    assert caplog.messages[1] == "Stopped in epoch 1 after 2 of 5 steps; everything is saved. To go on: --resume True"
+    assert (
+        caplog.messages[1] == "Stopped in epoch 1 after 2 of 5 steps, and saved a checkpoint. To resume: --resume True"
+    )
     with pytest.raises(SystemExit) as ended:
         training.stop.exit_if_stopped()
     assert ended.value.code == 128 + number

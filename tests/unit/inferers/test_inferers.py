@@ -1,4 +1,4 @@
-"""The network runs in half precision, and in nothing else."""
+"""The network runs in half precision, and everything else in float32."""
 
 from __future__ import annotations
 

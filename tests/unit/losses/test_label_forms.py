@@ -46,7 +46,8 @@ ONE_HOT: dict[str, nn.Module] = {
         for name in ("JaccardLoss", "DiceLoss", "FocalLoss", "LovaszLoss", "TverskyLoss")
     },
 }
-for _name in ("DiceLoss", "DiceCELoss", "DiceFocalLoss", "GeneralizedDiceLoss", "GeneralizedDiceFocalLoss", "MCCLoss"):
+_OVERLAPS = ("DiceLoss", "DiceCELoss", "DiceFocalLoss", "GeneralizedDiceLoss", "GeneralizedDiceFocalLoss", "MCCLoss")
+for _name in filter(monai_losses.__dict__.get, _OVERLAPS):  # MCCLoss: from MONAI 1.6 on
     CHANNEL[_name] = getattr(monai_losses, _name)(to_onehot_y=True, softmax=True)
     ONE_HOT[f"{_name} one-hot"] = getattr(monai_losses, _name)(softmax=True)
 CHANNEL["TverskyLoss"] = monai_losses.TverskyLoss(to_onehot_y=True, softmax=True)

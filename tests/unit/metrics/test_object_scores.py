@@ -262,7 +262,7 @@ def test_objects_of_the_set_are_counted_not_averaged_and_by_size() -> None:
     assert found["recall_medium/car"] == 1
     assert found["recall_large/car"] == 0
     assert math.isnan(found["recall_small/car"])
-    # Masts: one of 2 and one of 1 pixel in "touching", predicted as one of 3; in "absent" one predicted of none.
+    # Masts: in "touching", one of 2 pixels and one of 1 pixel are predicted as one of 3; in "absent", one is predicted.
     assert found["precision/mast"] == pytest.approx(1 / 2)
     assert found["recall/mast"] == pytest.approx(1 / 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -16,10 +17,9 @@ from afma_med.data import camvid_datalist
 from afma_med.data.camvid import CLASSES, read_label
 from afma_med.functional import gold_attention, modulate_logits
 from afma_med.metrics import ClassIoU
-from afma_med.research.attention_report import measure_attention
+from afma_med.research.mechanism import AttentionReport, measure_run
 from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
-from afma_med.samples.ct_phantom import write_ct_phantom
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,12 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwor
         loaded.network.afma_block.patch_linear1.weight *= 60
         loaded.network.afma_block.feature_conv.weight *= 60
     return loaded
+
+
+def measure_attention(run: TrainedNetwork, **options: object) -> AttentionReport:
+    attention, _ = measure_run(run, **options)
+    assert attention is not None
+    return attention
 
 
 def test_figures_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) -> None:
@@ -113,13 +119,10 @@ def test_limit_and_section(run: TrainedNetwork) -> None:
     assert measure_attention(run, section="test").images == 1
 
 
-def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path: Path) -> None:
-    baseline = load_network(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
-    with pytest.raises(ValueError, match=r"`run` must be one with AFMA, of images; got baseline: .*no AFMA of CamVid"):
-        measure_attention(baseline)
-    volumes = load_network(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
-    with pytest.raises(ValueError, match="of LiTS"):
-        measure_attention(volumes)
+def test_sections_without_labels_are_refused(run: TrainedNetwork) -> None:
+    unlabelled = run.reader._replace(datalist=lambda root, section: [{"image": "a.png"}])
+    with pytest.raises(ValueError, match=r"`section` must have labels; got 'val' without any"):
+        measure_run(dataclasses.replace(run, reader=unlabelled))
 
 
 def test_command_prints_a_line_for_each_run(run: TrainedNetwork, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from afma_med.cli import main
-from afma_med.research import afma_benchmark as benchmark
+from afma_med.research import benchmark
 from afma_med.research.benchmark import fit_growth, summarise
 from afma_med.research.benchmark_cases import BenchmarkOptions, list_cases
 

@@ -57,8 +57,8 @@ def test_prototypes_are_means_of_the_key_weighted_by_the_class() -> None:
         for k in range(CLASSES):
             places = [(y, x) for y in range(2) for x in range(3)]
             summed = sum(one.mass[b, k, y, x] * one.key[b, :, y, x] for y, x in places)
-            asked = summed / (sum(one.mass[b, k, y, x] for y, x in places) + 1)
-            torch.testing.assert_close(one.prototypes()[b, k], asked)
+            expected = summed / (sum(one.mass[b, k, y, x] for y, x in places) + 1)
+            torch.testing.assert_close(one.prototypes()[b, k], expected)
 
 
 def test_a_prototype_adds_its_product_with_the_query() -> None:
@@ -144,8 +144,8 @@ def test_the_auxiliary_loss_weights_the_hosts_own_logits() -> None:
     corrected, own = torch.randn(2, 2, CLASSES, 8, 8)
     label = torch.randint(CLASSES, (2, 1, 8, 8))
     plain = AFMALoss(segmentation_weight=1.0)
-    asked = 5 * plain(corrected, label) + 2 * plain(own, label)
-    torch.testing.assert_close(AuxiliaryAFMALoss(attention_weight=2.0)((corrected, own), label), asked)
+    expected = 5 * plain(corrected, label) + 2 * plain(own, label)
+    torch.testing.assert_close(AuxiliaryAFMALoss(attention_weight=2.0)((corrected, own), label), expected)
     torch.testing.assert_close(AuxiliaryAFMALoss(attention_weight=2.0)(own, label), 5 * plain(own, label))
     assert study_options("plain_head")[0]["loss#attention_weight"] == 2.0
 
@@ -157,7 +157,7 @@ def test_presence_asks_for_the_share_of_each_class_in_each_patch() -> None:
     _, predicted = net.train()(torch.rand(2, 3, 32, 32))
     index = torch.randint(CLASSES, (2, 32, 32))
     gold = gold_attention_from_index(index, predicted.grid, CLASSES)
-    asked = 0.0
+    expected = 0.0
     for mine, theirs in ((predicted.query, gold.query), (predicted.key, gold.key)):
         shares = [
             (mine[b, k, n].mean() - theirs[b, k, n].float().mean()) ** 2
@@ -165,5 +165,5 @@ def test_presence_asks_for_the_share_of_each_class_in_each_patch() -> None:
             for k in range(CLASSES)
             for n in range(mine.shape[2])
         ]
-        asked = asked + sum(shares) / len(shares)
-    torch.testing.assert_close(PresenceAFMALoss().attention_distance(predicted, gold), asked)
+        expected = expected + sum(shares) / len(shares)
+    torch.testing.assert_close(PresenceAFMALoss().attention_distance(predicted, gold), expected)

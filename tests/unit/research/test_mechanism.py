@@ -28,15 +28,9 @@ from afma_med.metrics import ClassIoU
 from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.research import trainings
 from afma_med.research.controls import ContextNet
-from afma_med.research.mechanism import correct_in_all_forms, measure_mechanism, measure_run
-from afma_med.research.mechanism_report import (
-    FORMS,
-    FormScores,
-    MechanismReport,
-    mechanism_as_json,
-    mechanism_from_json,
-    report_mechanism,
-)
+from afma_med.research.correction_forms import FORMS, correct_in_all_forms
+from afma_med.research.mechanism import FormScores, MechanismReport, measure_run
+from afma_med.research.run_figures import report_mechanism, reports_as_json, reports_from_json
 from afma_med.research.studies import STUDIES, SupervisionOnly, build_studied_network
 from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_run
@@ -172,7 +166,7 @@ class OffsetNetwork(AFMANet):
         return Offset(float((index >= 0).sum()))
 
 
-def test_another_attention_is_asked_for_its_forms() -> None:
+def test_another_attention_makes_its_own_forms() -> None:
     net = OffsetNetwork(host(), 2, feature="0", patch_size=2).eval()
     index = torch.tensor([[[0, 1, -1, -1]] * 2])
     found = correct_in_all_forms(net, LOGITS, Offset(1.0), other=(OTHER[0], Offset(2.0)), index=index)
@@ -185,7 +179,7 @@ def test_another_attention_is_asked_for_its_forms() -> None:
 # --- small objects
 
 
-def test_small_objects_beside_large_ones_are_scored_apart() -> None:
+def test_small_objects_next_to_large_ones_are_scored_apart() -> None:
     # Three images, two classes, (all, small, large), (label, prediction, both, covered); "all" does not matter.
     pixels = np.zeros((3, 2, 3, 4), dtype=np.int64)
     pixels[0, 0, 1:] = (10, 8, 6, 7), (90, 90, 90, 90)
@@ -201,7 +195,7 @@ def test_small_objects_beside_large_ones_are_scored_apart() -> None:
     assert found.iou_without == pytest.approx((5 / (20 + 15 - 5) + 25 / (50 + 50 - 25)) / 2)
     assert found.recall_with == pytest.approx((7 / 10 + 4 / 8) / 2)
     assert found.recall_without == pytest.approx((10 / 20 + 30 / 50) / 2)
-    # Class 1 has no small object beside a large one now: the means are over class 0.
+    # Class 1 has no small object next to a large one now: the means are over class 0.
     pixels[2, 1, 1] = 0, 8, 0, 0
     found = score_small_objects(pixels, ("all", "small", "large"))
     assert found == pytest.approx((6 / 12, 5 / 30, 7 / 10, 10 / 20, 1))
@@ -212,7 +206,9 @@ def test_small_objects_are_nan_where_there_are_none() -> None:
     assert all(map(math.isnan, nothing[:4])), "all images have a large object"
     assert nothing.classes == 0
     assert score_small_objects(np.ones((2, 1, 1, 4), dtype=np.int64), ("all",)).classes == 0
-    with pytest.raises(ValueError, match=r"`pixels` must be of shape \(I,K,S,4\), S being 1 `objects`; got \(1, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"`pixels` must have the shape \(I,K,S,4\) with S = 1 `objects`; got \(1, 4\)"
+    ):
         score_small_objects(np.ones((1, 4), dtype=np.int64), ("all",))
 
 
@@ -278,7 +274,7 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes
         }
         for form, metric in metrics.items():
             metric.update((corrected[form], label[None, None]))
-    found = measure_mechanism(run)
+    _, found = measure_run(run)
     assert found.images == 3
     for form, metric in metrics.items():
         scores, one = metric.compute(), getattr(found, form)
@@ -293,7 +289,7 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes
 
 
 def test_one_image_has_none_to_swap_with(run: TrainedNetwork) -> None:
-    found = measure_mechanism(run, limit=1)
+    _, found = measure_run(run, limit=1)
     assert math.isnan(found.swap.miou)
     assert not math.isnan(found.after.miou)
 
@@ -314,14 +310,11 @@ def test_ema_is_loaded_and_measured(folder: Path, run: TrainedNetwork, tmp_path:
         assert all(torch.equal(loaded[key], value) for key, value in states[name].items())
     plain = dataclasses.replace(run, reader=load_network(folder).reader)
     measured = {name: trainings._measure(folder, name) for name in ("best", "ema")}
-    attention, mechanism = measure_run(plain)
-    assert attention is not None and mechanism is not None
-    assert measured["ema"]["mechanism"] == mechanism_as_json(mechanism)
-    assert measured["ema"]["attention"]["error"] == attention.error
-    assert measured["best"]["attention"]["error"] < attention.error
-    with pytest.raises(ValueError, match=r"it has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
+    assert measured["ema"] == reports_as_json(*measure_run(plain))
+    assert measured["best"]["attention"]["error"] < measured["ema"]["attention"]["error"]
+    with pytest.raises(ValueError, match=r"the file has no weights named 'emma'\. Name a run's model\.pt or last\.pt"):
         load_network(folder, weights="emma")
-    with pytest.raises(ValueError, match=r"it has no weights named 'ema'"):
+    with pytest.raises(ValueError, match=r"the file has no weights named 'ema'"):
         load_network(folder, checkpoint=folder / "model.pt", weights="ema")
     with pytest.raises(FileNotFoundError, match=r"must be a run's last\.pt; there is no file"):
         load_network(tmp_path, weights="ema")
@@ -329,12 +322,10 @@ def test_ema_is_loaded_and_measured(folder: Path, run: TrainedNetwork, tmp_path:
         load_weights(run.network, folder / "last.pt", weights=None)
 
 
-def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path: Path) -> None:
+def test_runs_without_attention_or_of_volumes_have_no_figures(scenes: Path, tmp_path: Path) -> None:
     baseline = load_network(write_run(tmp_path / "baseline", "camvid", scenes, afma=False))
     volumes = load_network(write_run(tmp_path / "lits", "lits", write_ct_phantom(tmp_path / "phantoms", count=3)))
-    for one, message in ((baseline, r"got baseline: .*no AFMA of CamVid"), (volumes, "of LiTS")):
-        with pytest.raises(ValueError, match=rf"`run` must be one with AFMA, of images; {message}|{message}"):
-            measure_mechanism(one)
+    for one in (baseline, volumes):
         assert measure_run(one) == (None, None)
         assert trainings._measure(one.folder, "best") == {"attention": None, "mechanism": None}
 
@@ -344,27 +335,29 @@ def test_runs_without_attention_or_of_volumes_are_refused(scenes: Path, tmp_path
 
 def report() -> MechanismReport:
     small = [SmallObjects(0.1 + i / 100, 0.2, 0.3, 0.4, 5) for i in range(5)]
-    return MechanismReport(9, *(FormScores(0.5, math.nan, one) for one in small))
+    return MechanismReport(9, *(FormScores(0.5, math.nan, *one) for one in small))
 
 
 def test_report_survives_json() -> None:
-    content = json.loads(json.dumps(mechanism_as_json(report()), allow_nan=False))
-    again = mechanism_from_json(content)
+    content = json.loads(json.dumps(reports_as_json(None, report()), allow_nan=False))
+    nothing, again = reports_from_json(content)
+    assert nothing is None
     assert again.images == 9
     assert [one.small_objects for one in again[1:]] == [one.small_objects for one in report()[1:]]
     assert all(math.isnan(one.miou_small) for one in again[1:])
-    del content["zero"]
-    for broken in (content, [], {**content, "zero": {"miou": 1}}, {**content, "zero": 3}):
-        with pytest.raises(ValueError, match=r"`content` must be a report about the mechanism; got: "):
-            mechanism_from_json(broken)
+    del content["mechanism"]["zero"]
+    for zero in ({}, {"zero": {"miou": 1}}, {"zero": 3}):
+        with pytest.raises(ValueError, match=r"`content` must hold reports about .*; got: "):
+            reports_from_json({"mechanism": {**content["mechanism"], **zero}})
+    for broken in ({"mechanism": []}, {"attention": []}, {"attention": {"classes": [], "miou": [1]}}):
+        with pytest.raises(ValueError, match=r"`content` must hold reports about .*; got: "):
+            reports_from_json(broken)
 
 
 def test_table_has_a_line_for_each_form() -> None:
-    blocks = report_mechanism([("a", report()), ("b", report())]).split("\n\n")
-    assert [block.splitlines()[0] for block in blocks] == [
-        f"{name} (9 images, small objects of 5 classes)" for name in "ab"
-    ]
-    rows = [line.split() for line in blocks[0].splitlines()[2:]]
+    title, _, *lines = report_mechanism("a", report()).splitlines()
+    assert title == "a (9 images, small objects of 5 classes)"
+    rows = [line.split() for line in lines]
     assert [row[0] for row in rows] == list(FORMS)
     assert rows[3] == ["swap", "0.5000", "-", "0.1300", "0.2000", "0.3000", "0.4000"]
 
@@ -375,7 +368,7 @@ def measure(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> None:
     """Baseline and old results have counts alone; a network with another attention has its mechanism too."""
-    given = {"baseline": (False, {}), "old": (True, {}), "control": (True, {"mechanism": mechanism_as_json(report())})}
+    given = {"baseline": (False, {}), "old": (True, {}), "control": (True, reports_as_json(None, report()))}
     paths = []
     for name, (afma, details) in given.items():
         folder = write_evaluated(tmp_path / "runs" / name, random_rows(0, quality=0.5), settings={"afma": afma})
@@ -401,7 +394,7 @@ def test_command_prints_what_there_is_and_says_what_is_not(tmp_path: Path) -> No
     assert "has figures of all validation images only" in done.stderr
 
 
-def test_command_measures_the_weights_that_it_is_asked_for(folder: Path) -> None:
+def test_command_measures_the_named_weights(folder: Path) -> None:
     done = measure(folder, "--weights", "ema", "--limit", 2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("afma ")

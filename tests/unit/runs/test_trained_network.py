@@ -1,4 +1,4 @@
-"""Finished runs as Python objects, and the command that draws what they attend to."""
+"""Trained networks, and the command that draws their attention."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from afma_med.visualize import attend_image, object_points, predict_slices, smal
 
 @functools.cache
 def loaded(folder: Path) -> TrainedNetwork:
-    """A run that tests read only, loaded once."""
+    """Load a run once, for tests that do not change it."""
     return load_network(folder)
 
 
@@ -264,7 +264,7 @@ def test_command_says_where_the_pictures_are(camvid: Path, scenes: Path) -> None
 def test_command_finds_the_object_that_the_correction_helps(
     camvid: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, helps: bool
 ) -> None:
-    """Of all test images; the smallest object of the first one if none gains."""
+    """The object is the best of all test images, or the smallest one of the first image if none gains."""
     paths = [item["image"] for item in loaded(camvid).reader.datalist(scenes, "test")]
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
     monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))

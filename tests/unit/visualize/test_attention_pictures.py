@@ -167,7 +167,7 @@ def test_contributions_add_up_to_the_mean_correction(variant: str) -> None:
 
 
 def test_correction_of_an_inner_patch_is_what_multiplies_its_logits(network: AFMANet) -> None:
-    """X by its definition, out of the logits themselves: after = before + before · X."""
+    """X by its definition, from the logits: after = before + before · X."""
     image = make_image()
     with torch.no_grad():
         before, after = network.attend(image[None])[0][0].double(), network(image[None])[0].double()
@@ -239,7 +239,7 @@ def test_modes_gradients_and_random_numbers_stay_as_they_were() -> None:
 
 
 def test_unusable_arguments_are_refused(network: AFMANet, seen: AttendedImage) -> None:
-    with pytest.raises(TypeError, match=r"`network` must be an AFMANet or hold one; got Tiny"):
+    with pytest.raises(TypeError, match=r"`network` must be or contain an AFMANet; got Tiny"):
         attend_image(Tiny(), make_image())
     with pytest.raises(ValueError, match=r"`image` must have the 3 axes \(C,H,W\); got shape \(1, 3, 21, 30\)"):
         attend_image(network, make_image()[None])
@@ -340,7 +340,7 @@ def test_figures_become_files(tmp_path: Path, suffix: str, channels: int) -> Non
         assert len(first) > 5000
         if suffix == ".png":
             assert first == second
-        else:  # older versions of matplotlib name parts of an SVG after where they lie in memory
+        else:  # older versions of matplotlib use memory addresses as names in an SVG
             assert b"<dc:date>" not in first
 
 
@@ -480,7 +480,7 @@ def batches(images: int = 4, *, with_objects: bool = True) -> list[dict[str, Ten
 def validate(
     folder: Path, network: nn.Module, *, epochs: int = 1, data: list[dict[str, Tensor]] | None = None, **options: object
 ) -> dict[str, list[int]]:
-    """Validate epochs with the handler; the steps at which each tag has a picture."""
+    """Validate epochs with the handler, and return the steps at which each tag has a picture."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     writer = SummaryWriter(str(folder))
@@ -505,7 +505,7 @@ def test_pictures_come_every_so_many_epochs(tmp_path: Path, network: AFMANet) ->
 def test_handler_looks_at_the_smallest_object_of_the_label(
     tmp_path: Path, network: AFMANet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from afma_med.handlers import attention_pictures
+    from afma_med.handlers import pictures
 
     seen_points = []
 
@@ -513,7 +513,7 @@ def test_handler_looks_at_the_smallest_object_of_the_label(
         seen_points.append((point, options["class_index"]))
         return attend_point(seen, point, **options)
 
-    monkeypatch.setattr(attention_pictures, "attend_point", look)
+    monkeypatch.setattr(pictures, "attend_point", look)
     validate(tmp_path / "a", network, epochs=2, every=1, count=1)
     assert seen_points == [((3, 9), 2)] * 2, "the same one each time; a single pixel is none"
     seen_points.clear()

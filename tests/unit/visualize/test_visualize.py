@@ -1,4 +1,4 @@
-"""Pictures have the parts and colours that they promise."""
+"""Pictures have the documented parts and colours."""
 
 from __future__ import annotations
 

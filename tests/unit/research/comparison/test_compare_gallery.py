@@ -18,8 +18,16 @@ from afma_med.data.nifti_slices import NiftiSlices
 from afma_med.research.comparison import compare_runs, group_runs, pair_with_baselines, read_run
 from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
-from afma_med.research.comparison.gallery import BETTER, WORSE, draw_changes, draw_gallery, draw_sheet
-from afma_med.research.comparison.ranking import ImageScore, most_changed, rank_images
+from afma_med.research.comparison.gallery import (
+    BETTER,
+    WORSE,
+    ImageScore,
+    draw_changes,
+    draw_gallery,
+    draw_sheet,
+    most_changed,
+    rank_images,
+)
 from afma_med.runs.run import Run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
@@ -381,4 +389,4 @@ def test_unknown_datasets_have_no_gallery(folders: list[Path], tmp_path: Path) -
     runs = [copy_run(folder, tmp_path / folder.name, name="polyps_afma") for folder in (folders[0], folders[2])]
     folder = compare_runs(runs, tmp_path / "out", resamples=5)
     text = (folder / "comparison.md").read_text(encoding="utf-8")
-    assert "Example images are left out: polyps_afma is no bundle of the package." in text
+    assert "Example images are left out: polyps_afma is not a bundle of the package." in text

@@ -10,56 +10,31 @@ import numpy as np
 import pytest
 
 from _helpers.synthetic_runs import (
-    NAMES,
+    GROUPS,
+    SCORED,
     SIZES,
     copy_run,
     plain_scores,
     random_rows,
     write_run,
-    write_six_runs,
 )
-from afma_med.data import CAMVID, class_groups
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.research.comparison import group_runs, pair_with_baselines, read_run
-from afma_med.research.comparison.arms import Pairing
+from afma_med.research.comparison.arms import Arm, Pairing
 from afma_med.research.comparison.charts import draw_class_gains, draw_curves, draw_size_gains
-from afma_med.research.comparison.intervals import (
-    Summary,
-    bootstrap_weights,
-    paired_differences,
-    percentile_interval,
-    student_interval,
-    summarise_seeds,
-)
-from afma_med.research.comparison.layout import lay_out_tables
 from afma_med.research.comparison.results import (
     Difference,
     Gain,
+    Summary,
+    bootstrap_weights,
     compare_with_baselines,
+    percentile_interval,
     resample_scores,
+    student_interval,
     summarise_arm,
+    summarise_seeds,
 )
-from afma_med.research.comparison.tables import write_table
-
-SCORED = NAMES[:-1]
-GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_six_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def pairing(folders: list[Path]) -> Pairing:
-    pairings, _ = pair_with_baselines(group_runs([read_run(folder) for folder in folders]))
-    return pairings[0]
-
-
-@pytest.fixture(scope="module")
-def gain(pairing: Pairing) -> Gain:
-    return compare_with_baselines([pairing], groups=GROUPS, resamples=300)[0]
-
+from afma_med.research.comparison.tables import lay_out_tables, write_table
 
 # Scores.
 
@@ -113,10 +88,18 @@ def test_student_interval_is_that_of_the_table(values: list[float], quantile: fl
     assert student_interval(values[:1]) is None
 
 
-def test_differences_are_those_of_the_same_seed() -> None:
+def test_differences_are_those_of_the_same_seed(gain: Gain) -> None:
     values, baseline = {0: 0.5, 2: 0.75, 3: 1.0, 5: math.nan}, {2: 0.5, 3: math.nan, 5: 0.5, 9: 0.25}
-    assert paired_differences(values, baseline) == [0.25]
-    assert paired_differences(values, {9: 0.5}) == []
+
+    def arm(of_seeds: dict[int, float]) -> Arm:
+        run = gain.pairing.arm.runs[0]
+        settings = [{**run.settings, "training": {"seed": seed}} for seed in of_seeds]
+        runs = [run._replace(settings=one, scores={"a": x}) for one, x in zip(settings, of_seeds.values(), strict=True)]
+        return Arm("", {}, tuple(runs))
+
+    assert Gain(Pairing(arm(values), arm(baseline)), {}).of_seeds("a") == [0.25]
+    assert Gain(Pairing(arm(values), arm(baseline)), {}).of_seeds("b") == []
+    assert Gain(Pairing(arm(values), arm({9: 0.5})), {}).of_seeds("a") == []
 
 
 def test_weights_draw_as_many_images_with_replacement() -> None:
@@ -128,12 +111,6 @@ def test_weights_draw_as_many_images_with_replacement() -> None:
     assert weights.var(axis=0) == pytest.approx(np.full(7, 6 / 7), abs=0.1)
     assert (weights == bootstrap_weights(7, resamples=4000, seed=1)).all()
     assert (weights != bootstrap_weights(7, resamples=4000, seed=2)).any()
-
-
-@pytest.mark.parametrize(("name", "options"), [("images", (0, 5)), ("resamples", (5, 0))])
-def test_weights_refuse_nothing(name: str, options: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be at least 1; got 0"):
-        bootstrap_weights(options[0], resamples=options[1], seed=0)
 
 
 def test_percentiles_leave_out_resamples_without_the_class() -> None:

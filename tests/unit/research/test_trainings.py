@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +155,15 @@ def test_cut_evaluation_does_not_train_again(tmp_path: Path, bundle: FakeBundle)
     assert [kind for kind, *_ in bundle.calls[3:]] == ["evaluate"]
 
 
+def test_training_that_went_on_is_evaluated_again(tmp_path: Path, bundle: FakeBundle) -> None:
+    run_list(tmp_path)
+    (tmp_path / "results" / "afma_0.json").unlink()
+    later = time.time() + 60
+    os.utime(tmp_path / "runs" / "afma_0" / "last.pt", (later, later))
+    run_list(tmp_path)
+    assert [kind for kind, *_ in bundle.calls[3:]] == ["evaluate", "evaluate"]
+
+
 def test_two_runners_in_one_folder_are_refused(tmp_path: Path, bundle: FakeBundle) -> None:
     (tmp_path / "runs").mkdir()
     with (tmp_path / "runs" / ".lock").open("w", encoding="utf-8") as file:
@@ -214,12 +225,12 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     assert weights["gain"].any(), "the study's own network was trained"
     measure = [sys.executable, "-m", "afma_med", "measure", "--by_class"]
     sources = [str(tmp_path / "results" / "gain_0.json"), str(tmp_path / "runs" / "gain_0")]
-    told = [
+    printed = [
         subprocess.run([*measure, source], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
         for source in sources
     ]
-    assert told[0].stdout.splitlines()[1].startswith("results/gain_0 ")
-    figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in told]
+    assert printed[0].stdout.splitlines()[1].startswith("results/gain_0 ")
+    figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in printed]
     assert figures[0] == figures[1], "the result has what is measured from the run"
 
 

@@ -1,0 +1,121 @@
+"""``afma table5`` and ``afma benchmark``: parameters, multiply-adds, time and memory of AFMA."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from afma_med.cli.arguments import command, positive_int
+from afma_med.research.benchmark_cases import BenchmarkOptions, choose_cases, list_cases
+from afma_med.research.table5 import PAPER, TABLE_5
+
+__all__ = ["benchmark", "table5"]
+
+# Columns of the printed table: / ratio of the medians, ~ median of the paired ratios, + more than bare.
+_COLUMNS = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "dense_ms": "dense", "bare_ms": "bare"}
+_COLUMNS |= {"ours/dense": "/dense", "ours~dense": "~dense", "ours/bare": "/bare", "ours~bare": "~bare"}
+_COLUMNS |= {"ours_added_mib": "+MiB", "dense_added_mib": "dense", "ours_gmacs": "GMACs", "dense_gmacs": "dense"}
+
+
+def _add_table5(parser: argparse.ArgumentParser) -> None:
+    for name, default in PAPER.items():
+        kind = positive_int if isinstance(default, int) else str
+        parser.add_argument(f"--{name}", type=kind, default=default, help="default: %(default)s, the paper's")
+    parser.add_argument(
+        "--size", type=positive_int, nargs=2, default=[640, 960], metavar=("H", "W"), help="default: 640 960"
+    )
+    parser.add_argument("--hosts", nargs="+", default=[*TABLE_5], choices=TABLE_5, metavar="HOST", help="%(choices)s")
+    parser.add_argument("--csv", type=Path, default=Path("runs/model_table.csv"), help="default: %(default)s")
+
+
+@command("parameters and multiply-adds of the paper's hosts next to its Table 5", _add_table5)
+def table5(given: argparse.Namespace) -> int:
+    """Print and write parameters and multiply-adds of the paper's hosts, with and without AFMA, next to its
+    Table 5, and name every difference. Nothing is trained and nothing is downloaded.
+
+    examples:
+    afma table5
+    afma table5 --hosts Unet FPN --encoder resnet18 --size 512 512 --csv unet_fpn.csv
+    """
+    from afma_med.research.model_table import HostSettings, format_model_table, measure_hosts, write_model_table
+
+    settings = HostSettings(given.encoder, given.classes, given.feature, given.patch_size, tuple(given.size))
+    rows = list(measure_hosts(given.hosts, settings))
+    try:
+        write_model_table(rows, given.csv)
+    except OSError as error:
+        raise ValueError(f"--csv must be a file that can be written; {error}. Name another file.") from error
+    print(format_model_table(rows))
+    print(f"The table is in {given.csv}")
+    return 0
+
+
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    known = ", ".join(map(str, list_cases(quick=False)))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help=f"groups, or of {known}")
+    parser.add_argument("--repeats", type=int, default=10, help="timed rounds, at least 2 (default: %(default)s)")
+    parser.add_argument("--batch", type=positive_int, default=1, help="images in a step (default: %(default)s)")
+    parser.add_argument("--amp", action="store_true", help="autocast, without gradient scaling")
+    parser.add_argument("--threads", type=positive_int, help="threads of the CPU (default: as many as torch uses)")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/benchmark"), help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests: the figures mean nothing")
+
+
+@command("time AFMA against its dense form and the bare backbone; memory and multiply-adds", _add_benchmark)
+def benchmark(given: argparse.Namespace) -> int:
+    """Time AFMA against its dense form and the bare backbone, interleaved in one run; measure peak memory
+    and count multiply-adds.
+
+    Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole
+    Unet; "growth", alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of
+    the logits. Labels and logits are regions of about 60 pixels across, in which every class occurs.
+
+    examples:
+    afma benchmark --cases unet --repeats 5
+    afma benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
+    afma benchmark --quick                      tiny sizes, to see that it runs
+    """
+    cases = choose_cases(given.cases, quick=given.quick)
+    options = _check_options(given)
+
+    from afma_med.research.benchmark import measure_cases, save_benchmark
+    from afma_med.research.machine import describe_machine
+
+    machine = describe_machine(given.device) | {"threads": options.threads}
+    print(json.dumps(machine), f"{'':<48}" + "".join(f"{title:>8}" for title in _COLUMNS.values()), sep="\n")
+    stated = {name: value for name, value in vars(given).items() if name != "run"} | options._asdict()
+    rows: list[dict[str, Any]] = []
+    tasks = list(measure_cases(cases, options))
+    for i, (case, mode, measure) in enumerate(tasks, 1):
+        print(f"{f'[{i}/{len(tasks)}]':<8}{case!s:<30}{mode:<10}", end="", flush=True)
+        rows.append(measure())
+        print(_cells(rows[-1]), rows[-1]["note"])
+        save_benchmark(given.output_dir, rows, machine=machine, options=stated)  # the next may take long
+    print(f"The results are in {given.output_dir}")
+    return 0
+
+
+def _check_options(given: argparse.Namespace) -> BenchmarkOptions:
+    if given.repeats < 2:
+        raise ValueError(f"--repeats must be at least 2; got {given.repeats}. Take 2 or more.")
+
+    import torch
+
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a CUDA device; torch sees none. Take --device cpu.")
+    try:
+        given.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output_dir must be a folder that can be written; {error}. Name another folder.") from error
+    threads = given.threads or torch.get_num_threads()
+    return BenchmarkOptions(given.device, given.repeats, given.batch, given.amp, threads)
+
+
+def _cells(row: dict[str, Any]) -> str:
+    """Three digits, all digits of large numbers, or nan."""
+    values = [row.get(name, math.nan) for name in _COLUMNS]
+    return "".join(f"{x:>8.0f}" if x >= 100 else f"{x:>8.3g}" for x in values)

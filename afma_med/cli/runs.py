@@ -1,0 +1,138 @@
+"""``afma show``, ``afma compare`` and ``afma measure``: look at finished runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from afma_med.cli.arguments import command, positive_int, read_point
+
+__all__ = ["FORMATS", "compare", "measure", "show"]
+
+#: The suffixes of :data:`afma_med.visualize.figure_file.SUFFIXES`, which would load matplotlib.
+FORMATS = ("png", "svg")
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, such as runs/camvid_afma")
+    parser.add_argument("--image", help="image or volume (default: the first one of the dataset's test section)")
+    point = parser.add_mutually_exclusive_group()
+    point.add_argument(
+        "--point", type=read_point, metavar="ROW,COLUMN", help="in pixels, as the network sees the image"
+    )
+    point.add_argument("--smallest", action="store_true", help="the smallest predicted object (default)")
+    point.add_argument(
+        "--corrected", action="store_true", help="the small object of the test section that the correction helps most"
+    )
+    point.add_argument("--objects", metavar="CLASS", help="every predicted object of a class, at most eight")
+    parser.add_argument("--slice", type=int, help="slice of a volume (default: the one with most predicted foreground)")
+    parser.add_argument("--montage", action="store_true", help="of a volume, draw slices with their predictions too")
+    parser.add_argument("--checkpoint", help="weights next to their settings.json (default: the run's model.pt)")
+    parser.add_argument("--output_dir", help="folder for the pictures (default: attention/ in the first RUN)")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="format of the pictures (default: png)")
+    parser.add_argument("--device", default="cpu", help="device of the networks, such as cuda (default: cpu)")
+
+
+@command("draw what trained networks attend to in an image", _add_show)
+def show(given: argparse.Namespace) -> int:
+    """Draw what trained networks attend to at points of an image: one run in full, several side by side.
+
+    examples:
+    afma show runs/camvid_afma                            the smallest predicted object of the first test image
+    afma show runs/camvid_afma --corrected                the small object that the correction helps most
+    afma show runs/camvid_afma --image a.png --point 120,80
+    afma show runs/a runs/b --objects car --format svg    two runs side by side, at each predicted car
+    afma show runs/lits_afma --image volume-7.nii --montage
+    """
+    if given.corrected and given.image is not None:
+        raise ValueError("`--corrected` must go without --image, since it chooses one; got both. Leave one out.")
+    if given.checkpoint is not None and len(given.runs) > 1:
+        raise ValueError("`--checkpoint` must go with one run; got several. Name the runs of the weights.")
+
+    from afma_med.research.run_attention import find_corrected_object, show_attention
+    from afma_med.runs.trained_network import load_network
+
+    runs = [load_network(run, checkpoint=given.checkpoint, device=given.device) for run in given.runs]
+    image, point = given.image, given.point
+    if given.corrected:
+        image, point = find_corrected_object(runs[0]) or (None, None)
+        if point is None:
+            print("The correction makes no small object of the test section better; the smallest object instead:")
+    files = show_attention(
+        runs,
+        image,
+        where=point or given.objects,
+        slice_number=given.slice,
+        montage=given.montage,
+        output_dir=given.output_dir,
+        suffix=f".{given.format}",
+    )
+    print(*(file.name for file in files), f"The pictures are in {files[0].parent}", sep="\n")
+    return 0
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="--output_dir of a training that was evaluated, or a result file"
+    )
+    parser.add_argument("--output_dir", type=Path, help="folder for the files (default: comparisons/BUNDLE)")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=8, help="examples of each kind to show (default: %(default)s)")
+
+
+@command("compare evaluated runs: tables, charts and pictures of what AFMA adds", _add_compare)
+def compare(given: argparse.Namespace) -> int:
+    """Compare finished, evaluated runs: what AFMA adds to its baseline, by class and by size of object.
+
+    examples:
+    afma compare runs/baseline runs/camvid_afma
+    afma compare runs/* --output_dir comparison --resamples 10000
+    afma compare results/camvid/*.json          results of a list of trainings
+    """
+    from afma_med.research.comparison import compare_runs
+
+    folder = compare_runs(given.runs, given.output_dir, resamples=given.resamples, images=given.images)
+    print((folder / "comparison.md").read_text(encoding="utf-8"))
+    print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures next to it.")
+    return 0
+
+
+def _add_measure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder, such as runs/camvid_afma, or result file")
+    parser.add_argument("--section", default="val", help="section of the dataset (default: %(default)s)")
+    parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
+    parser.add_argument("--limit", type=positive_int, help="use only the first LIMIT images")
+    parser.add_argument("--device", default="cpu", help="device of the networks, such as cuda (default: %(default)s)")
+    parser.add_argument(
+        "--weights",
+        choices=("model", "ema"),
+        default="model",
+        help="weights of run folders: model.pt, or the moving average in last.pt (default: %(default)s)",
+    )
+
+
+@command("measure whether the attention of runs is learnt, and whether it helps", _add_measure)
+def measure(given: argparse.Namespace) -> int:
+    """Measure whether trained networks' attention is learnt, whether its correction helps, and whether it
+    helps as claimed.
+
+    A line for each run on its attention, a table for each run with the attention left out, swapped with
+    another image's or made from the label, and a line for each evaluated run, baselines too, on small
+    objects with and without a large one. The result files of a list of trainings hold these figures.
+
+    examples:
+    afma measure runs/camvid_afma --section test
+    afma measure runs/camvid_afma --limit 20 --by_class
+    afma measure results/camvid/*.json          results of a list of trainings
+    """
+    from afma_med.research.run_figures import measure_folder, read_figures, report_figures
+
+    options = {"section": given.section, "limit": given.limit, "device": given.device, "weights": given.weights}
+    found = []
+    for path in map(Path, given.runs):
+        is_result = path.suffix == ".json"
+        found.append(read_figures(path) if is_result else measure_folder(path, **options))
+        if is_result and (given.section != "val" or given.limit):
+            raise ValueError(f"`{path}` has figures of all validation images only. Name a run's folder instead.")
+    print(report_figures(found, by_class=given.by_class))
+    return 0
