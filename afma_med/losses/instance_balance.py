@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from afma_med._ops.components import ArrayCache, component_regions
 from afma_med._ops.slices import fold_slices
-from afma_med._ops.tensors import at_least_float32, without_metadata
+from afma_med._ops.tensors import at_least_float32, is_transformed, without_metadata
 from afma_med.checks import check_tensor
 from afma_med.losses.label_forms import NEIGHBORHOOD_LOSSES, own_ignore_index, segmentation_term
 from afma_med.losses.segmentation import (
@@ -43,7 +43,7 @@ class InstanceBalancedLoss(nn.Module):
     The regions are found on the CPU, with one distance transform for each class in each image: about 10 ms for 256×256
     pixels. They are kept in memory, 256 MiB at most, for labels that come again. Cross-entropies are then summed by
     region in one pass over the pixels of each class. Any other loss is called once for each object, so that its time
-    grows with the number of objects.
+    grows with the number of objects. ``torch.compile`` leaves the balanced term uncompiled.
 
     Args:
         loss: Loss of torch, MONAI or segmentation_models_pytorch, which gets the label in the form that it takes, or a
@@ -106,7 +106,7 @@ class InstanceBalancedLoss(nn.Module):
 
         Raises:
             TypeError: If one is not a tensor, or the logits are not floating point numbers.
-            ValueError: If the label's shape, values or device do not belong to the logits.
+            ValueError: If the label's shape, values or device do not belong to the logits, or torch.func hides them.
         """
         check_tensor("logits", logits, "(B,K,H,W)", floating=True)
         check_tensor("label", label, "(B,1,H,W) or (B,K,H,W)")
@@ -117,8 +117,14 @@ class InstanceBalancedLoss(nn.Module):
         plain = segmentation_term(self.loss, [logits], label, self.ignore_index)
         if self.mixing == 0:
             return plain
+        if is_transformed():
+            raise ValueError(
+                "`mixing` must be 0 inside of torch.func, which hides the label's values; got "
+                f"{self.mixing}. Compute gradients with backward()."
+            )
         return (1 - self.mixing) * plain + self.mixing * self._balanced(logits, without_metadata(label))
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _balanced(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the mean of the loss over all regions of the batch."""
         terms = []
@@ -145,7 +151,6 @@ class InstanceBalancedLoss(nn.Module):
         weights = valid if weight is None else valid * weight[index.clamp_min(0)]
         return partial(_divide_by_region, values.flatten(), weights.flatten())
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _regions(self, label: Tensor, classes: int) -> list[list[Tensor]]:
         """Return the regions of each image, numbered from 1, for each class that has objects; 0 is void."""
         if label.shape[1] == classes:

@@ -10,7 +10,9 @@ import torch
 from ignite.engine import Events
 
 from _helpers.bundle_runs import DRAW, options, workflow
+from _helpers.paths import ROOT
 from _helpers.refusals import refused
+from afma_med import InstanceBalancedLoss
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,18 @@ def test_crops_are_drawn_around_objects(samples: Callable[[str], Path], tmp_path
     for label in torch.cat(labels):
         assert label.shape == (1, 16, 16)
         assert ((label > 0) & (label < 255)).any() or name == "lits"  # slices without organs have no objects
+
+
+def test_the_overlay_of_the_docs_balances_the_loss(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "small_objects.md").read_text(encoding="utf-8")
+    overlay = tmp_path / "instance_balance.json"
+    overlay.write_text(page.partition("```json\n")[2].partition("```")[0], encoding="utf-8")
+    bundle = workflow("camvid_afma.json", str(overlay), **options("camvid", samples("camvid"), tmp_path / "run"))
+    bundle.initialize()
+    loss = bundle.parser.get_parsed_content("loss")
+    weight = bundle.parser.get_parsed_content("class_weight")
+    assert isinstance(loss.segmentation, InstanceBalancedLoss) and loss.ignore_index == 255
+    torch.testing.assert_close(loss.segmentation.loss.weight, weight)
 
 
 def test_bad_values_are_refused(samples: Callable[[str], Path], tmp_path: Path) -> None:

@@ -228,6 +228,29 @@ def test_half_precision_is_summed_in_float32() -> None:
     torch.testing.assert_close(half, InstanceBalancedLoss()(logits, label), rtol=0.02, atol=0)
 
 
+@pytest.mark.parametrize("loss", [None, DICE], ids=["softmax", "dice"])
+def test_compiled_loss_has_the_same_value(loss: Any) -> None:
+    logits, label = torch.randn(1, 3, 13, 11, requires_grad=True), some_label((1, 3, 13, 11))
+    balanced = InstanceBalancedLoss(loss)
+    torch.testing.assert_close(torch.compile(balanced, backend="eager")(logits, label), balanced(logits, label))
+
+
+def test_torch_func_is_refused() -> None:
+    logits, label = torch.randn(1, 3, 13, 11), some_label((1, 3, 13, 11))
+    with pytest.raises(ValueError, match=r"`mixing` must be 0 inside of torch\.func"):
+        torch.func.grad(lambda x: InstanceBalancedLoss()(x, label))(logits)
+    assert torch.func.grad(lambda x: InstanceBalancedLoss(mixing=0)(x, label))(logits).shape == logits.shape
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["softmax", "dice"])
+def test_a_gpu_gives_the_same_value(name: str) -> None:
+    logits, label = torch.randn(2, 3, 13, 11), some_label((2, 3, 13, 11), void=True)
+    loss = InstanceBalancedLoss(LOSSES[name][0], ignore_index=255)
+    found = loss.cuda()(logits.cuda(), label.cuda())
+    torch.testing.assert_close(found.cpu(), loss.cpu()(logits, label))
+
+
 @pytest.mark.parametrize(
     ("loss", "options", "message"),
     [
