@@ -122,7 +122,8 @@ class InstanceBalancedLoss(nn.Module):
                 "`mixing` must be 0 inside of torch.func, which hides the label's values; got "
                 f"{self.mixing}. Compute gradients with backward()."
             )
-        return (1 - self.mixing) * plain + self.mixing * self._balanced(logits, without_metadata(label))
+        balanced: Tensor = self._balanced(logits, without_metadata(label))
+        return (1 - self.mixing) * plain + self.mixing * balanced
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _balanced(self, logits: Tensor, label: Tensor) -> Tensor:
