@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from afma_med._ops.patches import ceil_divide
@@ -67,7 +68,7 @@ def list_features(backbone: nn.Module, *, in_channels: int = 3, size: int | None
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: remember(name, output))
         for name, module in backbone.named_modules()
-        if name
+        if name and not isinstance(module, torch.jit.ScriptModule)  # which take no hooks
     ]
     try:
         with probing(backbone):

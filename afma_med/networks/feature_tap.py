@@ -62,6 +62,11 @@ class FeatureTap:
             )
         self.feature = feature
         self.module_name = feature if isinstance(feature, str) else "encoder"
+        if isinstance(backbone.get_submodule(self.module_name), torch.jit.ScriptModule):
+            raise FeatureError(
+                f"`feature` must name a module that is not scripted; got {self.module_name!r}, which takes no hook. "
+                "Wrap the plain network first and script the whole: torch.jit.script(AFMANet(network))."
+            )
         self._calls = threading.local()
         self._module: nn.Module | None = None
         self._attach(backbone.get_submodule(self.module_name))

@@ -365,6 +365,21 @@ def test_compiled_backbone_is_refused(compiled: object) -> None:
         AFMANet(host, 3, feature="down")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_parts_of_a_backbone_may_be_scripted_or_compiled_already() -> None:
+    torch.manual_seed(0)
+    plain = make(attention_supervision=False).eval()
+    image = torch.rand(1, 3, 16, 16)
+    host = copy.deepcopy(plain.backbone)
+    host.up = torch.jit.script(host.up)
+    host.down = torch.compile(host.down, backend="eager")
+    net = AFMANet(host, 3, feature="down", patch_size=4).eval()
+    net.afma_block.load_state_dict(plain.afma_block.state_dict())
+    torch.testing.assert_close(net(image), plain(image))
+    with pytest.raises(ValueError, match="a module that is not scripted; got 'up'"):
+        AFMANet(host, 3, feature="up")
+
+
 def test_encoder_that_runs_twice_is_refused() -> None:
     host = Host()
     host.run = lambda module, x: module(x) - module(x.flip(0))
