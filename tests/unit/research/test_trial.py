@@ -17,7 +17,8 @@ from _helpers.places import files_of
 from _helpers.synthetic_runs import random_rows, write_run
 from afma_med.cli import main
 from afma_med.data import CAMVID, ISIC
-from afma_med.research import trainings, trial
+from afma_med.research import trainings, trial, trial_report
+from afma_med.research.comparison import compare_runs
 from afma_med.research.trial_plan import Extent, Material, Speed, choose_extent, trial_options
 from afma_med.samples import write_street_scenes
 
@@ -44,6 +45,8 @@ class FakeTrial(FakeBundle):
 def bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTrial:
     fake = FakeTrial()
     monkeypatch.setattr(trainings, "_run", fake)
+    # The charts of the page take seconds; a test of the page draws them.
+    monkeypatch.setattr(trial_report, "compare_runs", lambda folders, output_dir, **options: output_dir)
     monkeypatch.chdir(tmp_path)
     write_street_scenes(tmp_path / "scenes", counts={"train": 3, "val": 2, "test": 2}, size=(64, 96))
     return fake
@@ -54,8 +57,9 @@ def start(*options: str) -> int:
 
 
 def test_one_command_trains_all_and_says_where_page_and_table_are(
-    bundle: FakeTrial, capsys: pytest.CaptureFixture[str]
+    bundle: FakeTrial, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(trial_report, "compare_runs", compare_runs)
     assert start() == 0
     names = [f"{arm}_{seed}" for seed in (0, 1) for arm in QUALITY]
     assert bundle.names("train") == ["run", *names], "the speed is measured first"
