@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,15 @@ def test_trial_on_the_drawn_sample(
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*.pt")}
     assert main(typed) == 0
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*.pt")} == before
+
+
+def test_trial_with_a_reader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_street_scenes(tmp_path / "scenes", counts={"train": 4, "val": 1, "test": 1}, size=(64, 96))
+    source = "from afma_med.data import CAMVID\nREADER = CAMVID._replace(name='own')\n"
+    (tmp_path / "nightly_scenes.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    typed = ["trial", "nightly_scenes:READER", "scenes", "--max_epochs", "1", "--num_workers", "0", "--seeds", "0"]
+    assert main([*typed, "--arms", "baseline", "released"]) == 0
+    assert read_run(Path("trials/own/runs/released_0")).settings["name"] == "own_afma"
+    assert Path("trials/own/comparison/index.html").is_file()
