@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from afma_med.research.trial_plan import (
     Material,
     Speed,
     choose_extent,
+    scoring_seconds,
     trial_options,
     whole_extent,
 )
@@ -203,13 +205,16 @@ def _measure_speed(trial: Trial, training: Training, material: Material) -> Spee
     folder = trial.output_dir / "pilot"
     shutil.rmtree(folder, ignore_errors=True)
     images = min(material.train, _PILOT_STEPS * BATCH)
-    extent = Extent(1, images, min(material.val, _PILOT_IMAGES), min(material.test, _PILOT_IMAGES))
+    scored = min(material.test, math.ceil(_PILOT_IMAGES / material.slices))
+    extent = Extent(1, images, min(material.val, _PILOT_IMAGES), scored)
     pilot = _adapt(training, trial, *trial_options(material, extent, trial.reader))
     begin = time.monotonic()
     run_training(pilot, folder / "run", folder / "result.json", options=_of_machine(trial))
     seconds = read_curve(folder / "run", "training/seconds")[1]
     shutil.rmtree(folder)
-    return Speed(seconds / max(1, images // BATCH), max(0.0, time.monotonic() - begin - seconds))
+    step = seconds / max(1, images // BATCH)
+    scoring = scored * material.slices * scoring_seconds(material, step)
+    return Speed(step, max(0.0, time.monotonic() - begin - seconds - scoring))
 
 
 def _adapt(training: Training, trial: Trial, options: Mapping[str, Any], evaluate: Mapping[str, Any]) -> Training:

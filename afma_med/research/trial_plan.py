@@ -10,7 +10,8 @@ from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.survey import Survey
 
-__all__ = ["BATCH", "Extent", "Material", "Speed", "choose_extent", "trial_options", "whole_extent"]
+__all__ = ["BATCH", "Extent", "Material", "Speed"]
+__all__ += ["choose_extent", "scoring_seconds", "trial_options", "whole_extent"]
 
 #: Images of a step, and pixels of their crops, by the list of the trial and the fast recipe.
 BATCH, _CROP = 4, 256 * 320
@@ -90,6 +91,12 @@ def whole_extent(material: Material, epochs: int) -> Extent:
     return Extent(epochs, material.train, material.val, material.test)
 
 
+def scoring_seconds(material: Material, step: float) -> float:
+    """Estimate the time to score one image or slice, from that of a training step."""
+    reduced = _LONGEST_SIDE / max(material.size) if material.is_reduced else 1.0
+    return _SCORING * step * math.prod(material.size) * reduced**2 / (BATCH * _CROP)
+
+
 def choose_extent(material: Material, speed: Speed, *, minutes: float) -> Extent:
     """Choose how much a training does within a time: the test, a short validation, and steps for the rest.
 
@@ -103,13 +110,13 @@ def choose_extent(material: Material, speed: Speed, *, minutes: float) -> Extent
     Example:
         >>> camvid = Material(train=367, val=101, test=233, slices=1, size=(360, 480), section="test")
         >>> choose_extent(camvid, Speed(step=1.0, start=20.0), minutes=10)
-        Extent(epochs=5, images=367, val=28, test=233, minutes=9.7...)
+        Extent(epochs=5, images=367, val=28, test=233, minutes=9.5...)
     """
-    reduced = min(1.0, _LONGEST_SIDE / max(material.size)) if material.is_reduced else 1.0
-    score = _SCORING * speed.step * math.prod(material.size) * reduced**2 / (BATCH * _CROP)
+    score = scoring_seconds(material, speed.step)
     of_test, of_val = score * material.slices, score * _VALIDATIONS
-    test = _within(60 * minutes * _TEST_SHARE, of_test, material.test)
-    val = _within(60 * minutes * _VAL_SHARE, of_val, material.val)
+    least = math.ceil(_LEAST_IMAGES / material.slices)
+    test = min(material.test, max(least, int(60 * minutes * _TEST_SHARE / of_test)))
+    val = min(material.val, max(_LEAST_IMAGES, int(60 * minutes * _VAL_SHARE / of_val)))
     fixed = speed.start + test * of_test + val * of_val
     steps = max(_LEAST_STEPS, int((60 * minutes - fixed) / speed.step))
     # Large datasets have epochs of fewer images, drawn anew for each.
@@ -139,10 +146,6 @@ def trial_options(material: Material, extent: Extent, reader: DatasetReader) -> 
         )
     options |= _every("items", material.val, extent.val)
     return options, {"val_section": material.section, **_every("files", material.test, extent.test)}
-
-
-def _within(seconds: float, of_one: float, count: int) -> int:
-    return min(count, max(_LEAST_IMAGES, int(seconds / of_one)))
 
 
 def _every(kind: str, count: int, wanted: int) -> dict[str, str]:

@@ -242,9 +242,7 @@ def test_extent_keeps_the_time(material: Material, step: float) -> None:
     assert 1 <= extent.epochs <= 60
     steps = extent.epochs * math.ceil(extent.images / 4)
     assert steps * step <= 600
-    # Volumes are scored whole, eight at least.
-    if material.slices == 1:
-        assert extent.minutes is not None and extent.minutes < 10.5
+    assert extent.minutes is not None and extent.minutes < 10.5
     if material.train == 367:
         assert steps * step > 300 or extent.epochs == 60, "most of the time is for training"
 
