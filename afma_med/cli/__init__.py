@@ -11,14 +11,14 @@ import textwrap
 from afma_med import __version__
 from afma_med.cli.bundles import bundle, package
 from afma_med.cli.costs import benchmark, table5
-from afma_med.cli.datasets import check, objects
+from afma_med.cli.datasets import advise, check, objects
 from afma_med.cli.runs import compare, measure, show
 from afma_med.cli.trials import trial
 
 __all__ = ["build_parser", "main"]
 
 # In the order of a user's steps.
-_COMMANDS = (bundle, check, objects, trial, show, compare, measure, package, table5, benchmark)
+_COMMANDS = (bundle, check, objects, advise, trial, show, compare, measure, package, table5, benchmark)
 
 _EPILOG = """\
 examples:

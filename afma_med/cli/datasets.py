@@ -1,4 +1,4 @@
-"""``afma check`` and ``afma objects``: look into a dataset before training."""
+"""``afma check``, ``afma objects`` and ``afma advise``: look into a dataset before training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from afma_med.bundle.installed import bundle_names
-from afma_med.cli.arguments import command
+from afma_med.cli.arguments import command, positive_int
 
 if TYPE_CHECKING:
     from afma_med.data.dataset_reader import DatasetReader
 
-__all__ = ["SECTIONS", "check", "find_reader", "objects"]
+__all__ = ["SECTIONS", "advise", "check", "find_reader", "objects"]
 
 #: As :data:`afma_med.data.dataset_reader.SECTIONS`, which would load torch.
 SECTIONS = ("train", "val", "test")
@@ -85,4 +85,38 @@ def objects(given: argparse.Namespace) -> int:
 
     folder = given.output_dir or f"objects/{given.reader.name}"
     print(report_objects(given.reader, given.root, [given.section] if given.section else SECTIONS, folder), end="")
+    return 0
+
+
+def _add_advise(parser: argparse.ArgumentParser) -> None:
+    _add_dataset(parser)
+    parser.add_argument("--network", default="Unet", help="network of segmentation_models_pytorch (default: Unet)")
+    parser.add_argument("--encoder", default="resnet34", help="its encoder (default: resnet34)")
+    parser.add_argument(
+        "--longest_side", type=positive_int, help="pixels that images are resized to (default: their own)"
+    )
+    parser.add_argument("--output_dir", help="folder for the results (default: advice/NAME)")
+
+
+@command("say which objects a network would lose, and recommend settings that keep them", _add_advise)
+def advise(given: argparse.Namespace) -> int:
+    """Measure the objects of a dataset's labels against the cells of a network and AFMA's patches, and recommend
+    resolution, crop, feature, patch size, sampling and loss, each with its reason. No training is needed.
+
+    examples:
+    afma advise camvid data/camvid
+    afma advise isic data/isic --longest_side 256 --encoder resnet50
+    """
+    from afma_med.research.advice import advise as look
+    from afma_med.research.advice import write_advice
+
+    advice = look(
+        given.reader,
+        given.root,
+        section=given.section or "train",
+        network=given.network,
+        encoder=given.encoder,
+        longest_side=given.longest_side,
+    )
+    print(write_advice(advice, given.reader.title, given.output_dir or f"advice/{given.reader.name}"), end="")
     return 0

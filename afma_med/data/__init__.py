@@ -10,6 +10,7 @@ from afma_med.data.label_pixels import map_raw_labels
 from afma_med.data.lesion_slices import lesion_slices_datalist
 from afma_med.data.lits import balanced_slice_weights, lits_datalist
 from afma_med.data.nuclei import nuclei_datalist
+from afma_med.data.object_shapes import warn_of_lost_objects
 from afma_med.data.problems import DatasetError, DatasetWarning
 from afma_med.data.readers import (
     CAMVID,
@@ -56,4 +57,5 @@ __all__ = [
     "nuclei_datalist",
     "survey_dataset",
     "survey_section",
+    "warn_of_lost_objects",
 ]

@@ -61,11 +61,6 @@ def create_backbone(
     Raises:
         FileNotFoundError: if there is no such file or package, or a download fails.
         ValueError: if the file holds no weights of this encoder.
-
-    Example:
-        >>> create_backbone("Unet", "resnet18", encoder_weights="no/such/file.pth")
-        Traceback (most recent call last):
-        FileNotFoundError: `encoder_weights` must be a file of weights; there is no `no/such/file.pth`. Check the path.
     """
     local = is_local(encoder_weights)
     with _downloading(encoder_weights):

@@ -1,4 +1,4 @@
-"""Bar chart of the number of small, medium and large objects of each class, as in Fig. 9 of the paper."""
+"""Charts of a dataset's objects: their number by size, as in Fig. 9 of the paper, and which a network would lose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from afma_med.data.object_sizes import SIZES, SizeGroups
 
-__all__ = ["SIZE_COLORS", "draw_object_counts", "size_titles"]
+__all__ = ["SIZE_COLORS", "draw_lost_objects", "draw_object_counts", "size_titles"]
 
 #: Colours of small, medium and large objects, distinct in all kinds of colour vision (Okabe and Ito).
 SIZE_COLORS = ("#d55e00", "#e69f00", "#0072b2")
@@ -60,4 +60,30 @@ def draw_object_counts(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
     )
     figure.suptitle(f"Objects in the labels of {title}, by size", fontsize=11)
+    return figure
+
+
+def draw_lost_objects(shares: Mapping[str, Sequence[float]], columns: Sequence[str], *, title: str) -> Figure:
+    """Draw which share of each class's objects a network would lose, one row for each way to lose them.
+
+    Args:
+        shares: By class, a share from 0 to 1 for each column.
+        columns: Ways to lose objects.
+        title: Title of the dataset.
+
+    Example:
+        >>> draw_lost_objects({"car": [0.1], "pole": [0.6]}, ["thinner than 2 pixels"], title="Example")
+        <Figure size 499x288 with 1 Axes>
+    """
+    values = np.array(list(shares.values())).T
+    size = 2.9 + 0.63 * len(shares), 2.1 + 0.3 * len(columns)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(values.shape):
+        color = "white" if values[row, column] < 0.5 else "black"
+        panel.text(column, row, f"{values[row, column]:.0%}", ha="center", va="center", color=color, fontsize=8)
+    panel.set_xticks(range(len(shares)), list(shares), rotation=45, ha="right")
+    panel.set_yticks(range(len(columns)), columns)
+    panel.set_title(f"Share of the objects of {title}", fontsize=10)
     return figure

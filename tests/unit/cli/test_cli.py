@@ -24,7 +24,19 @@ from afma_med.data.dataset_reader import SECTIONS
 from afma_med.samples import SAMPLES, write_street_scenes
 from afma_med.visualize.figure_file import SUFFIXES
 
-COMMANDS = ("bundle", "check", "objects", "trial", "show", "compare", "measure", "package", "table5", "benchmark")
+COMMANDS = (
+    "bundle",
+    "check",
+    "objects",
+    "advise",
+    "trial",
+    "show",
+    "compare",
+    "measure",
+    "package",
+    "table5",
+    "benchmark",
+)
 
 # The command line, typed in the folder of the fixture, and the error; all exit with 2.
 REFUSED: list[tuple[str, str]] = [

@@ -1,0 +1,177 @@
+"""Rules that choose settings for a dataset by its objects, each with the reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afma_med.data.class_table import class_names
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.object_shapes import ObjectTable
+
+__all__ = [
+    "LEAST_PIXELS",
+    "PATCH",
+    "SIDE_MULTIPLE",
+    "MeasuredObjects",
+    "Recommendation",
+    "recommend",
+    "share_of_classes",
+]
+
+# Shares of a class's objects: resizing may lose so many; so many may be smaller than a cell of the tapped map.
+_LOST, _HIDDEN = 0.02, 0.5
+SIDE_MULTIPLE = 32
+# The paper's patch, and bounds of the recommended one.
+PATCH, _PATCH_SIDES = 10, (4, 10)
+# Smaller objects are mostly fragments, such as what an occlusion leaves of a tree; no setting is chosen for them.
+LEAST_PIXELS = 16
+
+
+class Recommendation(NamedTuple):
+    """Hold one setting that fits a dataset, and the reason.
+
+    Args:
+        setting: what it is about, such as "patch size".
+        choice: the choice in words.
+        reason: why.
+        ids: ids of a bundle with their values; empty where no id exists.
+    """
+
+    setting: str
+    choice: str
+    reason: str
+    ids: Mapping[str, Any]
+
+
+class MeasuredObjects(NamedTuple):
+    """Objects of a section, with the network and the resizing that they are measured for."""
+
+    reader: DatasetReader
+    objects: ObjectTable
+    lost: dict[int, NDArray[np.float64]]  # by longest side, the share of each class that resizing loses
+    strides: dict[int, int]
+    counts: NDArray[np.int64]  # (items,K) pixels
+    longest_side: int | None
+    image_side: int
+
+    def rare_classes(self) -> list[int]:
+        """Classes with scores, but not the one of most pixels: the background."""
+        names = class_names(self.reader.classes)
+        largest = int(self.counts.sum(axis=0).argmax())
+        present = np.unique(self.objects.owner[self.objects.pixels >= LEAST_PIXELS])
+        own = [int(k) for k in present if names[k] not in self.reader.unscored]
+        return [k for k in own if k != largest] or own
+
+    def shares(self, flags: NDArray[np.bool_], *, least_pixels: int = LEAST_PIXELS) -> NDArray[np.float64]:
+        """(K,) share of each class's objects with a flag."""
+        kept = self.objects.pixels >= least_pixels
+        return share_of_classes(self.objects.owner[kept], flags[kept], self.counts.shape[1])
+
+    def rare(self) -> NDArray[np.bool_]:
+        """Which objects count for the recommendations: whole ones, of other classes than the background."""
+        return np.isin(self.objects.owner, self.rare_classes()) & (self.objects.pixels >= LEAST_PIXELS)
+
+
+def share_of_classes(owner: NDArray[np.int64], flags: NDArray[np.bool_], classes: int) -> NDArray[np.float64]:
+    total, flagged = np.bincount(owner, minlength=classes), np.bincount(owner[flags], minlength=classes)
+    share: NDArray[np.float64] = flagged / np.maximum(total, 1)
+    return share
+
+
+def recommend(found: MeasuredObjects) -> list[Recommendation]:
+    """Choose resolution, crop, feature, patch size, sampling and loss."""
+    return [rule(found) for rule in (_resolution, _crop, _depth, _patch_size, _sampling, _loss)]
+
+
+def _resolution(found: MeasuredObjects) -> Recommendation:
+    if found.longest_side is None:
+        return Recommendation("resolution", "keep the images' own size", "Resizing loses nothing then.", {})
+    classes = found.rare_classes()
+    worst = {side: float(shares[classes].max()) for side, shares in found.lost.items()}
+    kept = next((side for side, share in worst.items() if share <= _LOST), None)
+    first = (
+        f"With a longest side of {found.longest_side} pixels, resizing loses {_worst(found, found.objects.area == 0)}."
+    )
+    if kept is None:
+        return Recommendation("resolution", "keep the images' own size", first, {"longest_side": None})
+    if kept <= found.longest_side:
+        return Recommendation("resolution", f"longest side {found.longest_side} pixels", first, {})
+    reason = f"{first} With {kept}, it loses at most {worst[kept]:.1%} of a class."
+    return Recommendation("resolution", f"longest side {kept} pixels", reason, {"longest_side": kept})
+
+
+def _crop(found: MeasuredObjects) -> Recommendation:
+    scale = 1.0 if found.longest_side is None else min(1.0, found.longest_side / max(found.image_side, 1))
+    needed = float(np.percentile(found.objects.side[found.rare()], 95)) * scale * 1.5
+    limit = max(SIDE_MULTIPLE, int(found.image_side * scale) // SIDE_MULTIPLE * SIDE_MULTIPLE)
+    side = min(limit, max(4 * SIDE_MULTIPLE, math.ceil(needed / SIDE_MULTIPLE) * SIDE_MULTIPLE))
+    reason = (
+        f"19 of 20 objects, the background aside, are at most {needed / 1.5:.0f} pixels long; a crop of one and a half "
+        f"times that shows their surroundings. The shorter side of the images is {found.image_side * scale:.0f} pixels."
+    )
+    return Recommendation("crop", f"{side}×{side} pixels", reason, {"crop_size": [side, side]})
+
+
+def _depth(found: MeasuredObjects) -> Recommendation:
+    classes = found.rare_classes()
+    hidden = {d: float(found.shares(found.objects.area < s**2)[classes].max()) for d, s in found.strides.items()}
+    fitting = [depth for depth, share in hidden.items() if share <= _HIDDEN]
+    depth = max(fitting, default=min(found.strides))
+    stride = found.strides[depth]
+    flags = found.objects.area < stride**2
+    reason = f"One cell of its map covers {stride}×{stride} pixels; smaller than that are {_worst(found, flags)}."
+    if depth + 1 in found.strides:
+        deeper = found.strides[depth + 1]
+        below = _worst(found, found.objects.area < deeper**2)
+        reason += f" At depth {depth + 1}, with {deeper}×{deeper} pixels, it would be {below}."
+    return Recommendation("feature", f"depth {depth}", reason, {"feature": depth})
+
+
+def _patch_size(found: MeasuredObjects) -> Recommendation:
+    low = float(np.percentile(found.objects.area[found.rare()], 25))
+    side = int(np.clip(round(math.sqrt(low)), *_PATCH_SIDES))
+    reason = (
+        f"A quarter of the objects are smaller than {low:.0f} pixels, {math.sqrt(low):.0f} on a side. Image patches of "
+        f"{side} pixels hold little else; finer patches cost more. The paper uses {PATCH}."
+    )
+    return Recommendation("patch size", f"{side} pixels", reason, {"patch_size": side})
+
+
+def _sampling(found: MeasuredObjects) -> Recommendation:
+    names, classes = class_names(found.reader.classes), found.rare_classes()
+    pixels = found.counts.sum(axis=0) / max(1, found.counts.sum())
+    images = (found.counts > 0).mean(axis=0)
+    rarest = min(classes, key=lambda k: pixels[k])
+    seldom = pixels[rarest] < 0.01 or images[rarest] < 0.25
+    reason = f"{names[rarest]} has {pixels[rarest]:.2%} of the pixels and is in {images[rarest]:.0%} of the images."
+    if not seldom:
+        return Recommendation("sampling", "random crops", reason, {})
+    return Recommendation("sampling", "crops around objects", reason, {})
+
+
+def _loss(found: MeasuredObjects) -> Recommendation:
+    classes = found.rare_classes()
+    pixels = found.counts.sum(axis=0)
+    ratio = pixels.max() / max(1, pixels[classes].min())
+    pixels_of = [found.objects.pixels[found.rare() & (found.objects.owner == k)] for k in classes]
+    spread = max(float(np.divide(*np.percentile(own, (95, 5)))) for own in pixels_of)
+    power = 0.5 if ratio > 10 else 0
+    weights = "the square root of the class weights" if power else "equal class weights"
+    instances = ", and objects that count equally (InstanceBalancedLoss)" if spread > 100 else ""
+    reason = (
+        f"The largest class has {ratio:.0f} times the pixels of the smallest. Within a class, large objects are up to "
+        f"{spread:.0f} times as large as small ones (95th and 5th percentile)."
+    )
+    return Recommendation("loss", weights + instances, reason, {"class_weight_power": power})
+
+
+def _worst(found: MeasuredObjects, flags: NDArray[np.bool_]) -> str:
+    """Name the class that a flag strikes most."""
+    shares, names = found.shares(flags), class_names(found.reader.classes)
+    worst = max(found.rare_classes(), key=lambda k: shares[k])
+    return f"{shares[worst]:.0%} of {names[worst]}"
