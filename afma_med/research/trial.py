@@ -238,6 +238,9 @@ def _of_machine(trial: Trial) -> dict[str, Any]:
 
 def _describe(trial: Trial, trainings: Sequence[Training], extent: Extent, material: Material) -> None:
     left = len(trainings) - count_done(trainings, trial.output_dir / "results")
+    if not left:
+        logger.info("All %d trainings are done.", len(trainings))
+        return
     each = f"{extent.epochs} epochs of {extent.images} of {material.train} images"
     scored = f"about {min(extent.test, material.test)} of {material.test}" if extent.test < material.test else "all"
     end = expected_end([] if extent.minutes is None else [extent.minutes], left)
