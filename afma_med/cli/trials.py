@@ -54,7 +54,7 @@ def trial(given: argparse.Namespace) -> int:
 
     examples:
     afma trial camvid data/camvid
-    afma trial nuclei data/nuclei --minutes 180 --seeds 0 1 2 3 4     a night tells more than an hour
+    afma trial nuclei data/nuclei --minutes 180 --seeds 0 1 2 3 4     more seeds tell more
     afma trial isic data/isic --arms baseline released --output_dir trials/no_control
     afma trial mydata:READER data/mine --max_epochs 30                a DatasetReader of your own, in mydata.py
     """
