@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
-    from afma_med.losses import AFMALoss, SigmoidCrossEntropyLoss, SoftmaxCrossEntropyLoss, median_frequency_weights
+    from afma_med.losses import (
+        AFMALoss,
+        InstanceBalancedLoss,
+        SigmoidCrossEntropyLoss,
+        SoftmaxCrossEntropyLoss,
+        median_frequency_weights,
+    )
     from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise, list_features
 
 __version__ = "0.1.0"
@@ -15,6 +21,7 @@ __all__ = [
     "AFMALoss",
     "AFMANet",
     "FeatureTap",
+    "InstanceBalancedLoss",
     "PatchAttention",
     "PatchGrid",
     "SigmoidCrossEntropyLoss",
@@ -30,7 +37,13 @@ __all__ = [
 # Loaded when first used: the command `afma` needs no torch for its help.
 _HOMES = {
     "functional": ("PatchAttention", "PatchGrid", "gold_attention", "modulate_logits"),
-    "losses": ("AFMALoss", "SigmoidCrossEntropyLoss", "SoftmaxCrossEntropyLoss", "median_frequency_weights"),
+    "losses": (
+        "AFMALoss",
+        "InstanceBalancedLoss",
+        "SigmoidCrossEntropyLoss",
+        "SoftmaxCrossEntropyLoss",
+        "median_frequency_weights",
+    ),
     "networks": ("AFMABlock", "AFMANet", "FeatureTap", "SliceWise", "list_features"),
 }
 

@@ -175,6 +175,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         "longest_side": _Rule(
             lambda value: value is None or is_positive_int(value), "none or a whole number of pixels from 1 on", "240"
         ),
+        "small_object_sampling": _TRUTH,
         "feature": _Rule(
             lambda value: isinstance(value, str) or is_positive_int(value),
             "an encoder depth from 1 on or the name of a module",

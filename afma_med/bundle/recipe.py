@@ -28,6 +28,7 @@ __all__ = [
     "class_weights",
     "computes_bfloat16",
     "normalization",
+    "object_classes",
     "pretrained_if_installed",
     "weighted_sampler",
 ]
@@ -121,6 +122,24 @@ def class_weights(
     weights = median_frequency_weights(counts_per_image, power=power)
     weights[unscored_indices(names, left_out)] = 0
     return weights
+
+
+def object_classes(names: Sequence[str], unscored: Sequence[str]) -> list[int]:
+    """Return the classes around whose objects crops are drawn: all scored ones but the first, the background.
+
+    Args:
+        names: Names of the classes.
+        unscored: Names of the classes without scores.
+
+    Raises:
+        ValueError: If a name is not that of a class.
+
+    Example:
+        >>> object_classes(["sky", "pole", "car", "unlabelled"], ["unlabelled"])
+        [1, 2]
+    """
+    left_out = {0, *unscored_indices(names, unscored)}
+    return [k for k in range(len(names)) if k not in left_out]
 
 
 def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:

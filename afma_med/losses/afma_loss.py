@@ -15,7 +15,7 @@ from afma_med._ops.host_outputs import find_levels
 from afma_med._ops.slices import fold_slices
 from afma_med.checks import check_tensor
 from afma_med.functional import PatchAttention, gold_attention, gold_attention_from_index
-from afma_med.losses.label_forms import segmentation_term
+from afma_med.losses.label_forms import own_ignore_index, segmentation_term
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
 
 __all__ = ["AFMALoss", "AFMALossTerms"]
@@ -88,7 +88,7 @@ class AFMALoss(nn.Module):
         self.segmentation = segmentation or SoftmaxCrossEntropyLoss(weight, ignore_index=ignore_index)
         self.segmentation_weight = segmentation_weight
         self.attention_weight = attention_weight
-        self.ignore_index = _own_ignore_index(self.segmentation) if ignore_index is None else ignore_index
+        self.ignore_index = own_ignore_index(self.segmentation) if ignore_index is None else ignore_index
         self.slice_dim = slice_dim
         self.latest_terms: AFMALossTerms | None = None
         self._has_warned = False
@@ -184,12 +184,6 @@ def _is_recomputed(logits: Tensor) -> bool:
             break
         node = next((parent for parent, _ in node.next_functions if parent is not None), None)
     return node is not None and "Checkpoint" in node.name()
-
-
-def _own_ignore_index(loss: object) -> int | None:
-    inner = loss.loss if isinstance(loss, DeepSupervisionLoss) else loss
-    value = getattr(inner, "ignore_index", None)
-    return value if isinstance(value, int) else None
 
 
 def _split_output(output: Any) -> tuple[Any, PatchAttention | None]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from afma_med._ops.tensors import is_captured, is_transformed, without_metadata
 from afma_med.losses.segmentation import VOID, label_to_index, label_to_one_hot
 
-__all__ = ["label_form", "segmentation_term"]
+__all__ = ["NEIGHBORHOOD_LOSSES", "label_form", "own_ignore_index", "segmentation_term"]
 
 # What a loss takes: (B,H,W) class indices, (B,1,H,W) class indices, (B,K,H,W) one-hot, or whatever it is given.
 LabelForm = Literal["index", "channel_index", "one_hot", "as_given"]
@@ -29,7 +29,7 @@ _BY_NAME: dict[str, LabelForm] = {
 }
 _BY_MODE: dict[str, LabelForm] = {"binary": "one_hot", "multiclass": "index", "multilabel": "one_hot"}
 # Losses that look at a pixel's neighbours, of which void pixels cannot be taken out.
-_SPATIAL = {
+NEIGHBORHOOD_LOSSES = {
     *("BoundaryLoss", "HausdorffDTLoss", "LogHausdorffDTLoss", "SoftclDiceLoss", "SoftDiceclDiceLoss", "NACLLoss"),
     *("SSIMLoss", "MultiScaleLoss", "PerceptualLoss"),
 }
@@ -58,6 +58,13 @@ def label_form(loss: Loss) -> LabelForm:
     parts = loss.modules() if isinstance(loss, nn.Module) else iter(())
     converts = next((part.to_onehot_y for part in parts if hasattr(part, "to_onehot_y")), None)
     return named or ("channel_index" if converts else "one_hot")
+
+
+def own_ignore_index(loss: object) -> int | None:
+    """Return the void value of a loss, or of the loss inside of a ``DeepSupervisionLoss``; None without one."""
+    inner = loss.loss if isinstance(loss, DeepSupervisionLoss) else loss
+    value = getattr(inner, "ignore_index", None)
+    return value if isinstance(value, int) else None
 
 
 def segmentation_term(loss: Loss, levels: Sequence[Tensor], label: Tensor, ignore_index: int | None) -> Tensor:
@@ -124,7 +131,7 @@ def _call(loss: Loss, logits: Tensor, label: Tensor, ignore_index: int | None) -
 
 def _call_without_void(loss: Loss, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Call a loss on the valid pixels alone, image by image where it averages over images."""
-    if _name(loss) in _SPATIAL:
+    if _name(loss) in NEIGHBORHOOD_LOSSES:
         raise ValueError(
             f"`segmentation` must be a loss without neighbourhoods where labels have void pixels; got {_name(loss)}. "
             "Use another loss, or labels without void."

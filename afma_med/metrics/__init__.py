@@ -2,7 +2,18 @@
 
 from afma_med.data.object_sizes import SizeGroups
 from afma_med.metrics.class_iou import ClassIoU
+from afma_med.metrics.component_metrics import ComponentDiceMetric, ComponentPanopticQualityMetric
 from afma_med.metrics.object_detection import ObjectDetection
+from afma_med.metrics.object_metrics import ObjectDetectionMetric, ObjectSizeMetric
 from afma_med.metrics.per_class import PerClassMetric
 
-__all__ = ["ClassIoU", "ObjectDetection", "PerClassMetric", "SizeGroups"]
+__all__ = [
+    "ClassIoU",
+    "ComponentDiceMetric",
+    "ComponentPanopticQualityMetric",
+    "ObjectDetection",
+    "ObjectDetectionMetric",
+    "ObjectSizeMetric",
+    "PerClassMetric",
+    "SizeGroups",
+]

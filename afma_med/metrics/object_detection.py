@@ -18,7 +18,7 @@ from afma_med.data.object_sizes import SIZES, SizeGroups, label_objects
 from afma_med.metrics.class_iou import predicted_index
 from afma_med.metrics.pixel_counts import spacing_of
 
-__all__ = ["ObjectDetection", "match_objects"]
+__all__ = ["ObjectDetection", "count_matches", "match_objects", "overlap_objects", "scores_from_matches"]
 
 
 class ObjectDetection(Metric):
@@ -89,33 +89,69 @@ class ObjectDetection(Metric):
             unit = self.size_groups.pixel_size(spacing_of(label), target.ndim)
             index[(target < 0) | (target >= len(self.names))] = 0
             for k in range(1, len(self.names)):
-                sizes, matched = match_objects(target == k, index == k, min_iou=self.min_iou)
-                columns = [self._by_size(*pair, unit) for pair in zip(sizes, matched, strict=True)]
-                self.counts[k] += torch.from_numpy(np.concatenate(columns, axis=1)).to(self.counts)
+                counts = count_matches(target == k, index == k, self.size_groups, min_iou=self.min_iou, unit=unit)
+                self.counts[k] += torch.from_numpy(counts).to(self.counts)
 
     @sync_all_reduce("counts")
     def compute(self) -> dict[str, float]:
         """Return ``precision/<class>``, ``recall/<class>``, ``F1/<class>``, ``recall_<size>/<class>``."""
         scores = {}
         for k, name in enumerate(self.names[1:], start=1):
-            by_size = self.counts[k].double()
-            objects, found, predicted, hits = by_size.sum(0)
-            scores[f"precision/{name}"] = (hits / predicted).item()
-            scores[f"recall/{name}"] = (found / objects).item()
-            scores[f"F1/{name}"] = (2 * found / (objects + predicted)).item()
-            for size, row in zip(SIZES, by_size, strict=True):
-                scores[f"recall_{size}/{name}"] = (row[1] / row[0]).item()
+            for key, value in scores_from_matches(self.counts[k]).items():
+                scores[f"{key}/{name}"] = value.item()
         return scores
 
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""
         engine.state.metrics.update({f"{name}_{key}": value for key, value in self.compute().items()})
 
-    def _by_size(self, pixels: NDArray[np.int64], matched: NDArray[np.bool_], unit: float) -> NDArray[np.int64]:
-        """Count the objects of each size and those of them that are matched, (3,2)."""
-        counted = np.zeros((len(SIZES), 2), dtype=np.int64)
-        np.add.at(counted, self.size_groups.group_of(pixels * unit), np.stack([np.ones_like(pixels), matched], axis=1))
-        return counted
+
+def count_matches(
+    label: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    groups: SizeGroups,
+    *,
+    min_iou: float = 0.5,
+    unit: float = 1.0,
+) -> NDArray[np.int64]:
+    """Count the objects of a class in one image, and those of them that are matched, by size.
+
+    Args:
+        label: (H,W) or (H,W,D) mask of the class in the label.
+        prediction: Mask of the same shape in the prediction.
+        groups: Bounds between small, medium and large objects.
+        min_iou: Smallest intersection over union of a match.
+        unit: Size of a pixel in the groups' unit.
+
+    Returns:
+        (3,4): for each size, label objects, matched ones, predicted objects, matched ones.
+    """
+    counts = np.zeros((len(SIZES), 4), dtype=np.int64)
+    for column, (pixels, matched) in enumerate(zip(*match_objects(label, prediction, min_iou=min_iou), strict=True)):
+        found = np.stack([np.ones_like(pixels), matched], axis=1)
+        np.add.at(counts[:, 2 * column : 2 * column + 2], groups.group_of(pixels * unit), found)
+    return counts
+
+
+def scores_from_matches(counts: Tensor) -> dict[str, Tensor]:
+    """Compute ``precision``, ``recall``, ``F1`` and ``recall_<size>`` from counts that are summed over images.
+
+    Args:
+        counts: (...,3,4) of :func:`count_matches`.
+
+    Returns:
+        Values (...) by score; NaN without objects.
+
+    Example:
+        >>> scores = scores_from_matches(torch.tensor([[2, 1, 1, 1], [0, 0, 0, 0], [1, 1, 2, 1]]))
+        >>> round(scores["F1"].item(), 3), scores["recall_small"].item(), scores["recall_medium"].item()
+        (0.667, 0.5, nan)
+    """
+    by_size = counts.double()
+    objects, found, predicted, hits = by_size.sum(-2).unbind(-1)
+    scores = {"precision": hits / predicted, "recall": found / objects, "F1": 2 * found / (objects + predicted)}
+    recalls = (by_size[..., 1] / by_size[..., 0]).unbind(-1)
+    return scores | {f"recall_{size}": recall for size, recall in zip(SIZES, recalls, strict=True)}
 
 
 def match_objects(
@@ -137,17 +173,34 @@ def match_objects(
         >>> sizes[0].tolist(), matched[0].tolist(), matched[1].tolist()
         ([2, 1], [True, False], [True])
     """
-    objects = [_number_objects(mask) for mask in (label, prediction)]
-    sizes = [np.bincount(numbers.ravel())[1:] for numbers in objects]
+    sizes, pairs, overlap = overlap_objects(label, prediction)
     matched = [np.zeros(len(size), dtype=bool) for size in sizes]
-    both = (objects[0] > 0) & (objects[1] > 0)
-    pairs, common = np.unique(np.stack([numbers[both] - 1 for numbers in objects]), axis=1, return_counts=True)
-    overlap = common / (sizes[0][pairs[0]] + sizes[1][pairs[1]] - common)
     for number in np.argsort(-overlap, kind="stable"):
         i, j = pairs[:, number]
         if overlap[number] >= min_iou and not matched[0][i] and not matched[1][j]:
             matched[0][i] = matched[1][j] = True
-    return (sizes[0], sizes[1]), (matched[0], matched[1])
+    return sizes, (matched[0], matched[1])
+
+
+def overlap_objects(
+    label: NDArray[np.bool_], prediction: NDArray[np.bool_]
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64], NDArray[np.float64]]:
+    """Measure the overlaps of the objects of a label with those of a prediction.
+
+    Args:
+        label: (H,W) or (H,W,D) mask of the class in the label.
+        prediction: Mask of the same shape in the prediction.
+
+    Returns:
+        Numbers of pixels of the label objects and of the predicted objects, and for each pair of objects with common
+        pixels their two indices, (2,P), and their intersection over union, (P,).
+    """
+    objects = [_number_objects(mask) for mask in (label, prediction)]
+    sizes = [np.bincount(numbers.ravel())[1:] for numbers in objects]
+    both = (objects[0] > 0) & (objects[1] > 0)
+    pairs, common = np.unique(np.stack([numbers[both] - 1 for numbers in objects]), axis=1, return_counts=True)
+    overlap = common / (sizes[0][pairs[0]] + sizes[1][pairs[1]] - common)
+    return (sizes[0].astype(np.int64), sizes[1].astype(np.int64)), pairs.astype(np.int64), overlap
 
 
 def _number_objects(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

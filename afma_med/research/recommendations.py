@@ -151,7 +151,7 @@ def _sampling(found: MeasuredObjects) -> Recommendation:
     reason = f"{names[rarest]} has {pixels[rarest]:.2%} of the pixels and is in {images[rarest]:.0%} of the images."
     if not seldom:
         return Recommendation("sampling", "random crops", reason, {})
-    return Recommendation("sampling", "crops around objects", reason, {})
+    return Recommendation("sampling", "crops around objects", reason, {"small_object_sampling": True})
 
 
 def _loss(found: MeasuredObjects) -> Recommendation:

@@ -1,5 +1,6 @@
 """MONAI transforms, on arrays and, with names in ``d``, on dictionaries: only those that MONAI does not have."""
 
+from afma_med.transforms.object_crops import RandCropBySmallObjects, RandCropBySmallObjectsd
 from afma_med.transforms.pictures import (
     ColorizeClasses,
     ColorizeClassesd,
@@ -22,6 +23,8 @@ __all__ = [
     "LoadSliced",
     "MapToRawIds",
     "MapToRawIdsd",
+    "RandCropBySmallObjects",
+    "RandCropBySmallObjectsd",
     "SaveImagePictured",
     "SaveImageVolumed",
 ]

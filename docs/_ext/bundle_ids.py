@@ -56,6 +56,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "crop_size": "Height and width of the random crops, in pixels.",
         "zoom_range": "Range of the random zoom before the crop.",
         "longest_side": "none; 256 for `isic`, its sample 128 | Longest side to which images are resized first.",
+        "small_object_sampling": "Whether every second crop is centred on an object that is drawn at random, each "
+        "object equally often. See [small objects](small_objects.md).",
         "optimizer_name": "`SGD` or `AdamW`.",
         "learning_rate": "Learning rate.",
         "encoder_factor": "The encoder's learning rate is this factor times `learning_rate`.",

@@ -1,0 +1,90 @@
+"""The objects of a label with their pixels, from which the centres of crops are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from afma_med._ops.components import number_components
+
+__all__ = ["ObjectTable", "find_objects"]
+
+# Pixels that are kept of an object. More of a large object would make no visible difference to crops.
+_PIXELS_PER_OBJECT = 256
+
+
+class ObjectTable(NamedTuple):
+    """The objects of a label.
+
+    Args:
+        classes: (O,) class of each object.
+        sizes: (O,) number of pixels or voxels of each object.
+        ends: (O,) end of each object's rows in ``pixels``.
+        pixels: (P,2) or (P,3) positions of pixels: all of a small object, 256 of a large one.
+    """
+
+    classes: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    pixels: NDArray[np.int32]
+
+
+def find_objects(
+    label: NDArray[Any], *, classes: Collection[int] | None = None, ignore_index: int | None = None
+) -> ObjectTable:
+    """List the objects of a label: connected components of a class; pixels that touch at a corner are connected.
+
+    Args:
+        label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot.
+        classes: Classes whose objects are listed; default: all but 0, the background.
+        ignore_index: Label value of void pixels.
+
+    Example:
+        >>> table = find_objects(np.array([[[1, 0, 2, 2], [0, 0, 2, 2]]]))
+        >>> table.classes.tolist(), table.sizes.tolist(), table.pixels[:2].tolist()
+        ([1, 2], [1, 4], [[0, 0], [0, 2]])
+    """
+    owners, sizes, pixels = [], [np.zeros(0, dtype=np.int64)], [np.zeros((0, label.ndim - 1), dtype=np.int32)]
+    counts: list[int] = []
+    for k, corner, mask in _class_masks(label, ignore_index):
+        if k in classes if classes is not None else k > 0:
+            numbers, count = number_components(mask)
+            inside = np.flatnonzero(numbers)
+            owner = numbers.ravel()[inside]
+            inside = inside[np.argsort(owner, kind="stable")]
+            found = np.bincount(owner, minlength=count + 1)[1:]
+            picks = [_pick(part) for part in np.split(inside, np.cumsum(found)[:-1])]
+            counts += [len(pick) for pick in picks]
+            owners += [k] * count
+            sizes.append(found)
+            positions = np.unravel_index(np.concatenate(picks), mask.shape)
+            pixels.append((np.stack(positions, axis=1) + corner).astype(np.int32))
+    ends = np.cumsum(counts, dtype=np.int64)
+    return ObjectTable(np.array(owners, dtype=np.int64), np.concatenate(sizes), ends, np.concatenate(pixels))
+
+
+def _class_masks(label: NDArray[Any], ignore_index: int | None) -> Iterator[tuple[int, list[int], NDArray[np.bool_]]]:
+    """Yield each class that occurs, with the first corner of its bounding box and its mask in the box."""
+    if len(label) == 1:
+        values = np.maximum(label[0].astype(np.int32), -1)
+        if ignore_index is not None:
+            values[label[0] == ignore_index] = -1
+        for k, box in enumerate(ndimage.find_objects(values + 1)):
+            if box is not None:
+                yield k, [side.start for side in box], values[box] == k
+        return
+    for k, channel in enumerate(label):
+        mask = channel == 1
+        if mask.any():
+            yield k, [0] * mask.ndim, mask
+
+
+def _pick(pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pick pixels of an object at even distances in reading order."""
+    if len(pixels) <= _PIXELS_PER_OBJECT:
+        return pixels
+    return pixels[np.linspace(0, len(pixels) - 1, _PIXELS_PER_OBJECT).astype(np.int64)]

@@ -1,0 +1,114 @@
+"""Labels and predictions of MONAI's metrics as one mask for each class, without void pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from afma_med._ops.tensors import without_metadata
+from afma_med.checks import check_tensor
+
+__all__ = ["MaskOptions", "class_masks", "measure_classes"]
+
+Measure = Callable[[NDArray[np.bool_], NDArray[np.bool_], int], Any]
+
+
+class MaskOptions(NamedTuple):
+    """How labels and predictions are read.
+
+    Args:
+        num_classes: Number of classes K; needed if both label and prediction are class indices.
+        ignore_index: Label value of void pixels.
+        include_background: Whether class 0 is measured, if there are several classes.
+    """
+
+    num_classes: int | None = None
+    ignore_index: int | None = None
+    include_background: bool = False
+
+
+def measure_classes(measure: Measure, y_pred: Tensor, y: Tensor | None, options: MaskOptions) -> Tensor:
+    """Measure each class of each image.
+
+    Args:
+        measure: Function of a predicted mask, a label's mask, and the number of the image.
+        y_pred: As :func:`class_masks` takes it.
+        y: As :func:`class_masks` takes it.
+        options: How they are read.
+
+    Returns:
+        (B,K,...) float32 values on the CPU.
+
+    Raises:
+        TypeError: If one is not a tensor.
+        ValueError: If shapes or values do not fit.
+    """
+    masks = [masks.cpu().numpy() for masks in class_masks(y_pred, cast(Tensor, y), options)]
+    rows = [
+        [measure(prediction, label, number) for prediction, label in zip(*pair, strict=True)]
+        for number, pair in enumerate(zip(*masks, strict=True))
+    ]
+    return torch.from_numpy(np.array(rows, dtype=np.float32))
+
+
+def class_masks(y_pred: Tensor, y: Tensor, options: MaskOptions) -> tuple[Tensor, Tensor]:
+    """Return the masks of the measured classes, without void pixels.
+
+    Args:
+        y_pred: Predicted class indices (B,1,...) or one-hot maps (B,K,...); a single channel without ``num_classes``
+            is the mask of one class.
+        y: Label in one of these forms.
+        options: How they are read.
+
+    Returns:
+        Two (B,K,...) bool tensors, for prediction and label; without class 0 if it is not measured.
+
+    Raises:
+        TypeError: If one is not a tensor.
+        ValueError: If shapes or values do not fit.
+
+    Example:
+        >>> y_pred, y = torch.tensor([[[[0, 2, 2]]]]), torch.tensor([[[[0, 1, 255]]]])
+        >>> [masks[0, :, 0].int().tolist() for masks in class_masks(y_pred, y, MaskOptions(3, 255))]
+        [[[0, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 0]]]
+    """
+    check_tensor("y_pred", y_pred, "(B,1,...) or (B,K,...)")
+    check_tensor("y", y, "(B,1,...) or (B,K,...)")
+    y_pred, y = _signed(y_pred), _signed(y)
+    classes = options.num_classes or max(y_pred.shape[1], y.shape[1])
+    fits = y_pred.ndim in (4, 5) and y_pred.shape[::2] + y_pred.shape[3:] == y.shape[::2] + y.shape[3:]
+    if not fits or not {y_pred.shape[1], y.shape[1]} <= {1, classes}:
+        raise ValueError(
+            f"`y_pred` and `y` must be class indices (B,1,...) or one-hot maps (B,{classes},...) of one size; got "
+            f"{tuple(y_pred.shape)} and {tuple(y.shape)}. Give both the same classes and size."
+        )
+    void = torch.zeros_like(y[:, :1], dtype=torch.bool)
+    if options.ignore_index is not None:
+        void = (y == options.ignore_index).any(dim=1, keepdim=True)
+    first = 0 if options.include_background or classes == 1 else 1
+    prediction = _to_masks("y_pred", y_pred.masked_fill(void, 0), classes)[:, first:]
+    label = _to_masks("y", y.masked_fill(void, 0), classes)[:, first:]
+    return prediction & ~void, label & ~void
+
+
+def _signed(x: Tensor) -> Tensor:
+    """The tensor without metadata and in a type that compares with negative void values."""
+    x = without_metadata(x)
+    return x if x.is_floating_point() else x.long()
+
+
+def _to_masks(name: str, x: Tensor, classes: int) -> Tensor:
+    one_hot = x.shape[1] == classes
+    bad = (x != 0) & (x != 1) if one_hot else (x < 0) | (x >= classes) | (x != x.round())
+    if bad.any():
+        raise ValueError(
+            f"`{name}` must hold {'0 and 1' if one_hot else f'classes 0 to {classes - 1}'}; got "
+            f"{torch.unique(x[bad])[:5].tolist()}. Make classes of logits with AsDiscrete(argmax=True, to_onehot=K), "
+            "or name the void value with `ignore_index`."
+        )
+    return x == 1 if one_hot else x == torch.arange(classes, device=x.device).view(1, -1, *(1,) * (x.ndim - 2))

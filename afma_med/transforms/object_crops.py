@@ -1,0 +1,284 @@
+"""Random crops around objects, so that small ones occur as often in a training as large ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import InvertibleTransform, LazyTransform, MapTransform, Randomizable, SpatialCrop
+from monai.transforms.croppad.array import BorderPad
+from monai.transforms.traits import MultiSampleTrait
+from monai.utils import ImageMetaKey, TraceKeys, convert_to_numpy, fall_back_tuple
+from numpy.typing import NDArray
+
+from afma_med._ops.components import ArrayCache
+from afma_med.checks import is_positive_int
+from afma_med.data.object_table import ObjectTable, find_objects
+
+__all__ = ["RandCropBySmallObjects", "RandCropBySmallObjectsd"]
+
+# Size of the tables of objects that are kept.
+_CACHE_BYTES = 2**26
+
+
+class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, MultiSampleTrait):
+    """Crop regions around objects that are drawn at random, each object equally often by default.
+
+    An object is a connected component of a class. A crop is drawn in two steps: an object, then one of its pixels as
+    the centre. The crop is moved as far as needed to lie inside of the image. Labels without objects are cropped
+    anywhere.
+
+    Objects are found once for each label and kept in memory, 64 MiB at most, so that labels that come again, such as
+    those of a ``CacheDataset``, cost only the comparison of their content.
+
+    Args:
+        spatial_size: Size of the crops along each axis. Where it is not positive, the image is not cropped.
+        num_samples: Number of crops.
+        size_power: Objects are drawn with a probability in proportion to this power of their size: 0 draws each object
+            equally, 1 by area or volume, -1 prefers small ones.
+        free_share: Part of the crops that are drawn anywhere, 0 to 1.
+        classes: Classes whose objects are drawn; default: all but 0, the background.
+        ignore_index: Label value of void pixels, which belong to no object.
+        allow_smaller: Keep axes whole that are smaller than the crop; otherwise such images raise an error.
+        lazy: Execute lazily, as MONAI's crops do.
+
+    Raises:
+        ValueError: If an argument does not follow its rule.
+
+    Example:
+        >>> label = torch.zeros(1, 64, 64)
+        >>> label[0, 10, 50] = 1
+        >>> crop = RandCropBySmallObjects((8, 8), num_samples=2, free_share=0)
+        >>> [int(part.sum()) for part in crop(label, label)]
+        [1, 1]
+    """
+
+    backend = SpatialCrop.backend
+
+    def __init__(  # noqa: PLR0913 -- options of one transform
+        self,
+        spatial_size: Sequence[int] | int,
+        num_samples: int = 1,
+        *,
+        size_power: float = 0.0,
+        free_share: float = 0.5,
+        classes: Collection[int] | None = None,
+        ignore_index: int | None = None,
+        allow_smaller: bool = False,
+        lazy: bool = False,
+    ) -> None:
+        LazyTransform.__init__(self, lazy)
+        if not is_positive_int(num_samples):
+            raise ValueError(f"`num_samples` must be a positive int; got {num_samples!r}. Pass the number of crops.")
+        if not math.isfinite(size_power):
+            raise ValueError(f"`size_power` must be a finite number; got {size_power!r}. 0 draws objects equally.")
+        if not 0 <= free_share <= 1:
+            raise ValueError(
+                f"`free_share` must be from 0 to 1; got {free_share!r}. 0.5 draws every second crop freely."
+            )
+        self.spatial_size = spatial_size
+        self.num_samples = num_samples
+        self.size_power = size_power
+        self.free_share = free_share
+        self.classes = None if classes is None else frozenset(classes)
+        self.ignore_index = ignore_index
+        self.allow_smaller = allow_smaller
+        self.centers: list[tuple[int, ...]] = []
+        self._shape: tuple[int, ...] = ()
+        self._tables = ArrayCache(_CACHE_BYTES)
+
+    @property
+    def requires_current_data(self) -> bool:
+        """Whether the image's pixels, and not only its shape, are needed."""
+        return False
+
+    def randomize(self, label: torch.Tensor | NDArray[Any]) -> None:
+        """Draw the centres of the crops.
+
+        Args:
+            label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot.
+
+        Raises:
+            ValueError: If the label has another number of axes or is smaller than the crop.
+        """
+        array = convert_to_numpy(label)
+        if array.ndim not in (3, 4):
+            raise ValueError(
+                f"`label` must have the axes (C,H,W) or (C,H,W,D); got shape {tuple(array.shape)}. Add an axis of "
+                "channels with EnsureChannelFirst."
+            )
+        self._shape = array.shape[1:]
+        wanted = fall_back_tuple(self.spatial_size, default=self._shape)
+        size = np.minimum(wanted, self._shape)
+        if not self.allow_smaller and tuple(size) != tuple(wanted):
+            raise ValueError(
+                f"`spatial_size` must fit into the label of {self._shape}; got {tuple(wanted)}. Pad image and label "
+                "with SpatialPadd first, or pass allow_smaller=True."
+            )
+        table = self._tables.get(array, self._find_objects)
+        self.centers = [self._draw(table, size) for _ in range(self.num_samples)]
+
+    def _find_objects(self, label: NDArray[Any]) -> ObjectTable:
+        return find_objects(label, classes=self.classes, ignore_index=self.ignore_index)
+
+    def _draw(self, table: ObjectTable, size: NDArray[np.int64]) -> tuple[int, ...]:
+        """Draw the centre of one crop of a size."""
+        before, room = size // 2, np.subtract(self._shape, size)
+        if not len(table.sizes) or self.R.rand() < self.free_share:
+            return tuple(int(self.R.randint(steps + 1) + half) for steps, half in zip(room, before, strict=True))
+        logarithms = self.size_power * np.log(table.sizes)
+        chances = np.cumsum(np.exp(logarithms - logarithms.max()))
+        drawn = np.searchsorted(chances[:-1], self.R.rand() * chances[-1], side="right")
+        start = table.ends[drawn - 1] if drawn else 0
+        pixel = table.pixels[self.R.randint(start, table.ends[drawn])]
+        return tuple(int(one) for one in np.clip(pixel, before, before + room))
+
+    def __call__(
+        self,
+        img: torch.Tensor,
+        label: torch.Tensor | None = None,
+        randomize: bool = True,
+        lazy: bool | None = None,
+    ) -> list[torch.Tensor]:
+        """Crop an image.
+
+        Args:
+            img: (C,H,W) or (C,H,W,D).
+            label: Label of the image, in which objects are found; not needed if ``randomize`` is False.
+            randomize: Draw new centres; False uses those of the last call.
+            lazy: Overrides ``lazy`` for this call.
+
+        Returns:
+            ``num_samples`` crops.
+
+        Raises:
+            ValueError: If the label is missing or its size is not that of the image.
+        """
+        if randomize:
+            if label is None:
+                raise ValueError("`label` must be the label of the image; got None. Pass it, or randomize=False.")
+            self.randomize(label)
+        shape = tuple(img.peek_pending_shape() if isinstance(img, MetaTensor) else img.shape[1:])
+        if shape != tuple(self._shape):
+            raise ValueError(
+                f"`img` must have the size of the label {tuple(self._shape)}; got {shape}. Resize both to one size."
+            )
+        lazy = self.lazy if lazy is None else lazy
+        roi_size = fall_back_tuple(self.spatial_size, default=shape)
+        crops = []
+        for number, center in enumerate(self.centers):
+            crop: Any = SpatialCrop(roi_center=center, roi_size=np.minimum(roi_size, shape), lazy=lazy)(img)
+            if get_track_meta():
+                crop.meta[ImageMetaKey.PATCH_INDEX] = number
+                crop.meta["crop_center"] = center
+                self.push_transform(crop, replace=True, lazy=lazy)  # type: ignore[no-untyped-call]
+            crops.append(crop)
+        return crops
+
+    def inverse(self, data: torch.Tensor) -> torch.Tensor:
+        """Put a crop back to its place in an image of zeros."""
+        cropped = self.pop_transform(data)[TraceKeys.EXTRA_INFO][TraceKeys.EXTRA_INFO]["cropped"]
+        pad = BorderPad(cropped)
+        with pad.trace_transform(False):
+            padded: torch.Tensor = pad(data)
+        return padded
+
+
+class RandCropBySmallObjectsd(Randomizable, MapTransform, InvertibleTransform, LazyTransform, MultiSampleTrait):
+    """Crop items of a dictionary alike, around objects of their label that are drawn at random.
+
+    The dictionary twin of :class:`RandCropBySmallObjects`. It takes the place of MONAI's ``RandCropByPosNegLabeld``.
+
+    Args:
+        keys: Keys of the items that are cropped.
+        label_key: Key of the label in which objects are found.
+        spatial_size: Size of the crops along each axis.
+        num_samples: Number of crops.
+        allow_missing_keys: Skip keys that the dictionary does not have.
+        lazy: Execute lazily, as MONAI's crops do.
+        options: ``size_power``, ``free_share``, ``classes``, ``ignore_index`` and ``allow_smaller`` of
+            :class:`RandCropBySmallObjects`.
+
+    Raises:
+        ValueError: If an argument does not follow its rule.
+
+    Example:
+        >>> crop = RandCropBySmallObjectsd(["image", "label"], "label", (8, 8), num_samples=2, size_power=0)
+        >>> parts = crop({"image": torch.rand(3, 32, 32), "label": torch.ones(1, 32, 32)})
+        >>> len(parts), tuple(parts[0]["image"].shape)
+        (2, (3, 8, 8))
+    """
+
+    backend = RandCropBySmallObjects.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_key: str,
+        spatial_size: Sequence[int] | int,
+        num_samples: int = 1,
+        *,
+        allow_missing_keys: bool = False,
+        lazy: bool = False,
+        **options: Any,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        LazyTransform.__init__(self, lazy)
+        self.label_key = label_key
+        self.cropper = RandCropBySmallObjects(spatial_size, num_samples, lazy=lazy, **options)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandCropBySmallObjectsd:
+        """Seed the random numbers."""
+        super().set_random_state(seed, state)
+        self.cropper.set_random_state(seed, state)
+        return self
+
+    def randomize(self, label: torch.Tensor) -> None:
+        """Draw the centres of the crops."""
+        self.cropper.randomize(label)
+
+    @LazyTransform.lazy.setter  # type: ignore[attr-defined, untyped-decorator]
+    def lazy(self, value: bool) -> None:
+        """Set whether the transform executes lazily."""
+        self._lazy = value
+        self.cropper.lazy = value
+
+    @property
+    def requires_current_data(self) -> bool:
+        """Whether pending transforms are executed first; objects are found in the current label."""
+        return True
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+        """Return ``num_samples`` dictionaries with the crops and copies of all other items.
+
+        Raises:
+            KeyError: If the dictionary has no label.
+            ValueError: If the items have different sizes, or are smaller than the crop.
+        """
+        if self.label_key not in data:
+            raise KeyError(f"`label_key` must be a key of the data; got {self.label_key!r}. Found: {list(data)}.")
+        self.randomize(data[self.label_key])
+        others = [key for key in data if key not in self.keys]
+        samples: list[dict[Hashable, Any]] = [dict(data) for _ in range(self.cropper.num_samples)]
+        for sample in samples:
+            sample.update({key: deepcopy(data[key]) for key in others})
+        for key in self.key_iterator(data):
+            crops = self.cropper(data[key], randomize=False, lazy=self.lazy if lazy is None else lazy)
+            for sample, crop in zip(samples, crops, strict=True):
+                sample[key] = crop
+        return samples
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Put the crops of one dictionary back to their places in images of zeros."""
+        placed = dict(data)
+        for key in self.key_iterator(placed):
+            placed[key] = self.cropper.inverse(placed[key])
+        return placed
