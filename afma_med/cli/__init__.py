@@ -13,16 +13,18 @@ from afma_med.cli.bundles import bundle, package
 from afma_med.cli.costs import benchmark, table5
 from afma_med.cli.datasets import advise, check, objects
 from afma_med.cli.runs import compare, measure, show
+from afma_med.cli.trials import trial
 
 __all__ = ["build_parser", "main"]
 
 # In the order of a user's steps.
-_COMMANDS = (bundle, check, objects, advise, show, compare, measure, package, table5, benchmark)
+_COMMANDS = (bundle, check, objects, advise, trial, show, compare, measure, package, table5, benchmark)
 
 _EPILOG = """\
 examples:
   afma bundle camvid --copy .         copy a bundle here; the command prints how to train with it
   afma check camvid FOLDER            look into every file of a dataset before training
+  afma trial camvid FOLDER            find out within an hour whether AFMA helps on a dataset
   afma show runs/camvid_afma          draw what a trained network attends to
   afma compare runs/*                 compare evaluated runs with their baselines
   afma show --help                    the options of one command

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-__all__ = ["Command", "command", "positive_int", "read_point"]
+__all__ = ["Command", "command", "positive_int", "positive_number", "read_point"]
 
 
 class Command(NamedTuple):
@@ -33,6 +34,17 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text!r}")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """Read a finite number above 0, as the ``type`` of an argument of argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text!r}")
+    return number
 
 
 def read_point(text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from afma_med.research.studies import study_options
 
 __all__ = ["WEIGHTS", "Training", "list_trainings"]
 
-_KEYS = {"bundle", "overlays", "options", "seeds", "arms", "evaluate", "evaluations", "weights", "folds"}
+_KEYS = {"bundle", "overlays", "options", "seeds", "arms", "evaluate", "evaluations", "weights", "folds", "only_scores"}
 #: Checkpoint and name of the weights in it that a result's scores belong to.
 WEIGHTS = {"best": (BEST, "model"), "ema": (LAST, "ema")}
 
@@ -33,6 +33,7 @@ class Training(NamedTuple):
         weights: the weights that are scored: ``"best"``, of the best epoch on the validation section, or ``"ema"``, the
             moving average at the end of the training, which involves no selection.
         pooled: ``ARM_SEED``, the result into which the results of all folds are pooled; None without folds.
+        only_scores: evaluate the scored weights alone, and measure nothing else.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Training(NamedTuple):
     evaluations: dict[str, list[str]] = {}  # noqa: RUF012
     weights: str = "best"
     pooled: str | None = None
+    only_scores: bool = False
 
 
 def list_trainings(
@@ -52,9 +54,9 @@ def list_trainings(
 
     Args:
         path: JSON file with, for all trainings, ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``,
-            ``weights`` and ``seeds``; with ``arms``, each of which may have ``overlays``, ``options``, ``seeds`` and
-            the name of a ``study``; and with ``folds``, 5, for a cross-validation with a bundle that has the id
-            ``fold``.
+            ``weights``, ``only_scores`` and ``seeds``; with ``arms``, each of which may have ``overlays``, ``options``,
+            ``seeds`` and the name of a ``study``; and with ``folds``, 5, for a cross-validation with a bundle that has
+            the id ``fold``.
         only: names of arms; default: all.
         seeds: seeds of the trainings; default: those of the list.
 
@@ -132,7 +134,14 @@ def _training(given: Mapping[str, Any], name: str, seed: int, fold: int | None) 
     options = {**given.get("options", {}), **arm.get("options", {}), **of_training, "seed": seed}
     evaluate = {**given.get("evaluate", {}), **of_network}
     whole = Training(
-        f"{name}_{seed}", given["bundle"], overlays, options, evaluate, evaluations, given.get("weights", "best")
+        name=f"{name}_{seed}",
+        bundle=given["bundle"],
+        overlays=overlays,
+        options=options,
+        evaluate=evaluate,
+        evaluations=evaluations,
+        weights=given.get("weights", "best"),
+        only_scores=given.get("only_scores", False),
     )
     if fold is None:
         return whole

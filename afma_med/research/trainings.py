@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import read_settings
 from afma_med.handlers.run_files import EVALUATION, LAST, SCORES, SETTINGS
@@ -28,7 +30,7 @@ from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_curve, read_run
 from afma_med.runs.trained_network import load_network
 
-__all__ = ["Training", "list_trainings", "run_training", "run_trainings"]
+__all__ = ["Training", "count_done", "expected_end", "list_trainings", "run_training", "run_trainings"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +69,10 @@ def run_trainings(
     failed: list[str] = []
     minutes: list[float] = []
     with _locked(runs_dir):
-        done = sum(_is_done(one, results_dir) for one in trainings)
+        done = count_done(trainings, results_dir)
         for training in trainings:
             if not _is_done(training, results_dir):
-                end = _expected_end(minutes, len(trainings) - done - len(failed))
+                end = expected_end(minutes, len(trainings) - done - len(failed))
                 logger.info("%d of %d done, %d failed%s", done, len(trainings), len(failed), end)
                 logger.info("  running %s, log %s/%s.log", training.name, runs_dir, training.name)
                 started, result = time.monotonic(), result_path(training, results_dir)
@@ -86,11 +88,36 @@ def run_trainings(
     return failed
 
 
+def count_done(trainings: Sequence[Training], results_dir: str | os.PathLike[str]) -> int:
+    """Count the trainings that have all their results."""
+    return sum(_is_done(one, Path(results_dir)) for one in trainings)
+
+
+def expected_end(minutes: Sequence[float], left: int) -> str:
+    """Describe when the trainings that are left will end, by the mean duration of others; empty without others.
+
+    Args:
+        minutes: Durations of other trainings.
+        left: Number of trainings.
+
+    Example:
+        >>> expected_end([9.8, 10.2], 3)
+        ', 10 min each, expected end ...:...'
+        >>> expected_end([], 3)
+        ''
+    """
+    if not minutes:
+        return ""
+    end = datetime.now() + timedelta(minutes=fmean(minutes) * left)
+    return f", {fmean(minutes):.0f} min each, expected end {end:%a %H:%M}"
+
+
 def run_training(training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None) -> None:
     """Train, evaluate the scored weights and those of the last epoch on the test section, and write the result.
 
     The result holds the figures of :func:`afma_med.research.mechanism.measure_run` on the validation section too.
-    Results by other protocols go to folders next to it.
+    Results by other protocols go to folders next to it. A training with ``only_scores`` leaves out both the last epoch
+    and the figures.
 
     Raises:
         RuntimeError: if training or evaluation ends with an error.
@@ -105,16 +132,16 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         resume = {"resume": True} if (folder / LAST).is_file() else {}
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     _evaluate(training, folder, own, log)
-    last = json.loads((folder / "evaluation_last" / SCORES).read_text(encoding="utf-8"))
     details = {
         "training": training._asdict(),
         # One for each start: the code may have changed between two starts.
         "commits": commits.read_text(encoding="utf-8").split() if commits.is_file() else [],
-        "machine": describe_machine("cpu"),
-        "scores_of_last_epoch": last["scores"],
+        "machine": describe_machine(_device()),
         "curves": {tag: read_curve(folder, tag) for tag in _CURVES},
-        **_measure(folder, training.weights),
     }
+    if not training.only_scores:
+        last = json.loads((folder / "evaluation_last" / SCORES).read_text(encoding="utf-8"))
+        details |= {"scores_of_last_epoch": last["scores"], **_measure(folder, training.weights)}
     for name, path in _other_results(training, result).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_result(path, read_run(folder, evaluation=f"evaluation_{name}"))
@@ -125,7 +152,8 @@ def _evaluate(training: Training, folder: Path, own: Mapping[str, Any], log: Pat
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
     kept = {name: own[name] for name in ("num_workers", "device") if name in own}
     scored, last = WEIGHTS[training.weights], (LAST, "model")
-    wanted: list[tuple[str, tuple[str, str], Sequence[str]]] = [(EVALUATION, scored, ()), ("evaluation_last", last, ())]
+    wanted: list[tuple[str, tuple[str, str], Sequence[str]]] = [(EVALUATION, scored, ())]
+    wanted += [] if training.only_scores else [("evaluation_last", last, ())]
     wanted += [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
     for name, (checkpoint, weights), overlays in wanted:
         if not _is_newer(folder / name / SCORES, folder / LAST):
@@ -159,21 +187,18 @@ def _is_done(training: Training, results_dir: Path) -> bool:
     return all(path.is_file() for path in (result, *_other_results(training, result).values()))
 
 
-def _expected_end(minutes: Sequence[float], left: int) -> str:
-    """The expected end of the list by the mean duration so far; empty before the first training has ended."""
-    if not minutes:
-        return ""
-    end = datetime.now() + timedelta(minutes=fmean(minutes) * left)
-    return f", {fmean(minutes):.0f} min each, expected end {end:%a %H:%M}"
-
-
 def _other_results(training: Training, result: Path) -> dict[str, Path]:
     return {name: result.parent / name / result.name for name in training.evaluations}
 
 
 def _measure(folder: Path, weights: str) -> dict[str, Any]:
     checkpoint, chosen = WEIGHTS[weights]
-    return reports_as_json(*measure_run(load_network(folder, checkpoint=folder / checkpoint, weights=chosen)))
+    network = load_network(folder, checkpoint=folder / checkpoint, weights=chosen, device=_device())
+    return reports_as_json(*measure_run(network))
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: Path) -> None:
@@ -186,7 +211,11 @@ def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: 
     with log.open("a", encoding="utf-8") as output:
         # One thread: otherwise several lists on one machine slow each other down many times over.
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        # A session of its own: Ctrl-C would reach it twice, from the terminal and from here, and the second signal
+        # ends a training at once.
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
         try:
             code = process.wait()
         except BaseException:  # the list is stopped: its training saves and ends too

@@ -38,6 +38,8 @@ class FakeBundle:
         self.cut_after: int | None = None
         #: Epochs of a training whose list does not say how many.
         self.default_epochs = 3
+        #: Seconds that each epoch is said to take.
+        self.seconds = 12.0
         #: The training of this name fails before its first epoch.
         self.fails_at = ""
 
@@ -66,6 +68,7 @@ class FakeBundle:
         epochs = wanted if self.cut_after is None else self.cut_after
         offset = 0.01 * options.get("fold", 0)
         write_curve(folder, {epoch: 0.1 * epoch + (offset if epoch == 1 else 0) for epoch in range(1, epochs + 1)})
+        write_curve(folder, dict.fromkeys(range(1, epochs + 1), self.seconds), tag="training/seconds")
         (folder / "last.pt").touch()
         (folder / "settings.json").write_text(json.dumps({"training": {"max_epochs": wanted}}), encoding="utf-8")
         if self.cut_after is not None:

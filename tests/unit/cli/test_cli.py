@@ -24,7 +24,19 @@ from afma_med.data.dataset_reader import SECTIONS
 from afma_med.samples import SAMPLES, write_street_scenes
 from afma_med.visualize.figure_file import SUFFIXES
 
-COMMANDS = ("bundle", "check", "objects", "advise", "show", "compare", "measure", "package", "table5", "benchmark")
+COMMANDS = (
+    "bundle",
+    "check",
+    "objects",
+    "advise",
+    "trial",
+    "show",
+    "compare",
+    "measure",
+    "package",
+    "table5",
+    "benchmark",
+)
 
 # The command line, typed in the folder of the fixture, and the error; all exit with 2.
 REFUSED: list[tuple[str, str]] = [
@@ -36,6 +48,18 @@ REFUSED: list[tuple[str, str]] = [
     ("check camvid none", r"no such folder"),
     ("check camvid scenes --section tset", r"invalid choice: 'tset'"),
     ("objects camvid none", r"no such folder"),
+    ("trial camvd scenes", r"unknown dataset 'camvd'; choose of \['camvid'"),
+    ("trial camvid none", r"no such folder"),
+    ("trial camvid scenes --arms baseline relesed", r"`arms` must be .*released; got baseline, relesed"),
+    ("trial camvid scenes --arms released plain_head", r"`arms` must be baseline and at least one more"),
+    ("trial camvid scenes --arms baseline", r"`arms` must be baseline and at least one more"),
+    ("trial camvid scenes --seeds 0 8", r"`seeds` must be numbers from 0 to 7; got 0, 8"),
+    ("trial camvid scenes --minutes 0", r"must be a number above 0; got '0'"),
+    ("trial camvid scenes --minutes long", r"must be a number above 0; got 'long'"),
+    ("trial camvid scenes --minutes 9 --max_epochs 3", r"not allowed with"),
+    ("trial camvid scenes --max_epochs 0", r"must be a whole number above 0; got '0'"),
+    ("trial camvid scenes --output_dir scored", r"`output_dir` must be a new folder or an earlier trial; `scored`"),
+    ("trial camvid scenes --output_dir text.json", r"`output_dir` must be a new folder or an earlier trial"),
     ("bundle camvd", r"invalid choice: 'camvd'"),
     ("bundle camvid --copy text.json", r"`folder` must be a folder; got the file `text\.json`"),
     ("bundle camvid --overwrite", r"`--overwrite` must go with --copy"),

@@ -20,6 +20,7 @@ CASES: list[tuple[str, str]] = [
     ("run_experiments list.json --dataset_dir scenes --only afmo", r"`only` must name arms.*afmo"),
     ("run_experiments list.json --dataset_dir scenes --seeds one", r"invalid int value: 'one'"),
     ("run_experiments list.json --dataset_dir none", r"dataset_dir.*none"),
+    ("run_experiments list.json --dataset_dir scenes --minutes 0", r"must be a number above 0; got '0'"),
     ("kill_training --kills 0", r"kills.* must be .*got .0"),
     ("kill_training --epochs 0", r"epochs.* must be .*got .0"),
     ("kill_training --folder scenes", r"scenes must not exist"),

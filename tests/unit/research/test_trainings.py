@@ -128,6 +128,13 @@ def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: F
     assert [kind for kind, *_ in bundle.calls[4:]] == ["evaluate"], "a protocol that is new is added"
 
 
+def test_only_the_scores_are_computed_where_the_list_says_so(tmp_path: Path, bundle: FakeBundle) -> None:
+    assert run_list(tmp_path, only_scores=True) == []
+    assert [Path(call.options["output_dir"]).name for call in bundle.calls] == ["afma_0", "afma_0"]
+    content = json.loads((tmp_path / "results" / "afma_0.json").read_text(encoding="utf-8"))
+    assert "scores_of_last_epoch" not in content and content["scores"]
+
+
 def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> None:
     run_list(tmp_path)
     assert run_list(tmp_path) == []
@@ -232,6 +239,18 @@ def test_list_of_one_training_as_a_command(tmp_path: Path) -> None:
     assert printed[0].stdout.splitlines()[1].startswith("results/gain_0 ")
     figures = [[line.split()[1:] for line in one.stdout.splitlines()] for one in printed]
     assert figures[0] == figures[1], "the result has what is measured from the run"
+
+
+def test_training_has_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a terminal must not reach it in addition to the signal from the list, since a second one kills it."""
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import os; print(os.getsid(0) == os.getpid())'\n", "utf-8"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(trainings.sys, "executable", str(program))
+    trainings._run("camvid_afma", [], {}, tmp_path / "log")
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "True\n"
 
 
 def test_stopped_list_stops_its_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
