@@ -73,7 +73,7 @@ def draw_lost_objects(shares: Mapping[str, Sequence[float]], columns: Sequence[s
 
     Example:
         >>> draw_lost_objects({"car": [0.1], "pole": [0.6]}, ["thinner than 2 pixels"], title="Example")
-        <Figure size 499x288 with 1 Axes>
+        <Figure size 499.2x288 with 1 Axes>
     """
     values = np.array(list(shares.values())).T
     size = 2.9 + 0.63 * len(shares), 2.1 + 0.3 * len(columns)
