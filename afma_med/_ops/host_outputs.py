@@ -42,9 +42,7 @@ def find_logits(output: Any) -> Tensor | None:
 
 
 def find_levels(output: Any) -> list[Tensor]:
-    """List the deeply supervised logits of an output, the highest resolution first; one if there is one alone."""
-    if isinstance(output, Tensor) and output.ndim == 5:
-        return list(output.unbind(1))
+    """List the logits of a list, tuple, dictionary or object: all levels of deep supervision, the largest first."""
     logits = find_logits(output)
     levels = output if isinstance(output, Sequence) else [logits]
     classes = None if logits is None else logits.shape[1]

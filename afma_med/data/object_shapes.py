@@ -55,7 +55,7 @@ def measure_objects(
     """Measure the objects of a label: connected components of one class.
 
     Args:
-        label: (H,W) train ids; other values, such as void, are no objects.
+        label: (H,W) train ids. Other values, such as void, do not count.
         classes: K.
         longest_side: longest side in pixels that the label is resized to first, by nearest neighbour as bundles do.
         strides: strides of a network's feature maps, in pixels of the resized label.
@@ -92,7 +92,7 @@ def measure_objects(
 def find_lost_classes(
     reader: DatasetReader, items: Sequence[Item], longest_side: int, *, tolerated: float = _TOLERATED
 ) -> dict[str, float]:
-    """Find the classes of which resizing loses more than a share of the objects.
+    """Find the classes that lose more than a share of their objects when images are resized.
 
     Args:
         reader: the dataset.
