@@ -34,6 +34,7 @@ class Training(NamedTuple):
             moving average at the end of the training, which involves no selection.
         pooled: ``ARM_SEED``, the result into which the results of all folds are pooled; None without folds.
         only_scores: evaluate the scored weights alone, and measure nothing else.
+        start_from: name of the training whose weights this one starts with; None starts anew.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Training(NamedTuple):
     weights: str = "best"
     pooled: str | None = None
     only_scores: bool = False
+    start_from: str | None = None
 
 
 def list_trainings(
@@ -55,7 +57,8 @@ def list_trainings(
     Args:
         path: JSON file with, for all trainings, ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``,
             ``weights``, ``only_scores`` and ``seeds``; with ``arms``, each of which may have ``overlays``, ``options``,
-            ``seeds`` and the name of a ``study``; and with ``folds``, 5, for a cross-validation with a bundle that has
+            ``seeds``, the name of a ``study``, and ``start_from``, the name of an arm before it whose trained weights
+            of the same seed and fold it starts with; and with ``folds``, 5, for a cross-validation with a bundle that has
             the id ``fold``.
         only: names of arms; default: all.
         seeds: seeds of the trainings; default: those of the list.
@@ -102,6 +105,14 @@ def _read_list(path: Path) -> dict[str, Any]:
         raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}; got {given['weights']!r}. Correct the file.")
     if "folds" in given:
         _check_folds(given)
+    arms = list(given["arms"])
+    for place, name in enumerate(arms):
+        before = given["arms"][name].get("start_from")
+        if before is not None and before not in arms[:place]:
+            raise ValueError(
+                f"`start_from` of the arm {name} must be an arm before it, one of {arms[:place]}; got {before!r}. "
+                "Correct the name or the order."
+            )
     return given
 
 
@@ -134,7 +145,7 @@ def _training(given: Mapping[str, Any], name: str, seed: int, fold: int | None) 
     options = {**given.get("options", {}), **arm.get("options", {}), **of_training, "seed": seed}
     evaluate = {**given.get("evaluate", {}), **of_network}
     whole = Training(
-        name=f"{name}_{seed}",
+        name=_name(name, seed, None),
         bundle=given["bundle"],
         overlays=overlays,
         options=options,
@@ -142,7 +153,12 @@ def _training(given: Mapping[str, Any], name: str, seed: int, fold: int | None) 
         evaluations=evaluations,
         weights=given.get("weights", "best"),
         only_scores=given.get("only_scores", False),
+        start_from=_name(arm["start_from"], seed, fold) if "start_from" in arm else None,
     )
     if fold is None:
         return whole
-    return whole._replace(name=f"{whole.name}_fold{fold}", options={**options, "fold": fold}, pooled=whole.name)
+    return whole._replace(name=_name(name, seed, fold), options={**options, "fold": fold}, pooled=whole.name)
+
+
+def _name(arm: str, seed: int, fold: int | None) -> str:
+    return f"{arm}_{seed}" if fold is None else f"{arm}_{seed}_fold{fold}"

@@ -123,6 +123,13 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         RuntimeError: if training or evaluation ends with an error.
     """
     own = {**training.options, **(options or {})}
+    if training.start_from:
+        first = folder.with_name(training.start_from)
+        if not (first / EVALUATION / SCORES).is_file():
+            raise RuntimeError(
+                f"it starts with the weights of {training.start_from}, which is not finished in {first}."
+            )
+        own["initial_weights"] = str(first)
     # Not with_suffix: names may hold dots, such as those of learning rates.
     log, commits = (folder.with_name(f"{folder.name}.{kind}") for kind in ("log", "commits"))
     if not _is_trained(folder, own.get("max_epochs")):

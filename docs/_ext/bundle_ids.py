@@ -42,6 +42,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "encoder": "Name of its encoder.",
         "encoder_weights": "none; for the sample, the installed package | A name of segmentation_models_pytorch, a "
         "file, or `package:NAME`. See [pretrained encoders](#pretrained-encoders).",
+        "initial_weights": "Folder of a finished run, or a checkpoint in it, whose weights the training starts with. "
+        "The run has the same network, with or without AFMA.",
         "afma": "Whether AFMA wraps the network. `False` trains the baseline.",
         "feature": "2; 3 for `isic` and `cub` | Encoder depth, or module name, of the feature map that AFMA uses.",
         "patch_size": "Side of the patches in pixels, or height and width.",

@@ -56,9 +56,18 @@ def test_list_goes_seed_by_seed_with_the_options_of_each(tmp_path: Path) -> None
     assert [training.name for training in some] == ["baseline_1", "once_1"]
 
 
+def test_an_arm_starts_with_the_weights_of_another_of_its_seed(tmp_path: Path) -> None:
+    arms = {"first": {}, "second": {"start_from": "first"}}
+    listed = list_trainings(write_list(tmp_path, arms=arms))
+    assert [one.start_from for one in listed] == [None, "first_0", None, "first_1"]
+    folded = list_trainings(write_list(tmp_path, arms=arms, bundle="lesion_slices_afma", folds=5), only=["second"])
+    assert [one.start_from for one in folded[:2]] == ["first_0_fold0", "first_0_fold1"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"arms": {"one": {"start_from": "two"}, "two": {}}}, r"`start_from` of the arm one must be .*got 'two'"),
         ({"arms": {}}, "must have `bundle` and `arms`"),
         ({"varants": {}}, "nothing but .*got .*varants"),
         ({"overlays": ["smal"]}, r"`overlays` must be files of .*there is no smal\.json"),
