@@ -49,8 +49,8 @@ def start_from(
     own, theirs = json.loads(json.dumps(normalization)), read_settings(checkpoint).get("normalization")
     if own and theirs and own != theirs:
         raise ValueError(
-            f"`initial_weights` must be of a run with the same normalization; got {theirs} in `{checkpoint}`, and {own} "
-            "here. Repeat the run's encoder_weights."
+            f"`initial_weights` must be of a run with the same normalization; `{checkpoint}` has {theirs}, this "
+            f"training {own}. Repeat the run's encoder_weights."
         )
     fitting = _fitting_tensors(network.state_dict(), checkpoint)
     network.load_state_dict(fitting, strict=False)

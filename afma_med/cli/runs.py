@@ -78,6 +78,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", type=Path, help="folder for the files (default: comparisons/BUNDLE)")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the bootstrap (default: %(default)s)")
     parser.add_argument("--images", type=int, default=8, help="examples of each kind to show (default: %(default)s)")
+    parser.add_argument(
+        "--baseline", metavar="ARM", help="arm of a list with which the others are compared (default: what has no AFMA)"
+    )
 
 
 @command("compare evaluated runs: tables, charts and pictures of what AFMA adds", _add_compare)
@@ -88,10 +91,12 @@ def compare(given: argparse.Namespace) -> int:
     afma compare runs/baseline runs/camvid_afma
     afma compare runs/* --output_dir comparison --resamples 10000
     afma compare results/camvid/*.json          results of a list of trainings
+    afma compare results/camvid_finetune/*.json --baseline plain_head
     """
     from afma_med.research.comparison import compare_runs
 
-    folder = compare_runs(given.runs, given.output_dir, resamples=given.resamples, images=given.images)
+    options = {"resamples": given.resamples, "images": given.images, "baseline": given.baseline}
+    folder = compare_runs(given.runs, given.output_dir, **options)
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures next to it.")
     return 0

@@ -58,8 +58,8 @@ def list_trainings(
         path: JSON file with, for all trainings, ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``,
             ``weights``, ``only_scores`` and ``seeds``; with ``arms``, each of which may have ``overlays``, ``options``,
             ``seeds``, the name of a ``study``, and ``start_from``, the name of an arm before it whose trained weights
-            of the same seed and fold it starts with; and with ``folds``, 5, for a cross-validation with a bundle that has
-            the id ``fold``.
+            of the same seed and fold it starts with; and with ``folds``, 5, for a cross-validation with a bundle that
+            has the id ``fold``.
         only: names of arms; default: all.
         seeds: seeds of the trainings; default: those of the list.
 

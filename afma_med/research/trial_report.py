@@ -10,12 +10,12 @@ from typing import NamedTuple
 from scipy import stats
 
 from afma_med.atomic_write import replacing
-from afma_med.research.comparison.arms import Arm, Pairing
+from afma_med.research.comparison.arms import Arm, Pairing, group_by_name
 from afma_med.research.comparison.compare import compare_runs
 from afma_med.research.comparison.results import CONFIDENCE, compare_with_baselines, summarise_arm
 from afma_med.research.comparison.tables import TableLayout, format_markdown, group_classes, write_table
 from afma_med.research.training_list import Training
-from afma_med.runs.run import Run, read_run
+from afma_med.runs.run import read_run
 
 __all__ = ["TrialReport", "explain_seeds", "report_trial"]
 
@@ -48,7 +48,7 @@ def report_trial(
     """
     folders = {one.name: output_dir / "runs" / one.name for one in trainings}
     page = compare_runs(list(folders.values()), output_dir / "comparison", images=images, resamples=resamples)
-    arms = _group([read_run(folder) for folder in folders.values()], [name.rpartition("_")[0] for name in folders])
+    arms = group_by_name([read_run(folder)._replace(arm=name.rpartition("_")[0]) for name, folder in folders.items()])
     text = f"{_paired_table(arms, resamples)}\n\n{explain_seeds(len(arms[0].runs))}\n"
     table = output_dir / "table.md"
     with replacing(table) as temporary:
@@ -77,14 +77,6 @@ def explain_seeds(count: int) -> str:
 
 def _reach(count: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) / math.sqrt(count)
-
-
-def _group(runs: Sequence[Run], names: Sequence[str]) -> list[Arm]:
-    """Group the runs by the names that their arms have in the list, in its order."""
-    members: dict[str, list[Run]] = {}
-    for run, name in zip(runs, names, strict=True):
-        members.setdefault(name, []).append(run)
-    return [Arm(name, own[0].settings, tuple(own)) for name, own in members.items()]
 
 
 def _paired_table(arms: Sequence[Arm], resamples: int) -> str:

@@ -39,6 +39,8 @@ def write_result(path: str | os.PathLike[str], run: Run, *, details: Mapping[str
     """
     shortened = {key: Path(run.evaluation[key]).name for key in ("checkpoint", "dataset") if key in run.evaluation}
     settings = {name: value for name, value in run.settings.items() if name != "dataset_dir"}
+    if first := settings.get("training", {}).get("initial_weights"):
+        settings["training"] = {**settings["training"], "initial_weights": Path(first).name}
     pixels = zlib.compress(run.counts.pixels.astype("<i8").tobytes(), level=9)
     content = {
         "version": _VERSION,
@@ -88,9 +90,16 @@ def read_result(path: str | os.PathLike[str]) -> Run:
                 pixels=pixels.reshape(counts["pixels"]["shape"]).astype(np.int64),
             ),
             {int(epoch): float(value) for epoch, value in content["curve"].items()},
+            _find_arm(content.get("training", {})),
         )
     except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(
             f"`{path}` must be the result of a run; got: {type(error).__name__}: {error}. "
             "Name a result of a list of trainings, or the run's folder."
         ) from error
+
+
+def _find_arm(training: Mapping[str, Any]) -> str:
+    """Return the arm of a training of a list, which is named ARM_SEED."""
+    name = training.get("pooled") or training.get("name", "")
+    return str(name).rpartition("_")[0]

@@ -59,6 +59,7 @@ class Run(NamedTuple):
         scores: Scores by name; NaN for a class that does not occur.
         counts: Pixels of each image.
         curve: mIoU of the validation by epoch; empty if unknown.
+        arm: Name of its arm in a list of trainings; empty if unknown.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Run(NamedTuple):
     scores: dict[str, float]
     counts: PixelCounts
     curve: Mapping[int, float] = MappingProxyType({})
+    arm: str = ""
 
     @property
     def seed(self) -> int:

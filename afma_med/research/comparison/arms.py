@@ -11,7 +11,8 @@ import numpy as np
 
 from afma_med.runs.run import Run
 
-__all__ = ["Arm", "Pairing", "check_comparable", "group_runs", "pair_with_baselines", "spell_setting", "usual_settings"]
+__all__ = ["Arm", "Pairing", "check_comparable", "group_by_name", "group_runs", "pair_with", "pair_with_baselines"]
+__all__ += ["spell_setting", "usual_settings"]
 
 # Settings that may differ between the runs of an arm.
 _IGNORED = ("dataset_dir", "training.seed")
@@ -55,11 +56,11 @@ class Arm(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """Hold an arm with AFMA and the baseline that it is compared with.
+    """Hold an arm and the baseline that it is compared with.
 
     Args:
-        arm: with AFMA.
-        baseline: the same network, encoder and training without AFMA.
+        arm: usually with AFMA.
+        baseline: usually the same network, encoder and training without AFMA.
     """
 
     arm: Arm
@@ -87,11 +88,12 @@ class Pairing(NamedTuple):
         return self.runs[0] if self.runs else (self.arm.runs[0], self.baseline.runs[0])
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
+def check_comparable(runs: Sequence[Run], *, named: bool = False) -> None:
     """Refuse runs that were trained for different tasks or evaluated differently.
 
     Args:
         runs: at least one.
+        named: whether the names of their arms distinguish the runs too, for arms that differ in no setting.
 
     Raises:
         ValueError: if two runs differ in bundle, classes, section, sizes of objects, images or labels, if a run is
@@ -107,7 +109,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     places: dict[object, Run] = {}
     trained: dict[object, Run] = {}
     for run in runs:
-        place, training = run.folder.resolve(), (_identity(run), run.seed)
+        place, training = run.folder.resolve(), (_identity(run), run.seed, run.arm if named else "")
         if place in places:
             raise ValueError(
                 f"`folders` must name each run once; got {places[place].folder} and {run.folder}, which are one run. "
@@ -150,6 +152,44 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
         Arm(_label(own, settings), own, tuple(sorted(group, key=lambda run: run.seed)))
         for own, group in zip(settings, members, strict=True)
     ]
+
+
+def group_by_name(runs: Sequence[Run]) -> list[Arm]:
+    """Group the runs of a list of trainings by the names of their arms, in the order of the runs.
+
+    Raises:
+        ValueError: if a run has no arm, or two runs of an arm have the same seed.
+    """
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        if not run.arm:
+            raise ValueError(
+                f"`baseline` must go with results of a list of trainings, whose arms have names; {run.folder} is none. "
+                "Leave `baseline` out."
+            )
+        members.setdefault(run.arm, []).append(run)
+    arms = [
+        Arm(name, _shared_settings(own[0]), tuple(sorted(own, key=lambda run: run.seed)))
+        for name, own in members.items()
+    ]
+    for arm in arms:
+        if len(set(arm.seeds)) < len(arm.seeds):
+            raise ValueError(f"`folders` must hold one run of each arm and seed; got {arm.label} {arm.seeds}.")
+    return arms
+
+
+def pair_with(arms: Sequence[Arm], baseline: str) -> list[Pairing]:
+    """Pair every other arm with the one of that name.
+
+    Raises:
+        ValueError: if there is no arm of that name.
+    """
+    named = {arm.label: arm for arm in arms}
+    if baseline not in named:
+        raise ValueError(
+            f"`baseline` must be one of the arms {', '.join(named)}; got {baseline!r}. Choose one of them."
+        )
+    return [Pairing(arm, named[baseline]) for arm in arms if arm.label != baseline]
 
 
 def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
@@ -202,6 +242,8 @@ def _shared_settings(run: Run) -> dict[str, Any]:
     """The settings that distinguish arms, including those of the training."""
     flat = {name: value for name, value in run.settings.items() if name != "training"}
     flat |= {f"training.{name}": value for name, value in run.settings["training"].items()}
+    # Which run it was depends on the seed.
+    flat["training.initial_weights"] = "another run" if flat.get("training.initial_weights") else None
     left_out = _IGNORED if run.settings["afma"] else (*_IGNORED, *_OF_AFMA)
     return {name: value for name, value in flat.items() if name not in left_out}
 

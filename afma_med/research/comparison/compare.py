@@ -9,7 +9,9 @@ from pathlib import Path
 
 from afma_med.research.comparison.arms import (
     check_comparable,
+    group_by_name,
     group_runs,
+    pair_with,
     pair_with_baselines,
     spell_setting,
     usual_settings,
@@ -42,6 +44,7 @@ def compare_runs(
     resamples: int = 2000,
     images: int = 8,
     seed: int = 0,
+    baseline: str | None = None,
 ) -> Path:
     """Compare finished runs, and write the results as a page, tables and pictures.
 
@@ -54,6 +57,8 @@ def compare_runs(
         resamples: number of resamples of the bootstrap over images.
         images: number of images to show that AFMA helped most, and that it hurt most; 0 for none.
         seed: of the bootstrap.
+        baseline: name of the arm of a list of trainings with which every other arm is compared, such as a control;
+            the arms then have the names of the list. Default: what has no AFMA.
 
     Returns:
         The folder: ``index.html`` (everything), ``comparison.md``, ``details.md``, ``comparison.csv``,
@@ -73,10 +78,10 @@ def compare_runs(
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}; got {value}. Pass a larger number.")
     runs = [read_result(folder) if Path(folder).suffix == ".json" else read_run(folder) for folder in folders]
-    check_comparable(runs)
+    check_comparable(runs, named=baseline is not None)
     target = Path(output_dir or Path("comparisons", runs[0].settings["name"]))
     check_replaceable(target)
-    found = _compute(runs, resamples=resamples, seed=seed)
+    found = _compute(runs, resamples=resamples, seed=seed, baseline=baseline)
     charts, left_out = draw_charts(found)
     galleries, reasons = draw_galleries(found, images=images)
     for warning in (*left_out, *reasons):
@@ -85,13 +90,17 @@ def compare_runs(
     return target
 
 
-def _compute(runs: Sequence[Run], *, resamples: int, seed: int) -> Comparison:
-    arms = group_runs(runs)
-    pairings, alone = pair_with_baselines(arms)
+def _compute(runs: Sequence[Run], *, resamples: int, seed: int, baseline: str | None) -> Comparison:
+    if baseline is None:
+        arms = group_runs(runs)
+        pairings, alone = pair_with_baselines(arms)
+    else:
+        arms = group_by_name(runs)
+        pairings, alone = pair_with(arms, baseline), []
     gains = compare_with_baselines(pairings, groups=group_classes(runs[0]), resamples=resamples, seed=seed)
     paper, paper_note = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
     notes = []
-    if usual := usual_settings([arm.settings for arm in arms]):
+    if baseline is None and (usual := usual_settings([arm.settings for arm in arms])):
         named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())
         notes.append(f"Where a row does not say otherwise: {'; '.join(named)}.")
     notes += [

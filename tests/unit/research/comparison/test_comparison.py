@@ -46,12 +46,69 @@ from afma_med.research.comparison.tables import (
     size_headings,
     write_table,
 )
+from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_curve
 
 
 @pytest.fixture(scope="module")
 def compared(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compare_runs(folders, tmp_path_factory.mktemp("out") / "comparison", resamples=200)
+
+
+# Arms of a list of trainings.
+
+
+@pytest.fixture
+def results(folders: list[Path], tmp_path: Path) -> list[Path]:
+    """Results of a list: two arms that differ in no setting, and a third."""
+    paths = []
+    for arm, run in (("plain", "baseline"), ("sampled", "baseline"), ("attentive", "afma")):
+        for seed in (0, 1):
+            folder = next(one for one in folders if one.name == f"{run}{seed}")
+            paths.append(tmp_path / f"{arm}_{seed}.json")
+            write_result(paths[-1], read_run(folder), details={"training": {"name": f"{arm}_{seed}"}})
+    return paths
+
+
+def test_arms_of_a_list_are_compared_with_the_one_that_is_named(results: list[Path], tmp_path: Path) -> None:
+    folder = compare_runs(results, tmp_path / "out", resamples=10, images=0, baseline="sampled")
+    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert [arm["label"] for arm in found["arms"]] == ["plain", "sampled", "attentive"]
+    assert [(one["arm"], one["baseline"]) for one in found["differences"]] == [
+        ("plain", "sampled"),
+        ("attentive", "sampled"),
+    ]
+    assert found["differences"][0]["scores"]["mIoU"]["value"] == 0 < found["differences"][1]["scores"]["mIoU"]["value"]
+
+
+def test_unnamed_arms_that_agree_in_all_settings_are_refused(results: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="same settings and the same seed"):
+        compare_runs(results, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "more", "message"),
+    [
+        ("control", [], r"must be one of the arms plain, sampled, attentive; got 'control'"),
+        ("plain", ["baseline2"], r"baseline2 is none"),
+    ],
+)
+def test_other_baselines_are_refused(
+    results: list[Path], folders: list[Path], tmp_path: Path, baseline: str, more: list[str], message: str
+) -> None:
+    runs = [*results, *(one for one in folders if one.name in more)]
+    with pytest.raises(ValueError, match=message):
+        compare_runs(runs, tmp_path / "out", baseline=baseline)
+
+
+def test_the_run_that_a_training_started_with_is_part_of_no_arm(folders: list[Path], tmp_path: Path) -> None:
+    runs = [
+        copy_run(folders[seed], tmp_path / f"{seed}", training={"seed": seed, "initial_weights": f"/runs/host_{seed}"})
+        for seed in (0, 1)
+    ]
+    write_result(tmp_path / "result.json", read_run(runs[0]))
+    assert "/runs" not in (tmp_path / "result.json").read_text(encoding="utf-8")
+    assert [len(arm.runs) for arm in group_runs([read_run(run) for run in runs])] == [2]
 
 
 # Reading.
