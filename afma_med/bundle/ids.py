@@ -176,6 +176,13 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             lambda value: value is None or is_positive_int(value), "none or a whole number of pixels from 1 on", "240"
         ),
         "small_object_sampling": _TRUTH,
+        "inference_scales": _Rule(
+            lambda value: len(value) > 0 and _is_list(value, lambda one: _is_number(one) and one > 0),
+            "a list of factors of the image's size, numbers above 0",
+            '"[1,2]"',
+            stages=("evaluate", "inference"),
+        ),
+        "inference_flip": _TRUTH._replace(stages=("evaluate", "inference")),
         "feature": _Rule(
             lambda value: isinstance(value, str) or is_positive_int(value),
             "an encoder depth from 1 on or the name of a module",

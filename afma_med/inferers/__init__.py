@@ -1,5 +1,6 @@
 """Inferers for MONAI engines."""
 
 from afma_med.inferers.autocast import AutocastInferer
+from afma_med.inferers.multi_scale import MultiScaleInferer
 
-__all__ = ["AutocastInferer"]
+__all__ = ["AutocastInferer", "MultiScaleInferer"]

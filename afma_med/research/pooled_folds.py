@@ -52,7 +52,8 @@ def pool_if_complete(training: Training, results_dir: Path) -> list[Path]:
         if all(part.is_file() for part in parts) and _is_outdated(target, parts):
             run = pool_runs([read_result(part) for part in parts], target)
             folds = [_without(json.loads(part.read_text(encoding="utf-8")), _NOT_REPEATED) for part in parts]
-            write_result(target, run, details={"training": whole._asdict(), "folds": folds})
+            named = {"protocol": protocol} if protocol else {}
+            write_result(target, run, details={"training": whole._asdict(), **named, "folds": folds})
             written.append(target)
     return written
 

@@ -29,7 +29,7 @@ class Training(NamedTuple):
         overlays: names of overlays, in order.
         options: ids and their values.
         evaluate: ids of the evaluation and their values.
-        evaluations: overlays of further evaluations, by the name of each protocol.
+        evaluations: further evaluations by the name of each protocol: overlays, or ids and their values.
         weights: the weights that are scored: ``"best"``, of the best epoch on the validation section, or ``"ema"``, the
             moving average at the end of the training, which involves no selection.
         pooled: ``ARM_SEED``, the result into which the results of all folds are pooled; None without folds.
@@ -42,7 +42,7 @@ class Training(NamedTuple):
     overlays: tuple[str, ...]
     options: dict[str, Any]
     evaluate: dict[str, Any]
-    evaluations: dict[str, list[str]] = {}  # noqa: RUF012
+    evaluations: dict[str, list[str] | dict[str, Any]] = {}  # noqa: RUF012
     weights: str = "best"
     pooled: str | None = None
     only_scores: bool = False
@@ -136,7 +136,8 @@ def _training(given: Mapping[str, Any], name: str, seed: int, fold: int | None) 
     arm = given["arms"][name]
     overlays = (*given.get("overlays", ()), *arm.get("overlays", ()))
     evaluations = dict(given.get("evaluations", {}))
-    for overlay in (*overlays, *(overlay for each in evaluations.values() for overlay in each)):
+    further = (overlay for each in evaluations.values() if isinstance(each, list) for overlay in each)
+    for overlay in (*overlays, *further):
         if not (bundles_folder() / f"{overlay}.json").is_file():
             raise ValueError(
                 f"`overlays` must be files of {bundles_folder()}; there is no {overlay}.json. Check names."

@@ -151,7 +151,8 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
         details |= {"scores_of_last_epoch": last["scores"], **_measure(folder, training.weights)}
     for name, path in _other_results(training, result).items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_result(path, read_run(folder, evaluation=f"evaluation_{name}"))
+        evaluated = read_run(folder, evaluation=f"evaluation_{name}")
+        write_result(path, evaluated, details={"training": training._asdict(), "protocol": name})
     write_result(result, read_run(folder), details=details)
 
 
@@ -159,10 +160,10 @@ def _evaluate(training: Training, folder: Path, own: Mapping[str, Any], log: Pat
     # Settings of the machine, such as workers, hold for the evaluation too; those of the training are in the run.
     kept = {name: own[name] for name in ("num_workers", "device") if name in own}
     scored, last = WEIGHTS[training.weights], (LAST, "model")
-    wanted: list[tuple[str, tuple[str, str], Sequence[str]]] = [(EVALUATION, scored, ())]
+    wanted: list[tuple[str, tuple[str, str], Sequence[str] | Mapping[str, Any]]] = [(EVALUATION, scored, ())]
     wanted += [] if training.only_scores else [("evaluation_last", last, ())]
-    wanted += [(f"evaluation_{name}", scored, overlays) for name, overlays in training.evaluations.items()]
-    for name, (checkpoint, weights), overlays in wanted:
+    wanted += [(f"evaluation_{name}", scored, changes) for name, changes in training.evaluations.items()]
+    for name, (checkpoint, weights), changes in wanted:
         if not _is_newer(folder / name / SCORES, folder / LAST):
             given = {
                 "output_dir": str(folder),
@@ -170,7 +171,8 @@ def _evaluate(training: Training, folder: Path, own: Mapping[str, Any], log: Pat
                 "weights": weights,
                 "prediction_dir": str(folder / name),
             }
-            _run(training.bundle, ("evaluate", *overlays), {**kept, **training.evaluate, **given}, log)
+            overlays, ids = ((), changes) if isinstance(changes, Mapping) else (changes, {})
+            _run(training.bundle, ("evaluate", *overlays), {**kept, **training.evaluate, **ids, **given}, log)
 
 
 def _is_newer(scores: Path, checkpoint: Path) -> bool:

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,9 @@ def write_result(path: str | os.PathLike[str], run: Run, *, details: Mapping[str
     shortened = {key: Path(run.evaluation[key]).name for key in ("checkpoint", "dataset") if key in run.evaluation}
     settings = {name: value for name, value in run.settings.items() if name != "dataset_dir"}
     if first := settings.get("training", {}).get("initial_weights"):
-        settings["training"] = {**settings["training"], "initial_weights": Path(first).name}
+        # Runs of a list end with seed and fold, which differ between the runs of an arm.
+        named = re.sub(r"_\d+(_fold\d+)?$", "", Path(first).name)
+        settings["training"] = {**settings["training"], "initial_weights": named}
     pixels = zlib.compress(run.counts.pixels.astype("<i8").tobytes(), level=9)
     content = {
         "version": _VERSION,
@@ -90,7 +93,7 @@ def read_result(path: str | os.PathLike[str]) -> Run:
                 pixels=pixels.reshape(counts["pixels"]["shape"]).astype(np.int64),
             ),
             {int(epoch): float(value) for epoch, value in content["curve"].items()},
-            _find_arm(content.get("training", {})),
+            _find_arm(content),
         )
     except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(
@@ -99,7 +102,8 @@ def read_result(path: str | os.PathLike[str]) -> Run:
         ) from error
 
 
-def _find_arm(training: Mapping[str, Any]) -> str:
-    """Return the arm of a training of a list, which is named ARM_SEED."""
-    name = training.get("pooled") or training.get("name", "")
-    return str(name).rpartition("_")[0]
+def _find_arm(content: Mapping[str, Any]) -> str:
+    """Return the arm of a training of a list, which is named ARM_SEED, and the protocol of its evaluation."""
+    training = content.get("training", {})
+    arm = str(training.get("pooled") or training.get("name", "")).rpartition("_")[0]
+    return ", ".join(filter(None, [arm, content.get("protocol")]))

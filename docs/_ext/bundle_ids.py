@@ -85,6 +85,9 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "pictures": "Validation images that TensorBoard shows.",
         "size_groups": "below 32² and above 96² pixels; the dataset's in `evaluate.json` | Bounds between small, "
         "medium and large objects.",
+        "inference_scales": "For `evaluate.json` and `inference.json`: sizes at which images are predicted, as "
+        'factors. The probabilities are averaged. `"[1,2]"` sees small objects enlarged too, in five times the time.',
+        "inference_flip": "For the same: whether the mirrored images are predicted too.",
         "count_unscored_pixels": "Whether predictions on pixels of unscored classes count as false positives, as in "
         "the authors' code.",
         "weights": "For `evaluate.json`: which weights of the checkpoint are scored.",

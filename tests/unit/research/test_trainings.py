@@ -137,6 +137,15 @@ def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: F
     assert [kind for kind, *_ in bundle.calls[4:]] == ["evaluate"], "a protocol that is new is added"
 
 
+def test_an_evaluation_with_other_ids_is_an_arm_of_its_own(tmp_path: Path, bundle: FakeBundle) -> None:
+    path = write_list(tmp_path, evaluations={"two_scales": {"inference_scales": [1, 2]}})
+    [training] = list_trainings(path, only=["afma"], seeds=[0])
+    run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
+    assert [call.options.get("inference_scales") for call in bundle.calls] == [None, None, None, [1, 2]]
+    results = [tmp_path / "results" / folder / "afma_0.json" for folder in ("", "two_scales")]
+    assert [read_result(result).arm for result in results] == ["afma", "afma, two_scales"]
+
+
 def test_only_the_scores_are_computed_where_the_list_says_so(tmp_path: Path, bundle: FakeBundle) -> None:
     assert run_list(tmp_path, only_scores=True) == []
     assert [Path(call.options["output_dir"]).name for call in bundle.calls] == ["afma_0", "afma_0"]
