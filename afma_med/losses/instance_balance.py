@@ -40,9 +40,9 @@ class InstanceBalancedLoss(nn.Module):
     mean over all objects of all classes in the batch. The loss is (1 - mixing) · plain + mixing · balanced. An image
     without objects is one region. Void pixels belong to no region.
 
-    The regions are found on the CPU, with one distance transform for each class in each image: about 10 ms for 256×256
+    The regions are found on the CPU, with one distance transform for each class in each image: about 3 ms for 256×256
     pixels. They are kept in memory, 256 MiB at most, for labels that come again. Cross-entropies are then summed by
-    region in one pass over the pixels of each class. Any other loss is called once for each object, so that its time
+    region in one pass over the pixels. Any other loss is called once for each object, so that its time
     grows with the number of objects. ``torch.compile`` leaves the balanced term uncompiled.
 
     Args:
@@ -128,20 +128,21 @@ class InstanceBalancedLoss(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _balanced(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the mean of the loss over all regions of the batch."""
-        terms = []
+        total, count = logits.new_zeros(()), 0
         for number, owners in enumerate(self._regions(label, logits.shape[1])):
             image = slice(number, number + 1)
-            mean_over_regions = self._region_means(logits[image], label[image])
-            terms += [mean_over_regions(owner.flatten()) for owner in owners]
-        found = torch.cat(terms)
-        return found.mean() if len(found) else 0.0 * logits.sum()
+            sum_of_means, regions = self._sum_over_regions(logits[image], label[image], owners)
+            total, count = total + sum_of_means, count + regions
+        return total / count if count else 0.0 * logits.sum()
 
-    def _region_means(self, logits: Tensor, label: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the function that computes the losses (J,) of an image's J regions."""
+    def _sum_over_regions(
+        self, logits: Tensor, label: Tensor, owners: Sequence[NDArray[np.int32]]
+    ) -> tuple[Tensor, int]:
+        """Return the sum of the losses of an image's regions, and the number of regions."""
         loss: Any = self.loss
         classes = logits.shape[1]
         if type(loss) not in (nn.CrossEntropyLoss, SoftmaxCrossEntropyLoss) or classes == 1 or _is_summed(loss):
-            return partial(_call_by_region, loss, logits.flatten(2)[0], label.flatten(2)[0])
+            return _call_by_region(loss, logits.flatten(2)[0], label.flatten(2)[0], owners)
         index = label_to_index(label, classes, self.ignore_index)
         index = index.where(index != loss.ignore_index, VOID) if loss.ignore_index is not None else index
         logits = at_least_float32(logits)
@@ -150,9 +151,9 @@ class InstanceBalancedLoss(nn.Module):
         values = F.cross_entropy(logits, index, weight, ignore_index=VOID, reduction="none", label_smoothing=smoothing)
         valid = (index != VOID).to(logits.dtype)
         weights = valid if weight is None else valid * weight[index.clamp_min(0)]
-        return partial(_divide_by_region, values.flatten(), weights.flatten())
+        return _weigh_by_region(values.flatten(), weights.flatten(), owners)
 
-    def _regions(self, label: Tensor, classes: int) -> list[list[Tensor]]:
+    def _regions(self, label: Tensor, classes: int) -> list[list[NDArray[np.int32]]]:
         """Return the regions of each image, numbered from 1, for each class that has objects; 0 is void."""
         if label.shape[1] == classes:
             one_hot, valid = label_to_one_hot(label, classes, self.ignore_index)
@@ -161,8 +162,7 @@ class InstanceBalancedLoss(nn.Module):
             values = label_to_index(label, classes, self.ignore_index)[:, None]
         find = partial(self._find_regions, classes=classes)
         arrays = values.detach().to(torch.int16).cpu().numpy()
-        found = [self._cache.get(array, find, classes, self.include_background, self.spacing) for array in arrays]
-        return [[torch.from_numpy(owner).to(label.device) for owner in owners] for owners in found]
+        return [self._cache.get(array, find, classes, self.include_background, self.spacing) for array in arrays]
 
     def _find_regions(self, label: NDArray[np.int16], classes: int) -> list[NDArray[np.int32]]:
         valid = label[0] != VOID
@@ -180,16 +180,37 @@ def _is_summed(loss: Any) -> bool:
     return getattr(loss, "reduction", "mean") != "mean"
 
 
-def _divide_by_region(values: Tensor, weights: Tensor, owner: Tensor) -> Tensor:
-    """Return the sum of the values divided by the sum of the weights, for each region with weights."""
-    sums = values.new_zeros(2, int(owner.max()) + 1).index_add(1, owner, torch.stack([values, weights]))
-    total, weight = sums[:, 1:].unbind()
-    return total[weight > 0] / weight[weight > 0]
+def _weigh_by_region(values: Tensor, weights: Tensor, owners: Sequence[NDArray[np.int32]]) -> tuple[Tensor, int]:
+    """Return the sum of the weighted means of all regions as one weighted sum over the pixels, in one pass.
+
+    Args:
+        values: (P,) losses of the pixels, times their weights.
+        weights: (P,) weights of the pixels.
+        owners: Number of each pixel's region, once for each class.
+
+    Returns:
+        The sum, and the number of regions with weights.
+    """
+    plain = weights.detach().double().cpu().numpy()
+    scale, count = np.zeros_like(plain), 0
+    for owner in owners:
+        sums = np.bincount(owner.ravel(), weights=plain)
+        sums[0] = 0  # void
+        scale += np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)[owner.ravel()]
+        count += np.count_nonzero(sums)
+    return (values * torch.from_numpy(scale).to(values)).sum(), count
 
 
-def _call_by_region(loss: Any, logits: Tensor, label: Tensor, owner: Tensor) -> Tensor:
+def _call_by_region(
+    loss: Any, logits: Tensor, label: Tensor, owners: Sequence[NDArray[np.int32]]
+) -> tuple[Tensor, int]:
     """Call a loss on the pixels of each region: logits (K,P), label (1,P) or (K,P)."""
-    parts = torch.split(owner.argsort(stable=True), owner.bincount().tolist())[1:]
-    inputs = ((x[None, :, pixels, None] for x in (logits, label)) for pixels in parts if len(pixels))
-    terms = [segmentation_term(loss, [some_logits], some_label, None) for some_logits, some_label in inputs]
-    return torch.stack(terms) if terms else logits.new_zeros(0)
+    total, count = logits.new_zeros(()), 0
+    for owner in owners:
+        flat = torch.from_numpy(owner.ravel()).to(logits.device)
+        parts = torch.split(flat.argsort(stable=True), flat.bincount().tolist())[1:]
+        for pixels in parts:
+            if len(pixels):
+                some_logits, some_label = (x[None, :, pixels, None] for x in (logits, label))
+                total, count = total + segmentation_term(loss, [some_logits], some_label, None), count + 1
+    return total, count
