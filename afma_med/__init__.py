@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
+    from afma_med.grouped_attention import GroupedAttention
     from afma_med.losses import (
         AFMALoss,
         InstanceBalancedLoss,
@@ -22,6 +23,7 @@ __all__ = [
     "AFMANet",
     "FeatureTap",
     "InstanceBalancedLoss",
+    "GroupedAttention",
     "PatchAttention",
     "PatchGrid",
     "SigmoidCrossEntropyLoss",
@@ -36,6 +38,7 @@ __all__ = [
 
 # Loaded when first used: the command `afma` needs no torch for its help.
 _HOMES = {
+    "grouped_attention": ("GroupedAttention",),
     "functional": ("PatchAttention", "PatchGrid", "gold_attention", "modulate_logits"),
     "losses": (
         "AFMALoss",

@@ -15,6 +15,7 @@ from afma_med._ops.host_outputs import find_levels
 from afma_med._ops.slices import fold_slices
 from afma_med.checks import check_tensor
 from afma_med.functional import PatchAttention, gold_attention, gold_attention_from_index
+from afma_med.grouped_attention import Attention, list_parts, make_gold, mean_distance
 from afma_med.losses.label_forms import own_ignore_index, segmentation_term
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
 
@@ -34,6 +35,11 @@ class AFMALoss(nn.Module):
     The overall objective (Eq. 24): segmentation_weight · segmentation + attention_weight · mean (A - A*)². Given plain
     logits, as :class:`~afma_med.AFMANet` returns them in eval mode or without ``attention_supervision``, it is the
     weighted segmentation term alone.
+
+    With several depths or groups of classes, each attention is compared with the gold attention of its own stride, patch
+    size and classes. The attention term is the mean of these distances, weighted with the number of classes of each.
+    Each distance is a mean over its classes, so each class counts the same at each of its depths. Of several depths of
+    all classes, it is the plain mean; classes without attention take no part.
 
     Args:
         segmentation: module or function (logits, label) -> scalar; default :class:`SoftmaxCrossEntropyLoss` with
@@ -128,13 +134,13 @@ class AFMALoss(nn.Module):
         if attention is None:
             self._warn_without_attention()
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
-        if not (attention.query.requires_grad or attention.key.requires_grad) and _is_recomputed(logits):
+        if not _has_gradients(attention) and _is_recomputed(logits):
             raise ValueError(
                 "`output` must have an attention with gradients; got one without, since torch.utils.checkpoint with "
                 "use_reentrant=True drops them. Use use_reentrant=False."
             )
         gold = self._gold_attention(label, attention, logits.shape[1])
-        return AFMALossTerms(segmentation, self.attention_distance(attention, gold))
+        return AFMALossTerms(segmentation, mean_distance(attention, gold, self.attention_distance))
 
     def attention_distance(self, attention: PatchAttention, gold: PatchAttention) -> Tensor:
         """Measure how far an attention is from the gold one (Eq. 23), a scalar; a subclass may measure otherwise."""
@@ -168,12 +174,17 @@ class AFMALoss(nn.Module):
                 stacklevel=6,  # the call of the loss, past torch and `forward`
             )
 
-    def _gold_attention(self, label: Tensor, attention: PatchAttention, classes: int) -> PatchAttention:
+    def _gold_attention(self, label: Tensor, attention: Attention, classes: int) -> Attention:
+        dtype = list_parts(attention)[0].key.dtype
         if label.shape[1] != classes:
             index = label_to_index(label, classes, self.ignore_index)
-            return gold_attention_from_index(index, attention.grid, classes, dtype=attention.key.dtype)
+            return make_gold(attention, lambda grid: gold_attention_from_index(index, grid, classes, dtype=dtype))
         one_hot, _ = label_to_one_hot(label, classes, self.ignore_index)
-        return gold_attention(one_hot.to(attention.key.dtype), attention.grid)
+        return make_gold(attention, lambda grid: gold_attention(one_hot.to(dtype), grid))
+
+
+def _has_gradients(attention: Attention) -> bool:
+    return any(factor.requires_grad for part in list_parts(attention) for factor in part[:2])
 
 
 def _is_recomputed(logits: Tensor) -> bool:
@@ -186,14 +197,14 @@ def _is_recomputed(logits: Tensor) -> bool:
     return node is not None and "Checkpoint" in node.name()
 
 
-def _split_output(output: Any) -> tuple[Any, PatchAttention | None]:
+def _split_output(output: Any) -> tuple[Any, Attention | None]:
     """Return the host's output, and the attention or None."""
-    if isinstance(output, tuple | list) and len(output) == 2 and isinstance(output[1], PatchAttention):
+    if isinstance(output, tuple | list) and len(output) == 2 and isinstance(output[1], Attention):
         output, attention = output
     else:
         attention = None
     odd = isinstance(output, tuple | list) and not all(isinstance(one, Tensor | None) for one in output)
-    if odd or isinstance(output, PatchAttention):
+    if odd or isinstance(output, Attention):
         raise TypeError(_refusal(output))
     return output, attention
 

@@ -12,7 +12,7 @@ from afma_med.checks import as_patch_size, check_channels, check_four_axes, chec
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
 from afma_med.networks.embedding import convolve_twice, input_dtype, is_plain_conv, is_plain_linear, project_patches
 
-__all__ = ["AFMABlock", "Variant"]
+__all__ = ["AFMABlock", "Variant", "check_variant", "read_stride"]
 
 # Pixels of a patch whose projection, 4 · D² weights, still fits into memory: 128×128, 4 GiB.
 _LARGEST_DEPTH = 2**14
@@ -93,12 +93,13 @@ class AFMABlock(nn.Module):
             self.patch_linear1 = nn.Linear(depth, 2 * depth, bias=False)
             self.patch_linear2 = nn.Linear(2 * depth, depth, bias=False)
 
-    def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
+    def forward(self, image: Tensor, feature: Tensor, query: Tensor | None = None) -> PatchAttention:
         """Compute the attention of a batch of images.
 
         Args:
             image: (B,C,H,W), as the backbone saw it.
             feature: (B,F,h,w), the backbone's feature map; s = H / h = W / w is read from the shapes.
+            query: (B,K,N,D), of a block that shares the layers of the image; by default it is computed.
 
         Returns:
             The attention, in float32 also under autocast.
@@ -109,9 +110,9 @@ class AFMABlock(nn.Module):
         """
         self._check_channels(image, feature)
         image, feature = without_metadata(image), without_metadata(feature)
-        grid = PatchGrid((image.shape[2], image.shape[3]), _read_stride(image, feature), self.patch_size)
+        grid = PatchGrid((image.shape[2], image.shape[3]), read_stride(image, feature), self.patch_size)
         with autocast_off(image):
-            query = self._project(self.embed_image(image))
+            query = self._project(self.embed_image(image)) if query is None else query
             key = self._project(self.embed_feature(feature, grid.stride))
         return PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
 
@@ -186,7 +187,12 @@ def check_variant(variant: str) -> None:
         raise ValueError(f"`variant` must be one of {get_args(Variant)}; got {variant!r}. Choose one of them.")
 
 
-def _read_stride(image: Tensor, feature: Tensor) -> int:
+def read_stride(image: Tensor, feature: Tensor) -> int:
+    """Read s from an image and its feature map.
+
+    Raises:
+        ValueError: if no whole stride fits both axes.
+    """
     height, width = feature.shape[2:]
     stride = int(image.shape[2] // max(1, height))  # a constant of the network also where the sizes are traced
     if stride < 1 or (height * stride, width * stride) != tuple(image.shape[2:]):

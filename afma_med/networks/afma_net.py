@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from afma_med._ops.host_outputs import crop_output, find_logits, replace_logits, upsample_to
-from afma_med._ops.patches import crop_to, pad_to, split_patches
+from afma_med._ops.patches import crop_to, pad_to
 from afma_med._ops.tensors import with_metadata_of, without_metadata
-from afma_med.checks import as_patch_size, check_channels, check_image, check_module, explain_mismatch
-from afma_med.functional import PatchAttention, compress_prediction, modulate_logits
-from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
+from afma_med.checks import check_channels, check_image, check_module, explain_mismatch
+from afma_med.grouped_attention import Attention, correct_logits, list_parts, split_prediction
+from afma_med.networks.afma_block import Variant, check_variant
+from afma_med.networks.afma_blocks import Feature, PatchSize, Source, build_block, check_choices, list_depths
 from afma_med.networks.feature_maps import FeatureError, FeatureInfo, encoder_strides, list_features, whole_stride
-from afma_med.networks.feature_tap import FeatureTap
+from afma_med.networks.feature_tap import tap_features
 from afma_med.networks.optimizer_watch import OptimizerWatch
 from afma_med.networks.probing import (
     blank_image,
@@ -48,14 +51,21 @@ class AFMANet(nn.Module):
         backbone: network (B,C,H,W) -> logits (B,K,H,W), for example of segmentation_models_pytorch or MONAI.
         out_channels: K, the classes of the backbone's output; 1 is binary (sigmoid). Default: as many as the backbone
             has; another number than that is an error.
-        feature: encoder depth (the map of stride 2^depth in an undilated encoder: 1, 2, ...) or dotted module name.
+        feature: encoder depth (the map of stride 2^depth in an undilated encoder: 1, 2, ...) or dotted module name. A
+            list of them corrects with the mean of their corrections. A mapping from names in ``class_groups`` gives
+            groups of classes their own; classes that it does not name are not corrected.
         in_channels: C, channels of the image.
-        patch_size: p, or (ph, pw), in pixels.
+        patch_size: p, or (ph, pw), in pixels. Or a mapping from names in ``class_groups`` to these; classes that it does
+            not name have 10.
         attention_supervision: in train mode, return the attention next to the logits, for :class:`~afma_med.AFMALoss`.
         upsample_logits: resize logits that are smaller than the image bilinearly before they are corrected, as for the
             transformers of Hugging Face, whose logits have stride 4.
         variant: ``"released"`` or ``"paper"``, see :class:`~afma_med.AFMABlock`; the paper variant also spreads
             class probabilities instead of the one-hot arg max.
+        source: ``"feature"``, or ``"image"``, which resizes the image to the size of the feature map and uses it in
+            place of the map, the paper's control (Sec. 5).
+        class_groups: indices of classes by the name of their group, for ``feature`` and ``patch_size``. Groups may
+            overlap; those that one mapping names must not.
 
     Warns:
         UserWarning: in training, once, if the optimizer changes the backbone's parameters and not the block's.
@@ -63,7 +73,8 @@ class AFMANet(nn.Module):
     Raises:
         TypeError: if the backbone is not a network, or the feature neither a depth nor a name.
         ValueError: if the backbone does not run on blank images, returns no logits of K channels in eval or train mode,
-            applies an activation to them or is compiled, or if the feature does not exist or is not a map.
+            applies an activation to them or is compiled, or if a feature does not exist or is not a map, or if
+            groups of classes are unknown or overlap.
 
     Example:
         >>> import segmentation_models_pytorch as smp
@@ -81,20 +92,22 @@ class AFMANet(nn.Module):
         backbone: nn.Module,
         out_channels: int | None = None,
         *,
-        feature: int | str = 2,
+        feature: Feature = 2,
         in_channels: int = 3,
-        patch_size: int | tuple[int, int] = 10,
+        patch_size: PatchSize = 10,
         attention_supervision: bool = False,
         upsample_logits: bool = False,
         variant: Variant = "released",
+        source: Source = "feature",
+        class_groups: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         check_module("backbone", backbone)
         check_uncompiled(backbone)
         check_variant(variant)
+        check_choices(feature, patch_size, source)
         given = {} if out_channels is None else {"out_channels": out_channels}
         check_channels(**given, in_channels=in_channels)
-        as_patch_size(patch_size)
         self.backbone = backbone
         self.in_channels = in_channels
         self.attention_supervision = attention_supervision
@@ -104,15 +117,20 @@ class AFMANet(nn.Module):
         probe_size = find_probe_size(backbone, in_channels)
         features = list_features(backbone, in_channels=in_channels, size=probe_size)
         try:
-            self.feature_tap = FeatureTap(backbone, feature)
-            self.out_channels, feature_channels = self._probe_host(
+            self.feature_tap = tap_features(backbone, list_depths(feature))
+            self.out_channels, channels = self._probe_host(
                 probe_size, out_channels, strides=encoder_strides(backbone, features)
             )
         except FeatureError as error:
             raise FeatureError(f"{error}\n{_feature_table(features)}") from error
-        self.afma_block = AFMABlock(
-            feature_channels, self.out_channels, in_channels=in_channels, patch_size=patch_size, variant=variant
-        )
+        choices, options = (feature, patch_size, channels), {"in_channels": in_channels, "variant": variant}
+        try:
+            self.afma_block = build_block(
+                *choices, self.out_channels, class_groups=class_groups or {}, source=source, **options
+            )
+        except ValueError:
+            self.feature_tap.remove()
+            raise
 
     def forward(self, image: Tensor) -> Any:
         """Segment a batch of images.
@@ -133,7 +151,7 @@ class AFMANet(nn.Module):
         output, logits, attention = self._run(image)
         corrected = self.correct(logits, attention)
         if not isinstance(output, Tensor) or output.ndim == 5:
-            padded = attention.grid.image_size
+            padded = list_parts(attention)[0].grid.image_size
             output = crop_output(output, (image.shape[2], image.shape[3]), (padded[0], padded[1]))
             found = find_logits(output)
             assert found is not None  # as the probe has seen
@@ -142,14 +160,15 @@ class AFMANet(nn.Module):
             return corrected, attention
         return corrected
 
-    def attend(self, image: Tensor) -> tuple[Tensor, PatchAttention]:
+    def attend(self, image: Tensor) -> tuple[Tensor, Attention]:
         """Segment a batch of images without correcting, for whoever wants to see what the attention does.
 
         Args:
             image: (B,C,H,W), any size.
 
         Returns:
-            The backbone's own logits (B,K,H,W), and the attention that :meth:`forward` corrects them with.
+            The backbone's own logits (B,K,H,W), and the attention that :meth:`forward` corrects them with: of several
+            depths or groups of classes, a :class:`~afma_med.GroupedAttention`.
 
         Raises:
             TypeError: if ``image`` is not a tensor of floating point numbers of the network's kind.
@@ -158,7 +177,7 @@ class AFMANet(nn.Module):
         """
         return self._run(image)[1:]
 
-    def _run(self, image: Tensor) -> tuple[Any, Tensor, PatchAttention]:
+    def _run(self, image: Tensor) -> tuple[Any, Tensor, Attention]:
         """Return the backbone's output for the padded image, its logits cropped to (B,K,H,W), and the attention."""
         check_image(image)
         if image.shape[1] != self.in_channels:
@@ -170,11 +189,11 @@ class AFMANet(nn.Module):
         # MONAI's metadata slow the host's backward pass by half.
         padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
         try:
-            output, feature = self.feature_tap.run(self.backbone, padded)
+            output, *features = self.feature_tap.run(self.backbone, padded)
         except RuntimeError as error:
             explain_mismatch(padded, self.backbone, error)
             raise
-        attention = self.afma_block(padded, feature)
+        attention = self.afma_block(padded, *features)
         logits = self._full_size_logits(output, padded)
         return output, with_metadata_of(crop_to(logits, (height, width)), image), attention
 
@@ -187,7 +206,7 @@ class AFMANet(nn.Module):
             )
         return upsample_to(logits, (image.shape[2], image.shape[3])) if self.upsample_logits else logits
 
-    def correct(self, logits: Tensor, attention: PatchAttention, values: Tensor | None = None) -> Tensor:
+    def correct(self, logits: Tensor, attention: Attention, values: Any = None) -> Tensor:
         """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.
 
         A subclass may correct otherwise.
@@ -195,7 +214,8 @@ class AFMANet(nn.Module):
         Args:
             logits: (B,K,H,W).
             attention: of the same images.
-            values: (B,K,M,D), spread in place of the prediction's own, for whoever wants to see whether they matter.
+            values: as :meth:`split_prediction` returns them, spread in place of the prediction's own, for whoever wants
+                to see whether they matter.
 
         Returns:
             (B,K,H,W).
@@ -203,9 +223,9 @@ class AFMANet(nn.Module):
         Raises:
             ValueError: if ``logits`` and ``attention`` disagree, or ``values`` has not the key's shape.
         """
-        return modulate_logits(logits, attention, soft=self.variant == "paper", values=values)
+        return correct_logits(logits, attention, soft=self.variant == "paper", values=values)
 
-    def split_prediction(self, logits: Tensor, attention: PatchAttention) -> Tensor:
+    def split_prediction(self, logits: Tensor, attention: Attention) -> Any:
         """Compress a prediction and split it into patches: the values that :meth:`correct` spreads.
 
         Args:
@@ -213,10 +233,9 @@ class AFMANet(nn.Module):
             attention: of the same images.
 
         Returns:
-            V, (B,K,M,D).
+            V, (B,K,M,D); of several attentions, a tuple of them.
         """
-        grid = attention.grid
-        return split_patches(compress_prediction(logits, grid, soft=self.variant == "paper"), grid.patch_size)
+        return split_prediction(logits, attention, soft=self.variant == "paper")
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""
@@ -224,23 +243,27 @@ class AFMANet(nn.Module):
             self.backbone, self.feature_tap, self.afma_block, sizes=self.input_sizes, soft=self.variant == "paper"
         )
 
-    def _probe_host(self, size: int, out_channels: int | None, *, strides: list[int]) -> tuple[int, int]:
-        """Check backbone and feature on blank images, find the image sizes, and return K and the feature's channels."""
+    def _probe_host(self, size: int, out_channels: int | None, *, strides: list[int]) -> tuple[int, dict[int | str, int]]:
+        """Check backbone and features on blank images, find the image sizes; return K and F by feature."""
         image = blank_image(self.backbone, self.in_channels, size)
         try:
             with probing(self.backbone), watch_activations() as activations:
-                output, feature = self.feature_tap.run(self.backbone, image)
+                output, *features = self.feature_tap.run(self.backbone, image)
             logits = check_host_output(
                 output, image, out_channels, upsample=self.upsample_logits, activations=activations
             )
             self._probe_training(image, logits.shape[1])
             self.input_sizes = find_input_sizes(
-                self._logits_on_blank, known=size, strides=strides, stride=whole_stride(feature, image)
+                self._logits_on_blank,
+                known=size,
+                strides=strides,
+                stride=math.lcm(*(whole_stride(feature, image) for feature in features)),
             )
         except Exception:
             self.feature_tap.remove()
             raise
-        return logits.shape[1], feature.shape[1]
+        names = self.feature_tap.features
+        return logits.shape[1], {name: feature.shape[1] for name, feature in zip(names, features, strict=True)}
 
     def _probe_training(self, image: Tensor, out_channels: int) -> None:
         """Check the backbone's output in train mode, where it may differ: deep supervision, activations."""
@@ -255,7 +278,7 @@ class AFMANet(nn.Module):
     def _logits_on_blank(self, size: int) -> Tensor:
         image = blank_image(self.backbone, self.in_channels, size)
         with probing(self.backbone):
-            output, _ = self.feature_tap.run(self.backbone, image)
+            output, *_ = self.feature_tap.run(self.backbone, image)
         return self._full_size_logits(output, image)
 
     def _replicate_for_data_parallel(self) -> AFMANet:

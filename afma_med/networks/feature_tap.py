@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from afma_med.checks import check_module
 from afma_med.networks.feature_maps import FeatureError, maps_by_depth, own_list
 
-__all__ = ["FeatureTap"]
+__all__ = ["FeatureTap", "FeatureTaps", "capture_all", "check_feature", "tap_features"]
 
 # Held while a hook moves to another module. Of the module, since taps are copied and pickled.
 _MOVING = threading.Lock()
@@ -45,11 +45,7 @@ class FeatureTap:
 
     def __init__(self, backbone: nn.Module, feature: int | str) -> None:
         check_module("backbone", backbone)
-        if isinstance(feature, bool) or not isinstance(feature, int | str):
-            raise TypeError(
-                f"`feature` must be an encoder depth (int) or a dotted module name (str); got {feature!r}. "
-                "Use 2 for an SMP network, or a name out of `dict(backbone.named_modules())`."
-            )
+        check_feature(feature)
         names = [name for name, _ in backbone.named_modules() if name]
         if isinstance(feature, int) and "encoder" not in names:
             raise FeatureError(
@@ -61,6 +57,7 @@ class FeatureTap:
                 f"`feature` must name a module of the backbone; got {feature!r}. {_choices(feature, names)}"
             )
         self.feature = feature
+        self.features = (feature,)
         self.module_name = feature if isinstance(feature, str) else "encoder"
         if isinstance(backbone.get_submodule(self.module_name), torch.jit.ScriptModule):
             raise FeatureError(
@@ -98,16 +95,16 @@ class FeatureTap:
             FeatureError: if the module does not run exactly once, or runs without gradients while the rest of the
                 network trains.
         """
+        output, captured = capture_all([self], backbone, image)
+        return output, captured[0]
+
+    def _follow(self, backbone: nn.Module) -> None:
         module = backbone.get_submodule(self.module_name)
         if module is not self._module:  # the hook was removed, the module replaced, or the backbone alone copied
             self._move_to(module)
-        outer = getattr(self._calls, "captures", None)
-        captures: list[tuple[Any, bool]] = []
-        self._calls.captures = captures
-        try:
-            output = backbone(image)
-        finally:
-            self._calls.captures = outer
+
+    def _take(self, captures: list[tuple[Any, bool]], backbone: nn.Module) -> Any:
+        """Return the only output that a forward pass captured."""
         if len(captures) != 1:
             times = f"ran {len(captures)} times, so that its map is ambiguous" if captures else "did not"
             raise FeatureError(
@@ -115,13 +112,14 @@ class FeatureTap:
                 f"{self.module_name!r} {times}. Choose another one."
             )
         captured, had_gradients = captures[0]
+        module = backbone.get_submodule(self.module_name)
         if backbone.training and torch.is_grad_enabled() and not had_gradients and _is_trained(module):
             raise FeatureError(
                 f"`feature` must carry gradients while the backbone trains; it ran {self.module_name!r} without them, "
                 "under torch.no_grad or torch.utils.checkpoint(use_reentrant=True). Use use_reentrant=False, or freeze "
                 "the module with requires_grad_(False)."
             )
-        return output, captured
+        return captured
 
     def remove(self) -> None:
         """Remove the hook until the next :meth:`run`, for tools that refuse hooks, such as torch.jit.script."""
@@ -170,6 +168,76 @@ class FeatureTap:
                 f"{image.shape[0]}, as encoders of image pairs do. Choose a module after the pair is fused."
             )
         return captured
+
+
+class FeatureTaps:
+    """Run a backbone once and return several of its feature maps, each by a :class:`FeatureTap`.
+
+    Args:
+        backbone: the segmentation network.
+        features: depths and names, as for :class:`FeatureTap`.
+
+    Raises:
+        FeatureError, TypeError: as :class:`FeatureTap` does.
+    """
+
+    def __init__(self, backbone: nn.Module, features: Sequence[int | str]) -> None:
+        self.features = tuple(features)
+        self.taps: list[FeatureTap] = []
+        try:
+            for feature in features:
+                self.taps.append(FeatureTap(backbone, feature))
+        except Exception:
+            self.remove()
+            raise
+
+    def run(self, backbone: nn.Module, image: Tensor) -> tuple[Any, ...]:
+        """Run the backbone on an image; return its output as it is, and the feature maps (B,F,h,w) in order."""
+        output, captured = capture_all(self.taps, backbone, image)
+        return output, *(tap.select(one, image) for tap, one in zip(self.taps, captured, strict=True))
+
+    def remove(self) -> None:
+        """Remove the hooks until the next :meth:`run`."""
+        for tap in self.taps:
+            tap.remove()
+
+
+def tap_features(backbone: nn.Module, features: Sequence[int | str]) -> FeatureTap | FeatureTaps:
+    """Tap one feature map, or several."""
+    return FeatureTap(backbone, features[0]) if len(features) == 1 else FeatureTaps(backbone, features)
+
+
+def capture_all(taps: Sequence[FeatureTap], backbone: nn.Module, image: Tensor) -> tuple[Any, list[Any]]:
+    """Run a backbone once; return its output, and the output of each tapped module, all unchanged.
+
+    Raises:
+        FeatureError: as :meth:`FeatureTap.capture` does.
+    """
+    for tap in taps:
+        tap._follow(backbone)
+    outer = [getattr(tap._calls, "captures", None) for tap in taps]
+    captures: list[list[tuple[Any, bool]]] = [[] for _ in taps]
+    for tap, own in zip(taps, captures, strict=True):
+        tap._calls.captures = own
+    try:
+        output = backbone(image)
+    finally:
+        for tap, before in zip(taps, outer, strict=True):
+            tap._calls.captures = before
+    return output, [tap._take(own, backbone) for tap, own in zip(taps, captures, strict=True)]
+
+
+def check_feature(feature: object) -> None:
+    """Refuse what is neither an encoder depth nor a module name.
+
+    Raises:
+        TypeError: naming both.
+    """
+    if isinstance(feature, bool) or not isinstance(feature, int | str):
+        raise TypeError(
+            f"`feature` must be an encoder depth (int) or a dotted module name (str); got {feature!r}. "
+            "Use 2 for an SMP network, or a name out of `dict(backbone.named_modules())`."
+        )
 
 
 def _at_depth(maps: Any, depth: int, image: Tensor) -> Any:

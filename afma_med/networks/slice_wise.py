@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from afma_med._ops.slices import check_slice_axis, fold_slices, unfold_slices
 from afma_med.checks import check_module
 from afma_med.functional import PatchAttention
+from afma_med.grouped_attention import Attention, map_parts
 
 __all__ = ["SliceWise"]
 
@@ -54,7 +55,7 @@ class SliceWise(nn.Module):
         self.slices_per_batch = slices_per_batch
         self.neighbors = neighbors
 
-    def forward(self, volume: Tensor) -> Tensor | tuple[Tensor, PatchAttention]:
+    def forward(self, volume: Tensor) -> Tensor | tuple[Tensor, Attention]:
         """Segment a batch of volumes.
 
         Args:
@@ -72,15 +73,15 @@ class SliceWise(nn.Module):
         outputs = [self.network2d(chunk) for chunk in chunks]
         if isinstance(outputs[0], Tensor) and outputs[0].ndim == 4:
             return unfold_slices(torch.cat(outputs), volume.shape[0], self.dim)
-        if not isinstance(outputs[0], tuple) or not isinstance(outputs[0][-1], PatchAttention):
+        if not isinstance(outputs[0], tuple) or not isinstance(outputs[0][-1], Attention):
             raise TypeError(
                 "`network2d` must return logits (B,K,H,W) or (logits, attention); got "
                 f"{type(outputs[0]).__name__}. Build it without deep supervision and auxiliary outputs."
             )
         logits = torch.cat([output[0] for output in outputs])
-        return unfold_slices(logits, volume.shape[0], self.dim), _concatenate([output[1] for output in outputs])
+        return unfold_slices(logits, volume.shape[0], self.dim), map_parts(_concatenate, *(output[1] for output in outputs))
 
 
-def _concatenate(attentions: list[Any]) -> PatchAttention:
+def _concatenate(*attentions: PatchAttention) -> PatchAttention:
     query = torch.cat([attention.query for attention in attentions])
     return PatchAttention(query, torch.cat([attention.key for attention in attentions]), attentions[0].grid)
