@@ -80,7 +80,9 @@ class PatchAttention(NamedTuple):
         remedy = (
             "It is not a tensor: AFMANet returned (logits, attention). For logits alone, call .eval() on the network."
         )
-        raise AttributeError(f"a {type(self).__name__} has no `{name}`. {remedy if hasattr(Tensor, name) else ''}".strip())
+        raise AttributeError(
+            f"a {type(self).__name__} has no `{name}`. {remedy if hasattr(Tensor, name) else ''}".strip()
+        )
 
     def dense(self) -> Tensor:
         """Build the (B,K,N,M) matrix. For tests only: it does not fit into memory for large images."""

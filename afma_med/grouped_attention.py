@@ -116,7 +116,7 @@ def correct_logits(
     return with_metadata_of(torch.stack(planes, dim=1), logits)
 
 
-def make_gold(attention: Attention, make: Callable[[PatchGrid], PatchAttention]) -> Any:
+def make_gold(attention: Attention, make: Callable[[PatchGrid], PatchAttention]) -> Attention:
     """Make the gold attention of an attention's grid, or of the grid and classes of each of its parts.
 
     Args:
@@ -125,12 +125,11 @@ def make_gold(attention: Attention, make: Callable[[PatchGrid], PatchAttention])
     """
     if isinstance(attention, PatchAttention):
         return make(attention.grid)
-    return attention._replace(
-        parts=tuple(
-            PatchAttention(*(take_classes(factor, classes) for factor in gold[:2]), gold.grid)
-            for gold, classes in zip((make(part.grid) for part in attention.parts), attention.classes, strict=True)
-        )
-    )
+    parts = []
+    for part, classes in zip(attention.parts, attention.classes, strict=True):
+        gold = make(part.grid)
+        parts.append(gold._replace(query=take_classes(gold.query, classes), key=take_classes(gold.key, classes)))
+    return attention._replace(parts=tuple(parts))
 
 
 def mean_distance(
@@ -149,10 +148,7 @@ def mean_distance(
     if isinstance(attention, PatchAttention):
         return distance(attention, gold)  # type: ignore[arg-type]
     counts = [len(classes) for classes in attention.classes]
-    terms = [
-        count * distance(*pair)
-        for count, *pair in zip(counts, attention.parts, list_parts(gold), strict=True)
-    ]
+    terms = [count * distance(*pair) for count, *pair in zip(counts, attention.parts, list_parts(gold), strict=True)]
     return torch.stack(terms).sum() / sum(counts)
 
 

@@ -13,6 +13,7 @@ from afma_med import __version__
 from afma_med.bundle.run import read_settings
 from afma_med.data import DatasetReader, class_names
 from afma_med.handlers.run_files import EVALUATION, SCORES
+from afma_med.networks.afma_blocks import spell_choice
 from afma_med.samples import SAMPLES, is_sample
 from afma_med.visualize.text_table import format_table
 
@@ -53,7 +54,11 @@ class PackageFacts(NamedTuple):
     @property
     def network(self) -> str:
         """Name of the network in a sentence."""
-        afma = f"with AFMA at feature {self.settings['feature']}" if self.settings["afma"] else "without AFMA"
+        afma = (
+            f"with AFMA at feature {spell_choice(self.settings['feature'])}"
+            if self.settings["afma"]
+            else "without AFMA"
+        )
         return f"{self.settings['network_name']} with encoder {self.settings['encoder']}, {afma}"
 
     @property

@@ -12,10 +12,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 
 from afma_med.bundle.recipe import OPTIMIZERS, SCHEDULES
-from afma_med.checks import as_patch_size, is_positive_int
+from afma_med.checks import is_positive_int
 from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
 from afma_med.networks.afma_block import Variant
+from afma_med.networks.afma_blocks import Source, check_choices, list_depths
 
 __all__ = ["check_ids", "checked_ids"]
 
@@ -96,6 +97,15 @@ def _is_weight(value: Any) -> bool:
 def _is_list(value: Any, holds: Callable[[Any], bool], length: int | None = None) -> bool:
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     return listed and (length is None or len(value) == length) and all(holds(one) for one in value)
+
+
+def _is_feature(value: Any) -> bool:
+    return all(isinstance(one, str) or is_positive_int(one) for one in list_depths(value))
+
+
+def _is_patch_size(value: Any) -> bool:
+    check_choices(1, value, "feature")
+    return True
 
 
 def _is_device(value: Any) -> bool:
@@ -184,13 +194,17 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         ),
         "inference_flip": _TRUTH._replace(stages=("evaluate", "inference")),
         "feature": _Rule(
-            lambda value: isinstance(value, str) or is_positive_int(value),
-            "an encoder depth from 1 on or the name of a module",
+            _is_feature,
+            "an encoder depth from 1 on or the name of a module, a list of them, or groups or names of classes with "
+            "these",
             "2",
         ),
         "patch_size": _Rule(
-            lambda value: all(as_patch_size(value)), "a whole number of pixels from 1 on, or height and width", "10"
+            _is_patch_size,
+            "a whole number of pixels from 1 on, height and width, or groups or names of classes with these",
+            "10",
         ),
+        "source": _one_of(get_args(Source), "feature"),
         "variant": _one_of(get_args(Variant), "released"),
         "nonfinite_loss": _one_of(get_args(Action), "stop"),
         "size_groups": _Rule(

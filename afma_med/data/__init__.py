@@ -2,7 +2,7 @@
 
 from afma_med.data.camvid import camvid_datalist
 from afma_med.data.cityscapes import cityscapes_datalist
-from afma_med.data.class_table import VOID, ClassInfo, class_colors, class_groups, class_names
+from afma_med.data.class_table import VOID, ClassInfo, class_colors, class_groups, class_names, named_classes
 from afma_med.data.cub import cub_datalist
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.isic import isic_datalist
@@ -54,6 +54,7 @@ __all__ = [
     "lesion_slices_datalist",
     "lits_datalist",
     "map_raw_labels",
+    "named_classes",
     "nuclei_datalist",
     "survey_dataset",
     "survey_section",

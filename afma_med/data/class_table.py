@@ -15,6 +15,7 @@ __all__ = [
     "class_groups",
     "class_names",
     "color_lookup",
+    "named_classes",
     "raw_id_lookup",
     "raw_ids",
 ]
@@ -66,6 +67,19 @@ def class_groups(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
     """
     rows = _by_train_id(classes)
     return {group: [info.train_id for info in rows if info.group == group] for group in ("small", "large")}
+
+
+def named_classes(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
+    """List the train ids of the small and of the large classes, and of each class by its name; no empty groups.
+
+    Example:
+        >>> from afma_med.data import camvid
+        >>> found = named_classes(camvid.CLASSES)
+        >>> found["small"], found["pole"]
+        ([2, 6, 9, 10], [2])
+    """
+    groups = {group: ids for group, ids in class_groups(classes).items() if ids}
+    return groups | {name: [k] for k, name in enumerate(class_names(classes))}
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:

@@ -36,10 +36,10 @@ class AFMALoss(nn.Module):
     logits, as :class:`~afma_med.AFMANet` returns them in eval mode or without ``attention_supervision``, it is the
     weighted segmentation term alone.
 
-    With several depths or groups of classes, each attention is compared with the gold attention of its own stride, patch
-    size and classes. The attention term is the mean of these distances, weighted with the number of classes of each.
-    Each distance is a mean over its classes, so each class counts the same at each of its depths. Of several depths of
-    all classes, it is the plain mean; classes without attention take no part.
+    With several depths or groups of classes, each attention is compared with the gold attention of its own stride,
+    patch size and classes. The attention term is the mean of these distances, weighted with the number of classes of
+    each. Each distance is a mean over its classes, so each class counts the same at each of its depths. Of several
+    depths of all classes, it is the plain mean; classes without attention take no part.
 
     Args:
         segmentation: module or function (logits, label) -> scalar; default :class:`SoftmaxCrossEntropyLoss` with

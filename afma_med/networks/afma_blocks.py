@@ -78,9 +78,7 @@ class AFMABlocks(nn.Module):
         inputs: for each block, which of the feature maps it reads.
     """
 
-    def __init__(
-        self, blocks: Sequence[AFMABlock], classes: Sequence[tuple[int, ...]], inputs: Sequence[int]
-    ) -> None:
+    def __init__(self, blocks: Sequence[AFMABlock], classes: Sequence[tuple[int, ...]], inputs: Sequence[int]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.classes, self.inputs = tuple(classes), tuple(inputs)
@@ -162,7 +160,7 @@ def list_branches(
     branches: dict[tuple[int | str, tuple[int, int]], list[int]] = {}
     for k, (choice, size) in enumerate(zip(depths, sizes, strict=True)):
         own = as_patch_size(DEFAULT_PATCH_SIZE if size is None else size)
-        for depth in dict.fromkeys(_as_list(choice)):
+        for depth in dict.fromkeys([] if choice is None else _as_list(choice)):
             branches.setdefault((depth, own), []).append(k)
     return [Branch(*key, tuple(classes)) for key, classes in branches.items()]
 
@@ -211,7 +209,8 @@ def check_choices(feature: Feature, patch_size: PatchSize, source: str) -> None:
         ValueError: if there is no feature map, if a patch size is not positive, or if the source is unknown.
     """
     list_depths(feature)
-    for size in patch_size.values() if isinstance(patch_size, Mapping) else [patch_size]:
+    sizes: list[Any] = [*patch_size.values()] if isinstance(patch_size, Mapping) else [patch_size]
+    for size in sizes:
         as_patch_size(size)
     if source not in get_args(Source):
         raise ValueError(f"`source` must be one of {get_args(Source)}; got {source!r}. Choose one of them.")
@@ -230,8 +229,6 @@ def spell_choice(choice: object) -> str:
 
 
 def _as_list(choice: Any) -> list[Any]:
-    if choice is None:
-        return []
     return list(choice) if isinstance(choice, Sequence) and not isinstance(choice, str) else [choice]
 
 

@@ -52,20 +52,18 @@ class AFMANet(nn.Module):
         out_channels: K, the classes of the backbone's output; 1 is binary (sigmoid). Default: as many as the backbone
             has; another number than that is an error.
         feature: encoder depth (the map of stride 2^depth in an undilated encoder: 1, 2, ...) or dotted module name. A
-            list of them corrects with the mean of their corrections. A mapping from names in ``class_groups`` gives
-            groups of classes their own; classes that it does not name are not corrected.
+            list of them corrects with the mean of their corrections. A mapping from groups to these corrects the
+            classes of the groups alone.
         in_channels: C, channels of the image.
-        patch_size: p, or (ph, pw), in pixels. Or a mapping from names in ``class_groups`` to these; classes that it does
-            not name have 10.
+        patch_size: p, or (ph, pw), in pixels; or a mapping from groups to these, 10 for the classes of no group.
         attention_supervision: in train mode, return the attention next to the logits, for :class:`~afma_med.AFMALoss`.
         upsample_logits: resize logits that are smaller than the image bilinearly before they are corrected, as for the
             transformers of Hugging Face, whose logits have stride 4.
         variant: ``"released"`` or ``"paper"``, see :class:`~afma_med.AFMABlock`; the paper variant also spreads
             class probabilities instead of the one-hot arg max.
-        source: ``"feature"``, or ``"image"``, which resizes the image to the size of the feature map and uses it in
-            place of the map, the paper's control (Sec. 5).
-        class_groups: indices of classes by the name of their group, for ``feature`` and ``patch_size``. Groups may
-            overlap; those that one mapping names must not.
+        source: ``"feature"``, or ``"image"``, which uses the image, resized to the size of the feature map, in place
+            of the map: the paper's control (Sec. 5).
+        class_groups: the groups: indices of classes by name. Groups that one mapping names must not overlap.
 
     Warns:
         UserWarning: in training, once, if the optimizer changes the backbone's parameters and not the block's.
@@ -123,10 +121,16 @@ class AFMANet(nn.Module):
             )
         except FeatureError as error:
             raise FeatureError(f"{error}\n{_feature_table(features)}") from error
-        choices, options = (feature, patch_size, channels), {"in_channels": in_channels, "variant": variant}
         try:
             self.afma_block = build_block(
-                *choices, self.out_channels, class_groups=class_groups or {}, source=source, **options
+                feature,
+                patch_size,
+                channels,
+                self.out_channels,
+                class_groups=class_groups or {},
+                source=source,
+                in_channels=in_channels,
+                variant=variant,
             )
         except ValueError:
             self.feature_tap.remove()
@@ -206,7 +210,7 @@ class AFMANet(nn.Module):
             )
         return upsample_to(logits, (image.shape[2], image.shape[3])) if self.upsample_logits else logits
 
-    def correct(self, logits: Tensor, attention: Attention, values: Any = None) -> Tensor:
+    def correct(self, logits: Tensor, attention: Any, values: Any = None) -> Tensor:
         """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.
 
         A subclass may correct otherwise.
@@ -225,7 +229,7 @@ class AFMANet(nn.Module):
         """
         return correct_logits(logits, attention, soft=self.variant == "paper", values=values)
 
-    def split_prediction(self, logits: Tensor, attention: Attention) -> Any:
+    def split_prediction(self, logits: Tensor, attention: Any) -> Any:
         """Compress a prediction and split it into patches: the values that :meth:`correct` spreads.
 
         Args:
@@ -243,7 +247,9 @@ class AFMANet(nn.Module):
             self.backbone, self.feature_tap, self.afma_block, sizes=self.input_sizes, soft=self.variant == "paper"
         )
 
-    def _probe_host(self, size: int, out_channels: int | None, *, strides: list[int]) -> tuple[int, dict[int | str, int]]:
+    def _probe_host(
+        self, size: int, out_channels: int | None, *, strides: list[int]
+    ) -> tuple[int, dict[int | str, int]]:
         """Check backbone and features on blank images, find the image sizes; return K and F by feature."""
         image = blank_image(self.backbone, self.in_channels, size)
         try:

@@ -101,7 +101,7 @@ class _ScriptedHost(nn.Module):
 
 
 class _Cell(nn.Module):
-    """Stand for the tapped maps between the tapped module and the correction, until the graph passes them as a value."""
+    """Stand for the tapped maps between tapped module and correction, until the graph passes them as a value."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -79,7 +77,9 @@ class SliceWise(nn.Module):
                 f"{type(outputs[0]).__name__}. Build it without deep supervision and auxiliary outputs."
             )
         logits = torch.cat([output[0] for output in outputs])
-        return unfold_slices(logits, volume.shape[0], self.dim), map_parts(_concatenate, *(output[1] for output in outputs))
+        return unfold_slices(logits, volume.shape[0], self.dim), map_parts(
+            _concatenate, *(output[1] for output in outputs)
+        )
 
 
 def _concatenate(*attentions: PatchAttention) -> PatchAttention:

@@ -28,7 +28,7 @@ from afma_med.functional import PatchAttention
 from afma_med.losses import AFMALoss
 from afma_med.losses.afma_loss import AFMALossTerms
 from afma_med.networks import AFMANet
-from afma_med.networks.feature_tap import FeatureTap
+from afma_med.networks.feature_tap import FeatureTaps
 from afma_med.networks.probing import blank_image, probing
 
 __all__ = ["AuxiliaryAFMALoss", "ContextAttention", "ContextNet", "PlainHead", "PresenceAFMALoss", "Prototypes"]
@@ -97,9 +97,7 @@ class ContextNet(AFMANet):
     def __init__(self, backbone: nn.Module, out_channels: int, **options: Any) -> None:
         super().__init__(backbone, out_channels, **options)
         del self.afma_block
-        self._taps = [FeatureTap(backbone, depth) for depth in _DEPTHS]
-        for tap in self._taps:
-            tap.remove()  # they only select from the maps that the network's own tap captures
+        self._taps = FeatureTaps(backbone, _DEPTHS)
         channels = [map_.shape[1] for map_ in self._probe_maps()]
         self.embed_query = _embedding(sum(channels), self.query_channels)
         if self.has_prototypes:
@@ -118,14 +116,12 @@ class ContextNet(AFMANet):
         """Return the host's own logits (B,K,H,W), and what :meth:`correct` corrects them with."""
         height, width = image.shape[2:]
         padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
-        logits, maps = self.feature_tap.capture(self.backbone, padded)
+        logits, *maps = self._taps.run(self.backbone, padded)
         with autocast_off(padded):
-            attention = self._attend(logits.float(), [tap.select(maps, padded).float() for tap in self._taps])
+            attention = self._attend(logits.float(), [map_.float() for map_ in maps])
         return with_metadata_of(crop_to(logits, (height, width)), image), attention
 
-    def correct(  # type: ignore[override]
-        self, logits: Tensor, attention: ContextAttention, values: Tensor | None = None
-    ) -> Tensor:
+    def correct(self, logits: Tensor, attention: ContextAttention, values: Tensor | None = None) -> Tensor:
         with autocast_off(without_metadata(logits)):
             added = torch.zeros_like(attention.mass[:, :, :1, :1])
             if self.has_prototypes:
@@ -154,8 +150,7 @@ class ContextNet(AFMANet):
     def _probe_maps(self) -> list[Tensor]:
         image = blank_image(self.backbone, self.in_channels, self.input_sizes.smallest)
         with probing(self.backbone):
-            maps = self.feature_tap.capture(self.backbone, image)[1]
-        return [tap.select(maps, image) for tap in self._taps]
+            return list(self._taps.run(self.backbone, image)[1:])
 
 
 class Prototypes(ContextNet):

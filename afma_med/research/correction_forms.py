@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from afma_med.functional import PatchAttention, gold_attention_from_index
+from afma_med.functional import gold_attention_from_index
+from afma_med.grouped_attention import Attention, make_gold, map_parts
 from afma_med.networks import AFMANet
 
 __all__ = ["FORMS", "correct_in_all_forms"]
@@ -22,7 +23,7 @@ def correct_in_all_forms(
     """Correct logits by the network's attention and by others in its place.
 
     Args:
-        afma: the network. If its attention is not a :class:`~afma_med.PatchAttention`, the attention has methods
+        afma: the network. If its attention is not between patches, the attention has methods
             ``zeroed()`` and ``swapped(other)``, and the network ``gold(logits, attention, index)``.
         logits, attention: output of ``afma.attend`` on an image.
         other: output on another image, which may have another size.
@@ -34,17 +35,19 @@ def correct_in_all_forms(
     Raises:
         TypeError: if an attention of another kind does not have these methods.
     """
-    if not isinstance(attention, PatchAttention):
+    if not isinstance(attention, Attention):
         used = _replace_by_methods(afma, logits, attention, other=other[1], index=index)
         corrected = [afma.correct(logits, one) for one in used]
     else:
-        gold = gold_attention_from_index(index, attention.grid, attention.key.shape[1])
+        zero = map_parts(lambda own: own._replace(query=torch.zeros_like(own.query)), attention)
+        swapped = map_parts(lambda own, others: own._replace(key=others.key), attention, other[1])
+        gold = make_gold(attention, lambda grid: gold_attention_from_index(index, grid, logits.shape[1]))
         corrected = [
-            afma.correct(logits, attention._replace(query=torch.zeros_like(attention.query))),
+            afma.correct(logits, zero),
             afma.correct(logits, attention),
-            afma.correct(logits, attention._replace(key=other[1].key), afma.split_prediction(*other)),
+            afma.correct(logits, swapped, afma.split_prediction(*other)),
             # The gold query is boolean, which cannot be multiplied.
-            afma.correct(logits, gold._replace(query=gold.query.to(gold.key.dtype))),
+            afma.correct(logits, map_parts(lambda own: own._replace(query=own.query.to(own.key.dtype)), gold)),
         ]
     return dict(zip(FORMS, [logits, *corrected], strict=True))
 

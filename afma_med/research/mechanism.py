@@ -19,6 +19,7 @@ from tqdm import tqdm
 from afma_med.data.class_table import class_groups, class_names
 from afma_med.data.object_sizes import SIZES
 from afma_med.functional import PatchAttention, gold_attention_from_index
+from afma_med.grouped_attention import Attention, GroupedAttention, list_parts, make_gold
 from afma_med.metrics.pixel_counts import count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.metrics.small_objects import SmallObjects, score_small_objects
@@ -118,11 +119,11 @@ class _Attended(NamedTuple):
 
 
 class _PatchFigures(NamedTuple):
-    """Figures of the attention of one image, by class."""
+    """Figures of the attention of one image, by class: means over the parts of the attention, or patches of all."""
 
     squares: Tensor  # (3,K) squared distance, squared norms of attention and of gold attention
-    strongest: Tensor  # (K,N) largest entry of each row
-    filled: Tensor  # (K,N) whether the patch has pixels of the class
+    strongest: list[Tensor]  # K of (N,), the largest entry of each row
+    filled: list[Tensor]  # K of (N,), whether the patch has pixels of the class
 
 
 def measure_run(
@@ -201,8 +202,8 @@ class _Tally:
         changed = before != after
         masks = changed, changed & (label >= 0), changed & (after == label), changed & (before == label)
         self._changes += torch.tensor([changed.numel(), *(mask.sum() for mask in masks)])
-        if isinstance(own.attention, PatchAttention):
-            self.patches.append(_measure(own.attention, own.label))
+        if isinstance(own.attention, Attention):
+            self.patches.append(_measure(own.attention, own.label, own.logits.shape[1]))
 
     def mechanism(self) -> MechanismReport:
         groups = {group: [self.names[k] for k in ids] for group, ids in class_groups(self.reader.classes).items()}
@@ -221,7 +222,7 @@ class _Tally:
         return AttentionReport(
             len(self.patches),
             *_error_and_cosine(*squares.sum(dim=1).tolist()),
-            peak=torch.stack([one.strongest.max() for one in self.patches]).median().item(),
+            peak=torch.stack([torch.cat(one.strongest).max() for one in self.patches]).median().item(),
             changed=(changed / total).item(),
             mended=(mended / labelled).item(),
             harmed=(harmed / labelled).item(),
@@ -230,25 +231,36 @@ class _Tally:
         )
 
     def _classes(self, squares: Tensor) -> Iterator[ClassAttention]:
-        strongest, filled = (torch.cat(each, dim=1) for each in list(zip(*self.patches, strict=True))[1:])
         shares = (squares[2] / squares[2].sum()).tolist()
         for k, name in enumerate(self.names):
-            with_class, without = strongest[k][filled[k]].numpy(), strongest[k][~filled[k]].numpy()
+            strongest, filled = (torch.cat([one[part][k] for one in self.patches]) for part in (1, 2))
+            with_class, without = strongest[filled].numpy(), strongest[~filled].numpy()
             pairs = with_class.size * without.size
             auc = float(mannwhitneyu(with_class, without).statistic) / pairs if pairs else math.nan
             yield ClassAttention(name, shares[k], *_error_and_cosine(*squares[:, k].tolist()), auc)
 
 
-def _measure(attention: PatchAttention, label: Tensor) -> _PatchFigures:
-    gold = gold_attention_from_index(label, attention.grid, attention.key.shape[1])
-    squares, strongest = [], []
+def _measure(attention: Attention, label: Tensor, count: int) -> _PatchFigures:
+    if isinstance(attention, PatchAttention):
+        attention = GroupedAttention((attention,), (tuple(range(count)),))
+    gold = make_gold(attention, lambda grid: gold_attention_from_index(label, grid, count))
+    found: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(count)]
+    for classes, own, wanted in zip(attention.classes, attention.parts, list_parts(gold), strict=True):
+        for k, one in zip(classes, _measure_part(own, wanted), strict=True):
+            found[k].append(one)
+    nothing = [(torch.zeros(3), torch.empty(0), torch.empty(0, dtype=torch.bool))]
+    squares, strongest, filled = zip(*(zip(*(one or nothing), strict=True) for one in found), strict=True)
+    means = torch.stack([torch.stack(each).mean(dim=0) for each in squares], dim=1)
+    return _PatchFigures(means.double().cpu(), *([torch.cat(x).cpu() for x in each] for each in (strongest, filled)))
+
+
+def _measure_part(attention: PatchAttention, gold: PatchAttention) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Class by class: (3,) squared distance and norms, (N,) largest entries of the rows, (N,) filled patches."""
     for factors in zip(*(each[0].to(gold.key.dtype) for each in (*attention[:2], *gold[:2])), strict=True):
         query, key, gold_query, gold_key = factors  # of one class, whose matrices fit into memory
         own, wanted = query @ key.mT / query.shape[-1], gold_query @ gold_key.mT / query.shape[-1]
-        squares.append(torch.stack([x.square().mean() for x in (own - wanted, own, wanted)]))
-        strongest.append(own.amax(dim=1))
-    filled = gold.query[0].any(dim=2)
-    return _PatchFigures(torch.stack(squares, dim=1).double().cpu(), torch.stack(strongest).cpu(), filled.cpu())
+        squares = torch.stack([x.square().mean() for x in (own - wanted, own, wanted)])
+        yield squares, own.amax(dim=1), gold_query.any(dim=1)
 
 
 def _error_and_cosine(distance: float, own: float, gold: float) -> tuple[float, float]:

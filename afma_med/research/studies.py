@@ -97,13 +97,13 @@ class FeatureQueryBlock(AFMABlock):
         super().__init__(feature_channels, out_channels, **options)
         self.query_conv = nn.Conv2d(feature_channels, out_channels, kernel_size=1)
 
-    def forward(self, image: Tensor, feature: Tensor) -> PatchAttention:
+    def forward(self, image: Tensor, feature: Tensor, query: Tensor | None = None) -> PatchAttention:
         image, feature = without_metadata(image), without_metadata(feature)
         size = (image.shape[2], image.shape[3])
         grid = PatchGrid(size, image.shape[2] // feature.shape[2], self.patch_size)
         with torch.autocast(image.device.type, enabled=False):
             own = interpolate(self.query_conv(feature.float()), size=size, mode="bilinear")
-            query = self._project(self.embed_image(image) + own)
+            query = self._project(self.embed_image(image) + own) if query is None else query
             return PatchAttention(query, self._project(self.embed_feature(feature, grid.stride)), grid)
 
 
@@ -161,12 +161,22 @@ def build_studied_network(backbone: nn.Module, out_channels: int, *, study: str,
     Args:
         backbone, out_channels, **options: as for :class:`afma_med.AFMANet`; ``afma`` is true in all studies.
         study: a name from :data:`STUDIES`.
+
+    Raises:
+        ValueError: if there are several depths or groups of classes, or the key comes from the resized image.
     """
     options.pop("afma", None)
+    if not isinstance(options.get("feature", 2), int | str) or isinstance(options.get("patch_size"), Mapping):
+        raise ValueError(
+            f"`feature` and `patch_size` must be those of all classes, and one, in the study {study}; got "
+            f"{options.get('feature')!r} and {options.get('patch_size')!r}. Give one of each, or leave the study out."
+        )
+    if options.get("source", "feature") != "feature":
+        raise ValueError(f'`source` must be "feature" in the study {study}; got {options["source"]!r}. Leave it out.')
     chosen = STUDIES[study]
     network = chosen.network(backbone, out_channels, **options)
     if chosen.block is not None:
-        plain = network.afma_block
+        plain: Any = network.afma_block
         network.afma_block = chosen.block(
             plain.feature_conv.in_channels,
             out_channels,

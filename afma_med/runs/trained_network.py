@@ -22,6 +22,7 @@ from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.handlers.run_files import BEST, LAST
+from afma_med.networks.afma_blocks import spell_choice
 
 __all__ = ["TrainedNetwork", "load_network"]
 
@@ -50,7 +51,10 @@ class TrainedNetwork:
     def title(self) -> str:
         """Name and network of the run, such as ``small: Unet resnet18, AFMA depth 2``."""
         feature = self.settings["feature"]
-        where = f"depth {feature}" if isinstance(feature, int) else f"at {feature}"
+        spelled = spell_choice(feature)
+        where = (
+            f"at {spelled}" if isinstance(feature, str) else f"depth{'' if isinstance(feature, int) else 's'} {spelled}"
+        )
         network = f"{self.settings['network_name']} {self.settings['encoder']}"
         return f"{self.folder.name}: {network}, " + (f"AFMA {where}" if self.settings["afma"] else "no AFMA")
 

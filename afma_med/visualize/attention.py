@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from afma_med._ops.modulation import row_scale
 from afma_med._ops.patches import PatchGrid, ceil_divide
 from afma_med._ops.tensors import at_least_float32, without_metadata
-from afma_med.functional import PatchAttention, compress_prediction, modulate_logits, split_patches
+from afma_med.functional import PatchAttention, compress_prediction, split_patches
+from afma_med.grouped_attention import Attention, GroupedAttention, correct_logits
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
 
@@ -61,8 +62,10 @@ class AttendedImage:
         image: (C,H,W), preprocessed.
         before: (H,W) train ids of the logits before the correction; 0 and 1 if the network is binary.
         after: (H,W) train ids of the corrected logits.
-        attention: Attention of this image, with B = 1.
+        attention: Attention of this image, with B = 1. Of several depths or groups of classes, the first one; classes
+            that it does not hold have zeros.
         values: (K,M) share of the class in each feature patch before the correction: V averaged over the patch.
+        parts: Of several attentions, each with its values and the indices of its classes; empty for one.
     """
 
     image: NDArray[np.float32]
@@ -70,6 +73,14 @@ class AttendedImage:
     after: NDArray[np.uint8]
     attention: PatchAttention
     values: Tensor
+    parts: tuple[tuple[PatchAttention, Tensor, tuple[int, ...]], ...] = ()
+
+    def for_class(self, index: int) -> AttendedImage:
+        """Return a copy with the first attention that holds a class."""
+        for attention, values, classes in self.parts:
+            if index in classes:
+                return replace(self, attention=attention, values=values)
+        return self
 
     @property
     def changed(self) -> NDArray[np.bool_]:
@@ -146,14 +157,18 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
     with probing(afma):
         logits, attention = afma.attend(image[None].to(next(afma.parameters())))
         soft = afma.variant == "paper"
-        corrected = modulate_logits(logits, attention, soft=soft)
-        values = split_patches(compress_prediction(logits, attention.grid, soft=soft), attention.grid.patch_size)
+        corrected = correct_logits(logits, attention, soft=soft)
+        parts = [
+            (part, _average_values(logits, part, soft=soft), classes)
+            for part, classes in _list_whole_parts(attention, logits.shape[1])
+        ]
     return AttendedImage(
         image=np.asarray(image.cpu(), dtype=np.float32),
         before=decide(logits)[0],
         after=decide(corrected)[0],
-        attention=attention,
-        values=values[0].mean(dim=-1),
+        attention=parts[0][0],
+        values=parts[0][1],
+        parts=tuple(parts) if isinstance(attention, GroupedAttention) else (),
     )
 
 
@@ -165,6 +180,10 @@ def attend_point(
     By step 8, the correction X of image patch n, averaged over its pixels, is a sum over the feature patches m. Each
     term, A[n,m] / (number of non-zeros of the row) · (V[m] averaged over its pixels), is a contribution. Padding counts
     as part of a patch.
+
+    A network with several depths or groups of classes has several attentions. The first one that holds the class of the
+    regions is shown, and the corrections are those of this attention alone. The network corrects with the mean over the
+    attentions of a class.
 
     Args:
         seen: The image.
@@ -192,6 +211,7 @@ def attend_point(
     index = (int(seen.after[point]) if classes > 1 else 0) if class_index is None else class_index
     if not 0 <= index < classes:
         raise ValueError(f"`class_index` must be from 0 to {classes - 1}; got {index}. Pass a class of the network.")
+    seen = seen.for_class(index)
     grid = seen.attention.grid
     patch = point[0] // grid.patch_size[0] * _columns(grid.image_size, grid) + point[1] // grid.patch_size[1]
     query, key = (at_least_float32(factor[0]) for factor in seen.attention[:2])
@@ -231,6 +251,24 @@ def decide(logits: Tensor) -> NDArray[np.uint8]:
     index = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.max(dim=1).indices
     decided: NDArray[np.uint8] = index.cpu().numpy().astype(np.uint8)
     return decided
+
+
+def _list_whole_parts(attention: Attention, count: int) -> list[tuple[PatchAttention, tuple[int, ...]]]:
+    """Each part of an attention with all classes, zeros for those of other parts; and its own classes."""
+    if isinstance(attention, PatchAttention):
+        return [(attention, tuple(range(count)))]
+    wholes = []
+    for part, classes in zip(attention.parts, attention.classes, strict=True):
+        factors = [factor.new_zeros(1, count, *factor.shape[2:]) for factor in part[:2]]
+        for whole, factor in zip(factors, part[:2], strict=True):
+            whole[:, list(classes)] = factor
+        wholes.append((PatchAttention(factors[0], factors[1], part.grid), classes))
+    return wholes
+
+
+def _average_values(logits: Tensor, attention: PatchAttention, *, soft: bool) -> Tensor:
+    grid = attention.grid
+    return split_patches(compress_prediction(logits, grid, soft=soft), grid.patch_size)[0].mean(dim=-1)
 
 
 def _strongest_regions(seen: AttendedImage, row: Tensor, contributions: Tensor, count: int) -> tuple[Region, ...]:

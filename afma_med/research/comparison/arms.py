@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from afma_med.networks.afma_blocks import spell_choice
 from afma_med.runs.run import Run
 
 __all__ = ["Arm", "Pairing", "check_comparable", "group_by_name", "group_runs", "pair_with", "pair_with_baselines"]
@@ -17,7 +18,7 @@ __all__ += ["spell_setting", "usual_settings"]
 # Settings that may differ between the runs of an arm.
 _IGNORED = ("dataset_dir", "training.seed")
 # Settings of AFMA, which have no effect on a baseline.
-_OF_AFMA = ("study", "feature", "patch_size", "variant", "training.attention_weight")
+_OF_AFMA = ("study", "feature", "patch_size", "variant", "source", "training.attention_weight")
 _WEIGHT = "training.segmentation_weight"
 _MODEL = ("network_name", "encoder", "afma")
 # What must agree between all runs, by its name in messages: keys of the evaluation.
@@ -233,15 +234,14 @@ def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def spell_setting(value: object) -> str:
     """Return the value of a setting as text."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "none" if value is None else str(value)
+    return "none" if value is None else spell_choice(value)
 
 
 def _shared_settings(run: Run) -> dict[str, Any]:
     """The settings that distinguish arms, including those of the training."""
     flat = {name: value for name, value in run.settings.items() if name != "training"}
     flat |= {f"training.{name}": value for name, value in run.settings["training"].items()}
+    flat.setdefault("source", "feature")  # older runs do not name it
     # Which run it was depends on the seed.
     flat["training.initial_weights"] = "another run" if flat.get("training.initial_weights") else None
     left_out = _IGNORED if run.settings["afma"] else (*_IGNORED, *_OF_AFMA)

@@ -19,7 +19,7 @@ from afma_med.research.comparison.arms import (
 from afma_med.research.comparison.charts import draw_charts
 from afma_med.research.comparison.files import check_replaceable, write_folder
 from afma_med.research.comparison.gallery import draw_galleries
-from afma_med.research.comparison.paper import find_paper_tables
+from afma_med.research.comparison.paper import DEPTH, find_paper_tables
 from afma_med.research.comparison.results import Comparison, compare_with_baselines, summarise_arm
 from afma_med.research.comparison.tables import find_reader, group_classes
 from afma_med.runs.result_file import read_result
@@ -98,7 +98,9 @@ def _compute(runs: Sequence[Run], *, resamples: int, seed: int, baseline: str | 
         arms = group_by_name(runs)
         pairings, alone = pair_with(arms, baseline), []
     gains = compare_with_baselines(pairings, groups=group_classes(runs[0]), resamples=resamples, seed=seed)
-    paper, paper_note = find_paper_tables(runs[0], {arm.settings["network_name"] for arm in arms})
+    depths = any(arm.settings.get("feature", DEPTH) != DEPTH for arm in arms)
+    networks = {arm.settings["network_name"] for arm in arms}
+    paper, paper_note = find_paper_tables(runs[0], networks, depths=depths)
     notes = []
     if baseline is None and (usual := usual_settings([arm.settings for arm in arms])):
         named = (f"{name.removeprefix('training.')} {spell_setting(value)}" for name, value in usual.items())

@@ -12,7 +12,7 @@ from typing import Any
 
 from afma_med.atomic_write import replacing_folder
 from afma_med.research.comparison.page import Picture, format_page
-from afma_med.research.comparison.paper import PAPER_TRAINING
+from afma_med.research.comparison.paper import PAPER_TRAINING, PaperValues
 from afma_med.research.comparison.results import Comparison, Difference, Summary
 from afma_med.research.comparison.tables import TextTable, format_markdown, write_tables
 
@@ -155,5 +155,5 @@ def _csv_rows(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for table in content["paper"]:
         source = f"{table['source']}, Table {table['table']} ({PAPER_TRAINING})"
         for own in table["rows"]:
-            row = {"kind": "paper", "arm": f"{own['network']} {'AFMA' if own['afma'] else 'baseline'}"}
+            row = {"kind": "paper", "arm": f"{own['network']} {PaperValues(**own).arm}"}
             yield from ({**row, "score": score, "value": x, "source": source} for score, x in own["scores"].items())

@@ -1,4 +1,4 @@
-"""The paper's own Tables 1 (CamVid), 2 (Cityscapes) and 4 (CamVid by object size)."""
+"""The paper's own Tables 1 (CamVid), 2 (Cityscapes), 3 (CamVid by depth) and 4 (CamVid by object size)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ from typing import Any, NamedTuple
 
 from afma_med.runs.run import Run
 
-__all__ = ["PAPER_TRAINING", "PaperTable", "PaperValues", "find_paper_tables", "read_paper_tables"]
+__all__ = ["DEPTH", "PAPER_TRAINING", "PaperTable", "PaperValues", "find_paper_tables", "read_paper_tables"]
 
 #: How the paper's networks were trained.
 PAPER_TRAINING = "ResNet-101 from scratch, the paper's own training"
 
 
+#: The depth of AFMA in all tables but Table 3.
+DEPTH = 2
+
+
 class PaperValues(NamedTuple):
-    """Hold a row of a table: a network of segmentation_models_pytorch, with AFMA or not, and its scores by name."""
+    """Hold a row of a table: a network of segmentation_models_pytorch, with AFMA or not, scores by name, depth."""
 
     network: str
     afma: bool
     scores: dict[str, float]
+    depth: int = DEPTH
+
+    @property
+    def arm(self) -> str:
+        """Return ``"baseline"``, ``"AFMA"``, or ``"AFMA depth 3"`` if the depth is not that of the other tables."""
+        return ("AFMA" if self.depth == DEPTH else f"AFMA depth {self.depth}") if self.afma else "baseline"
 
 
 class PaperTable(NamedTuple):
@@ -54,13 +64,13 @@ def read_paper_tables() -> tuple[PaperTable, ...]:
         for row in table["rows"]:
             fractions = [round(value / 100, 4) for value in row["values"]]
             scores = dict(zip(table["columns"], fractions, strict=True))
-            rows.append(PaperValues(row["network"], row["afma"], scores))
+            rows.append(PaperValues(row["network"], row["afma"], scores, row.get("depth", DEPTH)))
         own = {name: table[name] for name in ("number", "dataset", "section", "beside")}
         tables.append(PaperTable(content["source"], **own, rows=tuple(rows)))
     return tuple(tables)
 
 
-def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTable], str]:
+def find_paper_tables(run: Run, networks: Collection[str], *, depths: bool = False) -> tuple[list[PaperTable], str]:
     """Choose the tables and rows of the paper for the dataset, images and networks of a comparison.
 
     CamVid's test section has 233 images. The labels of Cityscapes' test section are withheld, and its 500 validation
@@ -69,6 +79,7 @@ def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTa
     Args:
         run: any of those compared.
         networks: names in segmentation_models_pytorch, in any case.
+        depths: whether the runs have AFMA at other depths than the paper's 2, which Table 3 belongs to.
 
     Returns:
         The tables with those rows, and a note: where they come from, or why they are left out.
@@ -77,7 +88,7 @@ def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTa
     tables = [table for table in read_paper_tables() if f"{table.dataset}_afma" == run.settings["name"]]
     names, fitting = {network.lower() for network in networks}, []
     for table in tables:
-        if table.beside == own:
+        if table.beside == own and (depths or all(row.depth == DEPTH for row in table.rows)):
             fitting.append(table._replace(rows=tuple(row for row in table.rows if row.network.lower() in names)))
     if tables and not fitting:
         wanted = tables[0].beside
@@ -87,7 +98,8 @@ def find_paper_tables(run: Run, networks: Collection[str]) -> tuple[list[PaperTa
         )
     if not any(table.rows for table in fitting):
         return fitting, ""
-    numbers = f"Table{'s' * (len(fitting) > 1)} {' and '.join(str(table.number) for table in fitting)}"
+    *others, last = (str(table.number) for table in fitting)
+    numbers = f"Tables {', '.join(others)} and {last}" if others else f"Table {last}"
     return fitting, (
         f"Rows marked as the paper's are no runs of this comparison: {fitting[0].source}, {numbers}; {PAPER_TRAINING}; "
         f"section {fitting[0].section}."

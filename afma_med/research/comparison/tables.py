@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from afma_med.data import READERS, DatasetReader, class_groups, class_names
-from afma_med.research.comparison.paper import PaperTable, read_paper_tables
+from afma_med.research.comparison.paper import DEPTH, PaperTable, PaperValues, read_paper_tables
 from afma_med.research.comparison.results import CONFIDENCE, ArmScores, Comparison, Difference, Gain, Interval, Summary
 from afma_med.runs.run import Run
 from afma_med.visualize.text_table import format_table
@@ -167,19 +167,19 @@ def _gain_rows(gain: Gain, scores: Iterable[str]) -> Iterator[Row]:
 
 
 def _paper_rows(tables: Iterable[PaperTable], scores: Iterable[str]) -> Iterator[Row]:
-    """The paper's networks and the difference of each pair; none without any of the scores."""
-    merged: dict[tuple[str, bool], dict[str, float]] = {}
-    for table in tables:
-        for own in table.rows:
-            merged.setdefault((own.network, own.afma), {}).update(own.scores)
-    for (network, afma), found in merged.items():
-        values = {score: found.get(score, math.nan) for score in scores}
+    """The paper's networks, each depth with its difference from the baseline; none without any of the scores."""
+    merged: dict[str, dict[tuple[bool, int], PaperValues]] = {}
+    for own in (row for table in tables for row in table.rows):
+        known = merged.setdefault(own.network, {}).setdefault((own.afma, own.depth), own)
+        merged[own.network][own.afma, own.depth] = own._replace(scores={**known.scores, **own.scores})
+    for own in (row for rows in merged.values() for row in rows.values()):
+        values = {score: own.scores.get(score, math.nan) for score in scores}
         if all(map(math.isnan, values.values())):
             continue
-        label = f"paper (ResNet-101): {network} {'AFMA' if afma else 'baseline'}"
+        label = f"paper (ResNet-101): {own.network} {own.arm}"
         yield Row("paper", (label, "", *(_spell(value, score) for score, value in values.items())))
-        if afma:
-            baseline = merged[network, False]
+        if own.afma:
+            baseline = merged[own.network][False, DEPTH].scores
             gains = {score: value - baseline.get(score, math.nan) for score, value in values.items()}
             cells = (_spell(value, score, signed=True) for score, value in gains.items())
             yield Row("paper", (f"{label} − baseline", "", *cells))
