@@ -156,7 +156,7 @@ def list_branches(
         [Branch(feature=4, patch_size=(10, 10), classes=(0,)), Branch(feature=2, patch_size=(20, 5), classes=(2,))]
     """
     depths = _by_class("feature", feature, class_groups, out_channels)
-    sizes = _by_class("patch_size", patch_size, class_groups, out_channels)
+    sizes: list[Any] = _by_class("patch_size", patch_size, class_groups, out_channels)
     branches: dict[tuple[int | str, tuple[int, int]], list[int]] = {}
     for k, (choice, size) in enumerate(zip(depths, sizes, strict=True)):
         own = as_patch_size(DEFAULT_PATCH_SIZE if size is None else size)

@@ -71,8 +71,7 @@ class AFMANet(nn.Module):
     Raises:
         TypeError: if the backbone is not a network, or the feature neither a depth nor a name.
         ValueError: if the backbone does not run on blank images, returns no logits of K channels in eval or train mode,
-            applies an activation to them or is compiled, or if a feature does not exist or is not a map, or if
-            groups of classes are unknown or overlap.
+            applies an activation to them or is compiled, or if a feature or group does not exist or does not fit.
 
     Example:
         >>> import segmentation_models_pytorch as smp

@@ -249,6 +249,46 @@ def project(patches: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     return for_each_map(each, patches)
 
 
+# Several attentions of one image: parts are (A of some classes, indices of these classes, stride, patch).
+
+Part = tuple[Tensor, Sequence[int], int, Size]
+
+
+def modulate_by_several(logits: Tensor, parts: Sequence[Part], image_size: Size, *, soft: bool) -> Tensor:
+    """(B,K,H,W) -> (B,K,H,W): logits + logits * X, X of a class the mean over the parts that hold the class."""
+    shares = prediction(logits, soft=soft)
+    corrected = []
+    for k in range(logits.shape[1]):
+        corrections = []
+        for dense, classes, stride, patch in parts:
+            for place, held in enumerate(classes):
+                if held == k:
+                    values = split_patches(pool(shares[:, k : k + 1], image_size, stride), patch)
+                    spread_out = spread(dense[:, place : place + 1], values)
+                    corrections.append(join_patches(spread_out, image_size, patch))
+        own = logits[:, k : k + 1]
+        corrected.append(_correct_by_mean(own, corrections) if corrections else own)
+    return torch.cat(corrected, dim=1)
+
+
+def _correct_by_mean(logits: Tensor, corrections: Sequence[Tensor]) -> Tensor:
+    def correct(z: Any, *xs: Any) -> list[list[Any]]:
+        rows, columns = range(len(z)), range(len(z[0]))
+        return [[z[i][j] + z[i][j] * sum(x[i][j] for x in xs) / len(xs) for j in columns] for i in rows]
+
+    return for_each_map(correct, logits, *corrections)
+
+
+def attention_loss_of_several(parts: Sequence[Part], label: Tensor, image_size: Size) -> Tensor:
+    """The mean over all classes of all parts of the mean of (A - A*)² of the class; label (B,K,H,W), one-hot."""
+    terms = []
+    for dense, classes, stride, patch in parts:
+        gold = gold_attention(label, image_size, stride, patch)
+        for place, k in enumerate(classes):
+            terms.append(mean_squared_error(dense[:, place : place + 1], gold[:, k : k + 1]))
+    return tensor(sum(terms) / len(terms))
+
+
 # Losses.
 
 

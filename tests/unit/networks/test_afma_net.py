@@ -543,7 +543,7 @@ def test_a_depth_needs_an_encoder_that_returns_several_maps():
         AFMANet(backbone, 3, feature=1)
 
 
-@pytest.mark.parametrize("feature", [True, None, 2.0, ("encoder", 2)])
+@pytest.mark.parametrize("feature", [True, None, 2.0, [[2]], {"all": None}])
 def test_a_feature_that_is_neither_depth_nor_name_is_refused(feature):
     with pytest.raises(TypeError, match=r"`feature` must be an encoder depth \(int\) or a dotted module name \(str\)"):
         make_net(feature=feature)
