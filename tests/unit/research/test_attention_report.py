@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, one_hot
 
 from _helpers.commands import run_afma
 from _helpers.synthetic_runs import write_untrained as write_run
+from afma_med import GroupedAttention, PatchAttention
 from afma_med.data import camvid_datalist
 from afma_med.data.camvid import CLASSES, read_label
 from afma_med.functional import gold_attention, modulate_logits
@@ -41,6 +42,44 @@ def measure_attention(run: TrainedNetwork, **options: object) -> AttentionReport
     attention, _ = measure_run(run, **options)
     assert attention is not None
     return attention
+
+
+def test_groups_of_classes_have_the_figures_of_one_attention(
+    run: TrainedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, attend = measure_run(run), run.network.attend
+    classes = (tuple(range(0, 12, 2)), tuple(range(1, 12, 2)))
+
+    def grouped(image: torch.Tensor) -> tuple[torch.Tensor, GroupedAttention]:
+        logits, whole = attend(image)
+        parts = (PatchAttention(whole.query[:, list(k)], whole.key[:, list(k)], whole.grid) for k in classes)
+        return logits, GroupedAttention(tuple(parts), classes)
+
+    monkeypatch.setattr(run.network, "attend", grouped)
+    attention, mechanism = measure_run(run)
+    assert attention is not None
+    assert attention[:-2] == pytest.approx(expected[0][:-2])
+    for one, other in zip(attention.classes, expected[0].classes, strict=True):
+        assert one[1:] == pytest.approx(other[1:], nan_ok=True), one.name
+    for form, other in zip(mechanism[1:], expected[1][1:], strict=True):
+        assert form == pytest.approx(other, nan_ok=True)
+
+
+def test_figures_of_a_class_are_means_over_its_depths(run: TrainedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an attention of zeros next to its own, and classes 2 to 11 without any."""
+    (own, _), attend = measure_run(run), run.network.attend
+
+    def grouped(image: torch.Tensor) -> tuple[torch.Tensor, GroupedAttention]:
+        logits, whole = attend(image)
+        some = PatchAttention(whole.query[:, :2], whole.key[:, :2], whole.grid)
+        return logits, GroupedAttention((some, some._replace(query=0 * some.query)), ((0, 1), (0, 1)))
+
+    monkeypatch.setattr(run.network, "attend", grouped)
+    attention, _ = measure_run(run)
+    for k in (0, 1):
+        assert attention.classes[k].error == pytest.approx((own.classes[k].error + 1) / 2)
+    for one in attention.classes[2:]:
+        assert math.isnan(one.error) and math.isnan(one.auc) and one.share == 0
 
 
 def test_figures_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) -> None:

@@ -19,7 +19,7 @@ from _helpers.commands import run_afma
 from _helpers.synthetic_runs import random_rows
 from _helpers.synthetic_runs import write_run as write_evaluated
 from _helpers.synthetic_runs import write_untrained as write_run
-from afma_med import AFMANet
+from afma_med import AFMANet, GroupedAttention
 from afma_med.data.camvid import CLASSES
 from afma_med.data.object_sizes import SizeGroups
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_patches, modulate_logits
@@ -71,6 +71,17 @@ ALL_ONE = torch.ones(1, 2, 4, dtype=torch.long)
 
 def forms(net: AFMANet) -> dict[str, Tensor]:
     return correct_in_all_forms(net, LOGITS, ATTENTION, other=OTHER, index=ALL_ONE)
+
+
+def test_forms_of_several_attentions_are_means() -> None:
+    """Of twice the same attention they are those of one."""
+    net, both = network(), ((0, 1), (0, 1))
+    other = OTHER[0], GroupedAttention((OTHER[1], OTHER[1]), both)
+    found = correct_in_all_forms(
+        net, LOGITS, GroupedAttention((ATTENTION, ATTENTION), both), other=other, index=ALL_ONE
+    )
+    for name, expected in forms(net).items():
+        torch.testing.assert_close(found[name], expected, msg=name)
 
 
 def test_each_form_is_what_the_formula_gives_by_hand() -> None:

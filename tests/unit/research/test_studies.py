@@ -47,6 +47,16 @@ def network(study: str) -> AFMANet:
     return build_studied_network(Tiny(), CLASSES, study=study, **options).eval()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"feature": ["down", "up"]}, {"feature": {"a": 2}}, {"patch_size": {"a": 4}}, {"source": "image"}],
+    ids=str,
+)
+def test_a_study_has_one_depth_and_patch_size(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}`.*must be"):
+        build_studied_network(Tiny(), CLASSES, study="soft", **{"feature": "down"} | options)
+
+
 def image() -> Tensor:
     return torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(1))
 

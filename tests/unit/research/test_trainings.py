@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
 
 from _helpers.fake_bundle import FakeBundle
-from _helpers.paths import ROOT
+from _helpers.paths import BUNDLES, ROOT
 from _helpers.synthetic_runs import random_rows, write_run, write_six_runs
 from afma_med.research import trainings
 from afma_med.research.comparison import compare_runs
@@ -62,6 +64,28 @@ def test_an_arm_starts_with_the_weights_of_another_of_its_seed(tmp_path: Path) -
     assert [one.start_from for one in listed] == [None, "first_0", None, "first_1"]
     folded = list_trainings(write_list(tmp_path, arms=arms, bundle="lesion_slices_afma", folds=5), only=["second"])
     assert [one.start_from for one in folded[:2]] == ["first_0_fold0", "first_0_fold1"]
+
+
+def test_arms_of_the_depth_study_build_their_networks_from_the_command_line(tmp_path: Path) -> None:
+    expected = {
+        "depth_2_3_4": ([(64, 10, 10), (128, 10, 10), (256, 10, 10)], 12),
+        "depth_by_group": ([(256, 10, 10), (64, 10, 10)], 7),
+        "slender_poles": ([(64, 10, 10), (64, 20, 5)], 11),
+        "source_image": ([(3, 10, 10)], 12),
+    }
+    listed = list_trainings(BUNDLES / "experiments" / "depth.json", seeds=[0])
+    assert [one.name for one in listed[:4]] == ["baseline_0", "depth_2_0", "depth_3_0", "depth_4_0"]
+    for training in listed[4:]:
+        parser = ConfigParser()
+        parser.read_config(str(BUNDLES / f"{training.bundle}.json"))
+        typed = {name: DefaultParseValue(str(value)) for name, value in training.options.items()}
+        assert typed == training.options
+        parser.update({**typed, "dataset_dir": str(tmp_path), "encoder": "resnet18", "encoder_weights": None})
+        block = parser.get_parsed_content("network_def").afma_block
+        blocks = list(getattr(block, "blocks", [block]))
+        shapes, classes = expected[training.name.removesuffix("_0")]
+        assert [(one.feature_conv.in_channels, *one.patch_size) for one in blocks] == shapes
+        assert blocks[0].out_channels == classes
 
 
 @pytest.mark.parametrize(

@@ -289,3 +289,30 @@ def test_command_ends_with_the_error_alone(camvid: Path, tmp_path: Path) -> None
         done = run_afma("show", *arguments)
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: {message}")
+
+
+def test_several_depths_and_patch_sizes_are_restored_and_drawn(scenes: Path, tmp_path: Path) -> None:
+    ids = {"feature": {"small": 2, "large": [3, 4]}, "patch_size": {"pole": [20, 5]}, "source": "image"}
+    run = load_network(write_run(tmp_path / "run", "camvid", scenes, **ids))
+    assert {name: run.settings[name] for name in ids} == ids
+    assert run.title == "run: Unet resnet18, AFMA depths small 2, large 3, 4"
+    block = run.network.afma_block
+    large = (0, 1, 3, 4, 5, 7, 8)
+    assert block.classes == (large, large, (2,), (6, 9, 10))
+    assert [(part.patch_size, type(part).__name__) for part in block.blocks] == [
+        ((10, 10), "ResizedImageBlock"),
+        ((10, 10), "ResizedImageBlock"),
+        ((20, 5), "ResizedImageBlock"),
+        ((10, 10), "ResizedImageBlock"),
+    ]
+    files = show_attention([run], where=(10, 20))
+    assert [file.name for file in files] == ["scene_0002_row10_column20.png"]
+    assert Image.open(files[0]).size[0] > 100
+
+
+def test_settings_without_a_source_are_those_of_feature_maps(scenes: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "old", "camvid", scenes)
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    assert settings.pop("source") == "feature"
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert type(load_network(folder).network.afma_block).__name__ == "AFMABlock"

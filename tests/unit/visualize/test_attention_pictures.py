@@ -132,6 +132,31 @@ def test_predictions_and_changes_are_those_of_the_logits(network: AFMANet, seen:
     np.testing.assert_array_equal(seen.image, make_image())
 
 
+def test_of_several_attentions_that_of_the_class_is_shown() -> None:
+    torch.manual_seed(0)
+    groups, patches = {"a": [0, 2], "b": [1]}, {"a": 4, "b": (2, 5)}
+    net = AFMANet(Tiny(), 3, feature="down", patch_size=patches, class_groups=groups).eval()
+    with torch.no_grad():
+        for block in net.afma_block.blocks:
+            block.feature_conv.weight.mul_(100)
+            block.image_conv2.weight.mul_(20)
+        parts = net.attend(make_image()[None])[1].parts
+        after = net(make_image()[None]).argmax(1)[0]
+    seen = attend_image(net, make_image())
+    np.testing.assert_array_equal(seen.after, after)
+    for k, part, place in ((0, parts[0], 0), (1, parts[1], 0), (2, parts[0], 1)):
+        found = attend_point(seen, (9, 14), class_index=k)
+        height, width = part.grid.patch_size
+        columns = -(-30 // width)
+        assert found.patch == 9 // height * columns + 14 // width
+        assert found.rectangle[:2] == (9 // height * height, 14 // width * width)
+        row = part.dense()[0, place, found.patch]
+        np.testing.assert_allclose(found.maps[k].flatten(), row, rtol=1e-5, atol=1e-7)
+        assert row.abs().max() > 0
+        others = [x for x in range(3) if x != k and (x == 1) is not (k == 1)]
+        assert not found.maps[others].any()
+
+
 @pytest.mark.parametrize("variant", ["released", "paper"])
 @pytest.mark.parametrize("point", [(0, 0), (9, 14), (20, 29)], ids=str)
 def test_maps_and_corrections_are_rows_of_the_matrix(variant: str, point: tuple[int, int]) -> None:

@@ -397,10 +397,11 @@ def test_paper_tables_are_whole() -> None:
     shapes = [
         (table.number, table.dataset, len(table.rows), len(table.rows[0].scores)) for table in read_paper_tables()
     ]
-    assert shapes == [(1, "camvid", 16, 14), (2, "cityscapes", 16, 22), (4, "camvid", 16, 3)]
+    assert shapes == [(1, "camvid", 16, 14), (2, "cityscapes", 16, 22), (3, "camvid", 24, 14), (4, "camvid", 16, 3)]
     networks = ["DeepLabV3", "Unet", "UnetPlusPlus", "MAnet", "FPN", "PAN", "Linknet", "PSPNet"]
     for table in read_paper_tables():
-        assert [(row.network, row.afma) for row in table.rows] == list(itertools.product(networks, (False, True)))
+        rows = [(row.network, row.depth if table.number == 3 else row.afma) for row in table.rows]
+        assert rows == list(itertools.product(networks, (2, 3, 4) if table.number == 3 else (False, True)))
         assert "TPAMI 2023" in table.source
 
 
@@ -427,7 +428,7 @@ def test_paper_values(number: int, network: str, afma: bool, score: str, value: 
 def test_paper_rows_have_the_means_that_they_print() -> None:
     from afma_med.data import READERS
 
-    for table in read_paper_tables()[:2]:
+    for table in read_paper_tables()[:3]:
         reader = READERS[table.dataset]
         groups = {info.name: info.group for info in reader.classes}
         for row in table.rows:
@@ -446,6 +447,9 @@ def test_paper_is_shown_with_its_own_images_only(tmp_path: Path) -> None:
     assert [(row.network, row.afma) for row in tables[0].rows] == [("Unet", False), ("Unet", True)]
     assert reason.startswith("Rows marked as the paper's are no runs of this comparison: Sang")
     assert "TPAMI 2023, Tables 1 and 4; ResNet-101 from scratch, the paper's own training; section test." in reason
+    tables, reason = find_paper_tables(run, {"unet"}, depths=True)
+    assert [(table.number, len(table.rows)) for table in tables] == [(1, 2), (3, 3), (4, 2)]
+    assert "TPAMI 2023, Tables 1, 3 and 4; ResNet-101" in reason
     tables, reason = find_paper_tables(run, {"Segformer"})
     assert (tables[0].rows, reason) == ((), "")
     few = read_run(write_run(tmp_path / "6", random_rows(0, quality=0.6)))
@@ -472,6 +476,31 @@ def test_paper_rows_follow_with_their_difference(tmp_path: Path) -> None:
     ]
     detail = next(layout for layout in layouts if layout.detail)
     assert len(write_table(detail, [], [], tables).rows) == 0
+
+
+def test_paper_rows_of_other_depths_follow_where_the_depth_varies(tmp_path: Path) -> None:
+    rows = random_rows(0, quality=0.6, images=233)
+    runs = [write_run(tmp_path / str(depth), rows, settings={"afma": True, "feature": depth}) for depth in (2, 4)]
+    for folders, labels in (
+        (runs[:1], ["Unet baseline", "Unet AFMA"]),
+        (runs, ["Unet baseline", "Unet AFMA", "Unet AFMA depth 3", "Unet AFMA depth 4"]),
+    ):
+        compare_runs(folders, tmp_path / "out", resamples=5, images=0)
+        content = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+        found = [row for table in content["paper"] for row in table["rows"]]
+        assert len({(row["afma"], row["depth"]) for row in found}) == len(labels)
+        text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+        for label in labels:
+            assert f"paper (ResNet-101): {label} " in text
+        assert ("depth 3" in text) is (len(folders) == 2)
+    scores = (tmp_path / "out" / "comparison.csv").read_text(encoding="utf-8")
+    assert "paper,Unet AFMA depth 4,,IoU/fence,0.53," in scores
+    tables, _ = find_paper_tables(read_run(runs[0]), {"Unet"}, depths=True)
+    layout = lay_out_tables(read_run(runs[0]), ["mIoU_small", "mIoU_large", "mIoU"])[0]
+    assert [row.cells for row in write_table(layout, [], [], tables).rows[-2:]] == [
+        ("paper (ResNet-101): Unet AFMA depth 4", "", "56.9", "80.6", "71.9"),
+        ("paper (ResNet-101): Unet AFMA depth 4 − baseline", "", "+6.6", "+2.5", "+3.9"),
+    ]
 
 
 # Tables and files.
