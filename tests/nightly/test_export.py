@@ -127,6 +127,21 @@ def test_paper_variant_leaves_python(way: str, tmp_path: Path) -> None:
     check_outside(leave_python(net, way, tmp_path), net, SIZES)
 
 
+@pytest.mark.parametrize("way", [pytest.param(way, marks=duration(way)) for way in WAYS])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"feature": [2, 3]},
+        {"feature": {"a": 2, "b": [2, 3]}, "class_groups": {"a": [0], "b": [1]}},
+        {"feature": 2, "source": "image"},
+    ],
+    ids=str,
+)
+def test_several_depths_leave_python(options: dict[str, object], way: str, tmp_path: Path) -> None:
+    net = wrap(**options)
+    check_outside(leave_python(net, way, tmp_path), net, SIZES)
+
+
 def test_scripted_network_trains_as_the_original() -> None:
     """Both modes, the same parameters, gradients; the attention stays behind."""
     net = wrap(next(host for host in HOSTS if host.name == "monai UNet"), attention_supervision=True).train()

@@ -106,7 +106,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_street_scenes(root, counts={"train": 2, "val": 1}, size=(64, 96))
 
 
-@pytest.mark.parametrize("name", [*BAD, "num_classes", "sample_weights", "train_section", "dataset_dir", "resume"])
+@pytest.mark.parametrize(
+    "name", [*BAD, "num_classes", "sample_weights", "train_section", "dataset_dir", "resume", "group"]
+)
 def test_bundle_refuses_before_it_writes(name: str, scenes: Path, tmp_path: Path) -> None:
     values = {
         "num_classes": 3,
@@ -114,9 +116,10 @@ def test_bundle_refuses_before_it_writes(name: str, scenes: Path, tmp_path: Path
         "train_section": "trian",
         "dataset_dir": "none",
         "resume": "no.pt",
+        "group": {"tiny": 2},
     }
     value = values[name] if name in values else BAD[name][0]
-    typed = f"loss#{name}" if name.endswith("n_weight") else name
+    typed = {"group": "feature"}.get(name, f"loss#{name}" if name.endswith("n_weight") else name)
     options = {"dataset_dir": str(scenes), "encoder": "resnet18", "num_workers": 0, typed: value}
     bundle = ConfigWorkflow(
         config_file=str(ROOT / "bundles" / "camvid_afma.json"),
