@@ -46,8 +46,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "The run has the same network, with or without AFMA.",
         "afma": "Whether AFMA wraps the network. `False` trains the baseline.",
         "feature": "2; 3 for `isic` and `cub` | Encoder depth, or module name, of the feature map that AFMA uses. "
-        'A list uses several, `{"small": 2, "large": 4}` gives groups or names of classes their own; other classes are not '
-        "corrected.",
+        'A list uses several, `{"small": 2, "large": 4}` gives groups or names of classes their own; other classes are '
+        "not corrected.",
         "patch_size": "Side of the patches in pixels, or height and width. "
         '`{"pole": [20, 5]}` gives groups or names of classes their own; other classes have 10.',
         "source": "`feature`, or `image` for the resized image in place of the feature map, the paper's control.",
