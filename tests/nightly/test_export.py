@@ -191,11 +191,19 @@ def test_scripted_network_of_one_size_refuses_larger_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param("released", marks=pytest.mark.slow), pytest.param("paper", marks=pytest.mark.survey)]
+    "options",
+    [
+        pytest.param({"variant": "released"}, marks=pytest.mark.slow),
+        pytest.param({"variant": "paper"}, marks=pytest.mark.survey),
+        pytest.param(
+            {"feature": {"a": 2, "b": [2, 3]}, "class_groups": {"a": [0], "b": [1]}}, marks=pytest.mark.survey
+        ),
+    ],
+    ids=str,
 )
-def test_training_step_compiles_into_one_graph(variant: str) -> None:
+def test_training_step_compiles_into_one_graph(options: dict[str, object]) -> None:
     """fullgraph=True refuses any break, in the loss too; the second size makes the shapes dynamic."""
-    net = wrap(variant=variant, attention_supervision=True).train()
+    net = wrap(**options, attention_supervision=True).train()
     reference, loss = copy.deepcopy(net), AFMALoss(ignore_index=255)
     torch._dynamo.reset()
     compiled = torch.compile(lambda image, label: loss(net(image), label), backend="aot_eager", fullgraph=True)
