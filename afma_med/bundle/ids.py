@@ -54,8 +54,8 @@ def checked_ids(stage: Stage) -> dict[str, str]:
         stage: Purpose of the configuration. An evaluation does not depend on the ids of the training.
 
     Example:
-        >>> checked_ids("inference")
-        {'num_workers': '@num_workers', 'seed': '@seed', 'device': '@device', 'prediction_dir': '@paths#prediction_dir'}
+        >>> checked_ids("inference")["prediction_dir"], "max_epochs" in checked_ids("inference")
+        ('@paths#prediction_dir', False)
     """
     return {name: rule.value or f"@{rule.typed or name}" for name, rule in _RULES.items() if stage in rule.stages}
 
