@@ -11,11 +11,12 @@ from afma_med.data import READERS, DatasetReader, class_groups, class_names
 from afma_med.metrics.pixel_counts import COMPANY
 from afma_med.research.comparison.paper import PaperTable, read_paper_tables
 from afma_med.research.comparison.results import CONFIDENCE, ArmScores, Comparison, Difference, Gain, Interval, Summary
+from afma_med.research.comparison.rivals import RIVAL_MARK
 from afma_med.runs.run import Run
 from afma_med.visualize.text_table import format_table
 
 __all__ = ["Row", "TableLayout", "TextTable", "find_reader", "format_markdown", "group_classes"]
-__all__ += ["lay_out_tables", "size_headings", "write_table", "write_tables"]
+__all__ += ["lay_out_tables", "size_headings", "write_rivals", "write_table", "write_tables"]
 
 _KINDS = ("IoU", "recall")
 
@@ -29,7 +30,7 @@ class TableLayout(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Hold a row of text: ``"arm"``, ``"difference"``, ``"interval"`` or ``"paper"``; label, seeds, and the scores."""
+    """Hold a row of text: ``"arm"``, ``"difference"``, ``"interval"``, ``"paper"`` or ``"rival"``, and its cells."""
 
     kind: str
     cells: tuple[str, ...]
@@ -127,6 +128,24 @@ def write_table(
     rows += _paper_rows(paper, layout.columns)
     unit = "% but for distances" if any(map(_is_distance, layout.columns)) else "%"
     return TextTable(f"{layout.title}, {unit}", ("", "seeds", *layout.columns.values()), tuple(rows), layout.detail)
+
+
+def write_rivals(found: Comparison) -> list[TextTable]:
+    """Write the published figures of other systems below the IoU of the arms; no table without such figures."""
+    if not found.rivals:
+        return []
+    names = [name for group in group_classes(found.run).values() for name in group]
+    header = ("", "figures", *names, "mean", "protocol", "source")
+    scores = [*(f"IoU/{name}" for name in names), "mIoU"]
+    rows = [
+        Row("arm", (one.arm.label, "IoU", *_arm_row(one, scores).cells[2:], found.scope, "this comparison"))
+        for one in found.arms
+    ]
+    for rival in found.rivals:
+        own = scores if rival.metric == "IoU" else [*(f"accuracy/{name}" for name in names), "mean accuracy"]
+        cells = (_spell(rival.scores.get(score, math.nan), score) for score in own)
+        rows.append(Row("rival", (rival.name, rival.metric, *cells, rival.protocol, rival.source)))
+    return [TextTable(f"Other systems: {RIVAL_MARK}, %", header, tuple(rows))]
 
 
 def format_markdown(table: TextTable) -> str:
