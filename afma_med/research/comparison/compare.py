@@ -84,10 +84,10 @@ def compare_runs(
     check_replaceable(target)
     found = _compute(runs, resamples=resamples, seed=seed, baseline=baseline)
     charts, left_out = draw_charts(found)
-    galleries, reasons = draw_galleries(found, images=images)
+    galleries, cases, reasons = draw_galleries(found, images=images)
     for warning in (*left_out, *reasons):
         logger.warning(warning)
-    write_folder(target, found._replace(notes=[*found.notes, *left_out, *reasons]), [*charts, *galleries])
+    write_folder(target, found._replace(notes=[*found.notes, *cases, *left_out, *reasons]), [*charts, *galleries])
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -284,6 +285,12 @@ def test_volumes_have_a_gallery(volumes: list[Path], tmp_path: Path) -> None:
     folder = compare_runs(volumes, tmp_path / "out", resamples=5)
     assert (folder / "helped.png").is_file()
     assert not (folder / "hurt.png").exists()
+    swapped = [copy_run(run, tmp_path / str(afma), afma=afma) for run, afma in zip(volumes, (True, False), strict=True)]
+    hurt = compare_runs(swapped, tmp_path / "hurt", resamples=5)
+    assert (hurt / "hurt.png").is_file()
+    assert "Negative cases" not in (hurt / "comparison.md").read_text(encoding="utf-8"), (
+        "a slice shows no whole objects"
+    )
     text = (folder / "comparison.md").read_text(encoding="utf-8")
     assert text.startswith("# LiTS, embedded synthetic sample: 1 volume of the section test")
 
@@ -327,8 +334,11 @@ def test_sheet_has_a_row_an_image_and_a_legend() -> None:
 def test_gallery_shows_the_most_changed_images(pairing: Pairing) -> None:
     sheets = draw_gallery(pairing, CAMVID, images=2)
     assert list(sheets) == ["helped", "hurt"]
-    assert sheets["helped"].shape[0] > sheets["hurt"].shape[0], "one image was hurt, two are shown as helped"
-    assert draw_gallery(pairing, CAMVID, images=1)["hurt"].shape == sheets["hurt"].shape
+    helped, hurt = (sheets[name].picture for name in ("helped", "hurt"))
+    assert helped.shape[0] > hurt.shape[0], "one image was hurt, two are shown as helped"
+    assert draw_gallery(pairing, CAMVID, images=1)["hurt"].picture.shape == hurt.shape
+    assert sheets["helped"].cases == ""
+    assert re.search(r"none of these: [01] of 1 image, \d+ % of the harmed pixels$", sheets["hurt"].cases)
 
 
 def test_gallery_is_part_of_the_page(compared: Path) -> None:
@@ -336,7 +346,9 @@ def test_gallery_is_part_of_the_page(compared: Path) -> None:
     assert (compared / "hurt.png").is_file()
     page = (compared / "index.html").read_text(encoding="utf-8")
     assert page.count("<img ") == 5
-    assert "the images that AFMA hurt most, as the networks of seed 0 see them" in page
+    assert "the images that AFMA hurt most, as the networks of seed 0 see them. The kinds of their harm: com" in page
+    note = "- Negative cases (Sec. 4.8) among the images that AFMA − baseline hurt: combined classes: "
+    assert note in (compared / "comparison.md").read_text(encoding="utf-8")
     assert "CamVid, embedded synthetic sample: AFMA and baseline compared" in page
 
 
