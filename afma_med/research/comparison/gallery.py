@@ -170,7 +170,7 @@ def draw_sheet(
     for score, example, kind in zip(scores, examples, kinds or [""] * len(scores), strict=True):
         place = f", {example.place}" if example.place else ""
         figures = f"mean IoU: baseline {100 * score.baseline:.1f}, AFMA {100 * score.arm:.1f}"
-        ending = f"   most harmed pixels: {kind}" if kind else ""
+        ending = f"   kind of harm: {kind}" if kind else ""
         rows.append(_write_line([f"{score.image}{place}   {figures} ({100 * score.gain:+.1f}){ending}"]))
         segmented = (colorize(ids, classes) for ids in (example.label, example.baseline, example.arm))
         rows.append(_place_side_by_side([_fit(one) for one in (example.picture, *segmented, draw_changes(example))]))

@@ -139,6 +139,8 @@ def test_cases_are_counted_by_their_main_kind() -> None:
     one = {COMBINED: 6, TEXTURE: 1, UNLABELLED: 0, OTHER: 2}
     other = {COMBINED: 0, TEXTURE: 0, UNLABELLED: 0, OTHER: 0}
     assert (main_kind(one), main_kind(other)) == (COMBINED, OTHER)
+    assert main_kind({COMBINED: 0, TEXTURE: 3, UNLABELLED: 5, OTHER: 42}) == UNLABELLED, "a tenth is enough"
+    assert main_kind({COMBINED: 0, TEXTURE: 3, UNLABELLED: 5, OTHER: 43}) == OTHER
     assert summarise_cases([one, other]) == (
         "combined classes: 1 of 2 images, 67 % of the harmed pixels; "
         "texture inside objects: 0 of 2 images, 11 % of the harmed pixels; "
