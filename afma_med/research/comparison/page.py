@@ -36,7 +36,11 @@ def format_page(found: Comparison, tables: Sequence[TextTable], pictures: Sequen
         f'<ul class="notes">{notes}</ul>' if notes else "",
         # The first charts belong to the short table, the others follow the long ones.
         *(*main[:1], *sections[:1], *main[1:], *sections[1:]),
-        *(("<details><summary>Classes by size of object</summary>", *details, "</details>") if details else ()),
+        *(
+            ("<details><summary>Classes by size and company of objects</summary>", *details, "</details>")
+            if details
+            else ()
+        ),
         _what_was_compared(found),
     ]
     template = importlib.resources.files("afma_med.research.comparison") / "page.html"
