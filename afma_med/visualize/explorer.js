@@ -339,7 +339,7 @@ function writeReadout() {
   const [y, x] = state.point, i = y * W + x, {box} = now, lines = [
     ["Patch: rows " + box.top + "–" + (box.bottom - 1) + ", columns " + box.left + "–" + (box.right - 1)],
     ["Pixel " + y + ", " + x + ": ", named(data.before[i]), data.before[i] === data.after[i] ? " before and after the correction" : " → ",
-      ...(data.before[i] === data.after[i] ? [] : [named(data.after[i]), ", corrected"])],
+      ...(data.before[i] === data.after[i] ? [] : [named(data.after[i]), " by the correction"])],
     ...(data.label ? [["Label: ", named(data.label[i])]] : []),
   ];
   $("readout").replaceChildren(...lines.map(parts => {
@@ -482,7 +482,9 @@ function buildSlices() {
   slider.max = about.slices.length - 1;
   slider.value = state.slice;
   slider.addEventListener("input", () => changeSlice(Number(slider.value)));
-  $("title").append(" — the page holds " + numbers.length + " of the volume's " + about.depth + " slices: " + numbers.join(", "));
+  const shown = numbers.length === about.depth ? "all " + about.depth + " slices of the volume" :
+    numbers.length + " of the volume's " + about.depth + " slices: " + numbers.join(", ");
+  $("title").append(" — the page holds " + shown);
 }
 
 function draw() {

@@ -28,7 +28,7 @@ __all__ = ["MAX_BYTES", "ExplorerSlice", "format_explorer"]
 #: Size of a page, at most.
 MAX_BYTES = 15 * 10**6
 # Steps of rounding that are tried until the page is small enough.
-_TOLERANCES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+_TOLERANCES = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 _JPEG_QUALITY = 90
 
 

@@ -16,7 +16,7 @@ from afma_med.functional import PatchAttention
 __all__ = ["PackedAttention", "PackedMap", "count_nonzeros", "pack_attention", "split_attention"]
 
 # Components below this part of the largest one are dropped at once; every step of rounding is coarser.
-_SMALLEST = 1e-4
+_SMALLEST = 1e-5
 # Image patches at which the error is measured.
 _MEASURED = 512
 

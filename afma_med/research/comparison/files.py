@@ -49,7 +49,7 @@ def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Se
     """Write a comparison next to its folder and move it there when complete, in place of an earlier one."""
     tables, content = write_tables(found), _describe(found)
     texts = {
-        "index.html": format_page(found, tables, pictures),
+        "index.html": format_page(found, tables, pictures, folder=folder),
         "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
         "details.md": _format_text(found, [table for table in tables if table.detail], ", in detail"),
         "comparison.csv": _format_csv(content),
