@@ -178,14 +178,14 @@ function paintChanges({before, after, grey}) {
 }
 
 const tile = newCanvas(REGION_COLUMNS, REGION_ROWS), tileContext = tile.getContext("2d", {willReadFrequently: true});
-const tilePixels = new ImageData(REGION_COLUMNS, REGION_ROWS);
+const tilePixels = new ImageData(REGION_COLUMNS, REGION_ROWS), tileWords = new Uint32Array(tilePixels.data.buffer);
+const viridisBytes = new Uint8Array(4 * 256), viridis = new Uint32Array(viridisBytes.buffer);
+for (let i = 0; i < 256; i++) viridisBytes.set([...about.viridis.slice(3 * i, 3 * i + 3), 255], 4 * i);
 
 // Draw a value per region over the whole of a canvas. The last regions may reach beyond the image.
 function drawMap(context, values, low, high, alpha) {
   for (let m = 0; m < M; m++) {
-    const index = 3 * Math.max(0, Math.min(255, Math.round((values[m] - low) / (high - low) * 255)));
-    for (let c = 0; c < 3; c++) tilePixels.data[4 * m + c] = about.viridis[index + c];
-    tilePixels.data[4 * m + 3] = 255;
+    tileWords[m] = viridis[Math.max(0, Math.min(255, Math.round((values[m] - low) / (high - low) * 255)))];
   }
   tileContext.putImageData(tilePixels, 0, 0);
   context.imageSmoothingEnabled = false;
@@ -338,7 +338,7 @@ function named(id) {
 function writeReadout() {
   const [y, x] = state.point, i = y * W + x, {box} = now, lines = [
     ["Patch: rows " + box.top + "–" + (box.bottom - 1) + ", columns " + box.left + "–" + (box.right - 1)],
-    ["Pixel " + y + ", " + x + ": ", named(data.before[i]), data.before[i] === data.after[i] ? " before and after the correction" : " → ",
+    ["Pixel " + y + ", " + x + ": ", named(data.before[i]), data.before[i] === data.after[i] ? " before and after" : " → ",
       ...(data.before[i] === data.after[i] ? [] : [named(data.after[i]), " by the correction"])],
     ...(data.label ? [["Label: ", named(data.label[i])]] : []),
   ];
@@ -425,9 +425,7 @@ function build() {
   for (const [name, caption] of [["image", "close-up"], ["before", "before"], ["after", "after"], ...(hasLabel ? [["label", "label"]] : [])])
     closeUps.push(addFigure("closeups", name, caption));
   buildTable(hasLabel);
-  const bar = $("scale").getContext("2d"), ramp = new ImageData(256, 1);
-  for (let i = 0; i < 256; i++) ramp.data.set([...about.viridis.slice(3 * i, 3 * i + 3), 255], 4 * i);
-  bar.putImageData(ramp, 0, 0);
+  $("scale").getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(viridisBytes), 256), 0, 0);
   buildSlices();
   const error = Math.max(...about.slices.map(slice => slice.error));
   $("rounding").textContent = "The page holds the attention as " + data.slice.scales.map(s => s.length).reduce((a, b) => a + b, 0) +
