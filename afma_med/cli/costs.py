@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from afma_med.cli.arguments import command, positive_int
-from afma_med.research.benchmark_cases import BenchmarkOptions, choose_cases, list_cases
+from afma_med.research.benchmark_cases import BenchmarkOptions, Case, choose_cases, list_cases
 from afma_med.research.table5 import PAPER, TABLE_5
 
 __all__ = ["benchmark", "table5"]
@@ -18,6 +19,8 @@ __all__ = ["benchmark", "table5"]
 _COLUMNS = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "dense_ms": "dense", "bare_ms": "bare"}
 _COLUMNS |= {"ours/dense": "/dense", "ours~dense": "~dense", "ours/bare": "/bare", "ours~bare": "~bare"}
 _COLUMNS |= {"ours_added_mib": "+MiB", "dense_added_mib": "dense", "ours_gmacs": "GMACs", "dense_gmacs": "dense"}
+
+_ROOFLINE = {"ms": "ms", "iqr_ms": "IQR", "floor_ms": "floor", "ratio": "/floor"}
 
 
 def _add_table5(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +66,11 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive_int, help="threads of the CPU (default: as many as torch uses)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/benchmark"), help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests: the figures mean nothing")
+    parser.add_argument(
+        "--roofline",
+        action="store_true",
+        help="each part of AFMA against the least time that this machine needs for it",
+    )
 
 
 @command("time AFMA against its dense form and the bare backbone; memory and multiply-adds", _add_benchmark)
@@ -77,6 +85,7 @@ def benchmark(given: argparse.Namespace) -> int:
     examples:
     afma benchmark --cases unet --repeats 5
     afma benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
+    afma benchmark --roofline --cases alone-resnet101-480x640-d2
     afma benchmark --quick                      tiny sizes, to see that it runs
     """
     cases = choose_cases(given.cases, quick=given.quick)
@@ -85,6 +94,8 @@ def benchmark(given: argparse.Namespace) -> int:
     from afma_med.research.benchmark import measure_cases, save_benchmark
     from afma_med.research.machine import describe_machine
 
+    if given.roofline:
+        return _run_roofline(cases, options, given.output_dir)
     machine = describe_machine(given.device) | {"threads": options.threads}
     print(json.dumps(machine), f"{'':<48}" + "".join(f"{title:>8}" for title in _COLUMNS.values()), sep="\n")
     stated = {name: value for name, value in vars(given).items() if name != "run"} | options._asdict()
@@ -96,6 +107,31 @@ def benchmark(given: argparse.Namespace) -> int:
         print(_cells(rows[-1]), rows[-1]["note"])
         save_benchmark(given.output_dir, rows, machine=machine, options=stated)  # the next may take long
     print(f"The results are in {given.output_dir}")
+    return 0
+
+
+def _run_roofline(cases: Sequence[Case], options: BenchmarkOptions, folder: Path) -> int:
+    """Measure each case of AFMA alone, print a table for each, and write roofline.json."""
+    from afma_med.research.machine import describe_machine, in_child
+    from afma_med.research.roofline import measure_roofline
+
+    chosen = [case for case in cases if case.group == "alone"]
+    if not chosen:
+        raise ValueError("--roofline needs cases of AFMA alone; got none. Name the group alone, or one of its cases.")
+    content: dict[str, Any] = {"machine": describe_machine(options.device), "options": options._asdict(), "cases": []}
+    for case in chosen:
+        found = in_child(measure_roofline, case, options)
+        content["cases"].append(found)
+        rates = found["rates"]
+        print(
+            f"{case}: {rates['float32'] / 1e9:.0f} G multiply-adds/s in float32, {rates['float64'] / 1e9:.0f} in "
+            f"float64, copies {rates['copy'] / 1e9:.1f} GB/s"
+        )
+        print(f"{'part':<20}{'pass':<10}" + "".join(f"{title:>10}" for title in _ROOFLINE.values()))
+        for row in found["parts"]:
+            print(f"{row['part']:<20}{row['pass']:<10}" + "".join(f"{row[name]:>10.3g}" for name in _ROOFLINE))
+        (folder / "roofline.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    print(f"The results are in {folder / 'roofline.json'}")
     return 0
 
 

@@ -32,7 +32,7 @@ from afma_med.research.benchmark_cases import BenchmarkOptions, Case
 from afma_med.research.machine import available_bytes, in_child, limit_memory, peak_bytes
 
 __all__ = ["count_macs", "fit_growth", "measure_case", "measure_cases", "peak_memory", "save_benchmark", "summarise"]
-__all__ += ["time_variants"]
+__all__ += ["smooth_regions", "time_variants"]
 
 _PATCH = (10, 10)
 _VARIANTS, _MODES = ("ours", "dense", "bare"), ("train", "inference")
@@ -190,7 +190,7 @@ def _build(case: Case, batch: int) -> tuple[nn.Module, list[Tensor], Callable[[s
         with torch.device("meta"):
             channels = smp.encoders.get_encoder(case.encoder, weights=None).out_channels[case.depth]
         net = block = AFMABlock(channels, case.classes, patch_size=_PATCH)
-        logits = (5 * _regions(batch, case.classes, case.size)).requires_grad_()
+        logits = (5 * smooth_regions(batch, case.classes, case.size)).requires_grad_()
         feature = torch.randn(batch, channels, *(side // 2**case.depth for side in case.size)).relu_().requires_grad_()
         host = SimpleNamespace(encoder=lambda _image: {case.depth: feature}, decoder=lambda _maps: logits)
         host.segmentation_head, leaves = nn.Identity(), [logits, feature, *block.parameters()]
@@ -210,8 +210,8 @@ def _build(case: Case, batch: int) -> tuple[nn.Module, list[Tensor], Callable[[s
     return net, leaves, run
 
 
-def _regions(batch: int, maps: int, size: tuple[int, int]) -> Tensor:
-    """Smooth random maps, with a little noise of single pixels."""
+def smooth_regions(batch: int, maps: int, size: tuple[int, int]) -> Tensor:
+    """Draw (B,K,H,W) smooth random maps, with a little noise of single pixels."""
     coarse = torch.randn(batch, maps, *(side // 60 + 2 for side in size))
     return F.interpolate(coarse, size, mode="bilinear") + 0.1 * torch.randn(batch, maps, *size)
 
@@ -224,8 +224,8 @@ def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], 
         limit_memory()
     with torch.device(given.device):
         network, leaves, forward = _build(case, given.batch)
-        image = _regions(given.batch, 3, case.size)
-        label = _regions(given.batch, case.classes, case.size).argmax(dim=1, keepdim=True)
+        image = smooth_regions(given.batch, 3, case.size)
+        label = smooth_regions(given.batch, case.classes, case.size).argmax(dim=1, keepdim=True)
     network.train(mode == "train")
     loss_of = AFMALoss()
     # A learning rate of 0 costs the same, and all variants keep the same parameters and so the same losses.

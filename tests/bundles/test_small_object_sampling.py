@@ -10,7 +10,6 @@ import torch
 from ignite.engine import Events
 
 from _helpers.bundle_runs import DRAW, options, workflow
-from _helpers.paths import ROOT
 from _helpers.refusals import refused
 from afma_med import InstanceBalancedLoss
 
@@ -50,11 +49,10 @@ def test_crops_are_drawn_around_objects(samples: Callable[[str], Path], tmp_path
         assert ((label > 0) & (label < 255)).any() or name == "lits"  # slices without organs have no objects
 
 
-def test_the_overlay_of_the_docs_balances_the_loss(samples: Callable[[str], Path], tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "small_objects.md").read_text(encoding="utf-8")
-    overlay = tmp_path / "instance_balance.json"
-    overlay.write_text(page.partition("```json\n")[2].partition("```")[0], encoding="utf-8")
-    bundle = workflow("camvid_afma.json", str(overlay), **options("camvid", samples("camvid"), tmp_path / "run"))
+def test_an_overlay_balances_the_loss(samples: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = workflow(
+        "camvid_afma.json", "instance_balance.json", **options("camvid", samples("camvid"), tmp_path / "run")
+    )
     bundle.initialize()
     loss = bundle.parser.get_parsed_content("loss")
     weight = bundle.parser.get_parsed_content("class_weight")
