@@ -27,8 +27,8 @@ __all__ = ["MAX_BYTES", "ExplorerSlice", "format_explorer"]
 
 #: Size of a page, at most.
 MAX_BYTES = 15 * 10**6
-# Steps of rounding that are tried until the page is small enough.
-_TOLERANCES = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+# Steps of rounding that are tried until the page is small enough; coarse ones if no slice can be left out any more.
+_FINE, _COARSE = (2e-4, 5e-4, 1e-3, 2e-3), (5e-3, 1e-2, 2e-2)
 _JPEG_QUALITY = 90
 
 
@@ -61,7 +61,7 @@ def format_explorer(
     """Format a page that shows the attention of the patch below the pointer. It opens without a server.
 
     The page holds the factors of the attention, rounded, and computes the rows of A itself. If it is too large, it is
-    rounded more coarsely, and then every second slice is left out.
+    rounded more coarsely, then every second slice is left out, and the last one is rounded more coarsely still.
 
     Args:
         slices: The image, or slices of one volume.
@@ -95,7 +95,7 @@ def format_explorer(
     described = _describe(slices[0].seen, classes) | {"title": title, "point": point, "depth": depth}
     parts = [split_attention(one.seen.attention) for one in slices]
     for kept in _thinned(len(slices), first):
-        for tolerance in _TOLERANCES:
+        for tolerance in _FINE if len(kept) > 1 else _FINE + _COARSE:
             packed = [
                 _pack_slice(slices[i], pack_attention(slices[i].seen.attention, parts[i], tolerance=tolerance))
                 for i in kept

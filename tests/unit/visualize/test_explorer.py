@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from _helpers.explorer_page import read_arrays, read_description, read_maps
 from afma_med import AFMANet
 from afma_med.data import camvid, isic, lits
 from afma_med.data.class_table import ClassInfo
 from afma_med.functional import PatchAttention, PatchGrid
-from afma_med.visualize import ExplorerSlice, attend_image, attend_point, format_explorer, stretch_image
+from afma_med.visualize import AttendedImage, ExplorerSlice, attend_image, attend_point, format_explorer, stretch_image
 from afma_med.visualize.packed_attention import pack_attention
 
 
@@ -180,12 +180,16 @@ def test_nothing_and_other_classes_are_refused() -> None:
 
 @pytest.mark.slow
 def test_large_image_with_twenty_classes_fits() -> None:
-    """Noise of full rank, which a trained attention is far from: rounding alone must hold the bound."""
-    net, size = network(20), (1024, 2048)
-    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
-    image: Tensor = nn.functional.avg_pool2d(image, 9, stride=1, padding=4)
-    seen = attend_image(net, image)
-    one = ExplorerSlice(seen, stretch_image(image.numpy()), np.zeros(size, dtype=np.uint8))
+    """Forty components, each 0.6 times as large as the one before."""
+    size, generator = (1024, 2048), torch.Generator().manual_seed(0)
+    grid = PatchGrid(size, 4, (10, 10))
+    axes = torch.randn(20, 40, 100, generator=generator) * (0.6 ** torch.arange(40))[:, None]
+    query, key = ((torch.randn(20, count, 40, generator=generator) @ axes)[None] for count in (21115, 1352))
+    ids = np.zeros(size, dtype=np.uint8)
+    values = torch.rand(20, 1352, generator=generator)
+    image = np.zeros((3, *size), dtype=np.float32)
+    seen = AttendedImage(image, ids, ids, PatchAttention(query, key, grid), values)
+    one = ExplorerSlice(seen, stretch_image(image), ids)
     page, _ = format_explorer([one], table(20), title="large", point=(0, 0))
     assert len(page.encode()) <= 15e6
     assert read_description(page)["slices"][0]["error"] < 0.02
