@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,8 @@ class DatasetReader(NamedTuple):
         find_inputs: file or folder -> items ``{"image": path}``, for prediction.
         unscored: names of classes that are trained but left out of the scores.
         size_groups: which objects of whole images and volumes are small, medium and large.
+        combined_classes: classes that consist of objects of other classes, and those parts, such as a bicyclist of a
+            pedestrian and a bicycle.
         read_volume: item of paths -> (H,W,D) train ids of a whole volume and the millimetres between its voxels; None
             for datasets of images.
     """
@@ -66,4 +69,5 @@ class DatasetReader(NamedTuple):
     find_inputs: Callable[[Path], list[dict[str, str]]]
     unscored: tuple[str, ...] = ()
     size_groups: SizeGroups = SizeGroups()
+    combined_classes: Mapping[str, Sequence[str]] = MappingProxyType({})
     read_volume: Callable[[Item], tuple[NDArray[np.uint8], tuple[float, ...]]] | None = None

@@ -104,7 +104,11 @@ def label_objects(label: NDArray[np.integer]) -> NDArray[np.int32]:
 
 
 def group_pixels(
-    label: NDArray[np.integer], groups: SizeGroups, *, spacing: Sequence[float] | None = None
+    label: NDArray[np.integer],
+    groups: SizeGroups,
+    *,
+    spacing: Sequence[float] | None = None,
+    objects: NDArray[np.integer] | None = None,
 ) -> NDArray[np.uint8]:
     """Return for each pixel whether its object is small, medium or large.
 
@@ -112,6 +116,7 @@ def group_pixels(
         label: (H,W) or (H,W,D) train ids.
         groups: bounds between the groups.
         spacing: millimetres between pixels along each axis, if the groups need them.
+        objects: result of :func:`label_objects`, if it is known already.
 
     Returns:
         The same shape, 0 small, 1 medium, 2 large.
@@ -121,7 +126,7 @@ def group_pixels(
         [[1, 1, 0, 0]]
     """
     unit = groups.pixel_size(spacing, label.ndim)
-    objects = label_objects(label)
+    objects = label_objects(label) if objects is None else objects
     return groups.group_of(np.bincount(objects.ravel()) * unit)[objects]
 
 

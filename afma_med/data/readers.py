@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from afma_med.data import camvid, cityscapes, cub, isic, lesion_slices, lits, nuclei
@@ -89,11 +90,13 @@ def _of_pictures(
 
 
 CAMVID = _of_pictures("camvid", "CamVid", camvid.CLASSES, camvid.camvid_datalist, camvid.read_label)._replace(
-    unscored=("unlabelled",)
+    unscored=("unlabelled",),
+    # The label of a bicycle without a rider is car (Sec. 4.8).
+    combined_classes=MappingProxyType({"bicyclist": ("pedestrian", "car")}),
 )
 CITYSCAPES = _of_pictures(
     "cityscapes", "Cityscapes", cityscapes.CLASSES, cityscapes.cityscapes_datalist, cityscapes.read_label
-)
+)._replace(combined_classes=MappingProxyType({"rider": ("person", "bicycle", "motorcycle")}))
 LITS = build_lits()
 ISIC = _of_pictures("isic", "ISIC", isic.CLASSES, isic.isic_datalist)
 CUB = _of_pictures("cub", "CUB", cub.CLASSES, cub.cub_datalist)

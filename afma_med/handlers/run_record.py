@@ -21,10 +21,12 @@ from torch.utils.tensorboard.summary import hparams
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.object_sizes import SIZES
 from afma_med.handlers.run_files import EXPLORER
+from afma_med.metrics.pixel_counts import COMPANY
 
 __all__ = ["RunRecordHandler"]
 
 _METRIC = "val/mIoU"
+_CHARTS = {"IoU by size of objects": SIZES, "IoU of lone and accompanied objects": COMPANY}
 
 
 class RunRecordHandler:
@@ -33,7 +35,8 @@ class RunRecordHandler:
     Settings, command and configuration appear under Text, with the command that writes the attention explorer of a
     network with AFMA; the hyperparameters with the final scores under HParams. The
     scalars of each epoch are learning rate, images per second, the share of time that the trainer waits for data and,
-    on a GPU, peak memory. Custom Scalars has one chart for each class: its IoU on small, medium and large objects.
+    on a GPU, peak memory. Custom Scalars has two charts for each class: its IoU on small, medium and large objects, and
+    on lone and accompanied ones.
 
     Args:
         summary_writer: Writer of the record.
@@ -100,10 +103,11 @@ class RunRecordHandler:
             self.summary_writer.add_text("configuration", _as_code(self.configuration), first)
         if self.settings.get("afma"):
             self.summary_writer.add_text("attention explorer", self._describe_explorer(), first)
-        lines = {
-            name: ["Multiline", [f"val_IoU_{size}_objects/{name}" for size in SIZES]] for name in self.names
+        charts = {
+            title: {name: ["Multiline", [f"val_IoU_{one}_objects/{name}" for one in objects]] for name in self.names}
+            for title, objects in _CHARTS.items()
         }  # the legend shows the tags
-        self.summary_writer.add_custom_scalars({"IoU by size of objects": lines})
+        self.summary_writer.add_custom_scalars(charts)
         # SummaryWriter.add_hparams would write them to another run.
         scores = [_METRIC, f"{_METRIC}_small", f"{_METRIC}_large", *(f"val_IoU_by_size/{s}" for s in SIZES)]
         parts = hparams(_flat(self.settings), dict.fromkeys([*scores, "best/mIoU"], 0.0))

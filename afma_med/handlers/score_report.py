@@ -23,7 +23,7 @@ from afma_med.atomic_write import move_aside, replacing
 from afma_med.data.object_sizes import SIZES
 from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
 from afma_med.metrics import ClassIoU, PerClassMetric
-from afma_med.metrics.pixel_counts import COUNTS
+from afma_med.metrics.pixel_counts import COMPANY, COUNTS, OBJECTS
 from afma_med.visualize.text_table import format_table
 
 __all__ = ["ScoreReportHandler"]
@@ -35,8 +35,8 @@ class ScoreReportHandler:
     """Log a table of the scores, and write the results of an evaluation to a folder.
 
     The files are ``scores.json`` and ``scores.csv`` (all scores), ``images.csv`` (pixels of each image by class and
-    object size: label, prediction, intersection, covered), ``confusion.csv`` (confusion matrix of the classes) and, if
-    there are metrics of single images, ``per_image.csv``.
+    object size, and of lone and accompanied objects: label, prediction, intersection, covered), ``confusion.csv``
+    (confusion matrix of the classes) and, if there are metrics of single images, ``per_image.csv``.
 
     If the folder holds results of another checkpoint, section or dataset, it is renamed first.
 
@@ -128,6 +128,7 @@ class ScoreReportHandler:
             "count_unscored_pixels": self.metric.count_unscored_pixels,
             "unscored": [self.metric.names[k] for k in self.metric.unscored],
             "size_groups": groups and {"names": list(SIZES), "bounds": list(groups.bounds), "unit": groups.unit},
+            "company": list(COMPANY) if groups else [],
             # JSON has no NaN, the score of a class that does not occur.
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         }
@@ -141,13 +142,13 @@ class ScoreReportHandler:
             csv.writer(file).writerows([head, *rows])
 
     def _image_rows(self, images: Sequence[str], counts: Tensor) -> Iterable[list[Any]]:
-        """Yield a row for each image, scored class and object size that occurs."""
-        sizes = ("all", *SIZES) if self.metric.size_groups else ("all",)
+        """Yield a row for each image, scored class, and object size or company that occurs."""
+        names = OBJECTS if self.metric.size_groups else OBJECTS[:1]
         for image, of_image in zip(images, counts.tolist(), strict=True):
             for k in self.metric.scored:
-                for size, row in zip(sizes, of_image[k], strict=False):
+                for which, row in zip(names, of_image[k], strict=False):
                     if any(row):
-                        yield [image, self.metric.names[k], size, *row]
+                        yield [image, self.metric.names[k], which, *row]
 
     def _confusion_rows(self) -> Iterable[list[Any]]:
         classes, sizes = len(self.metric.names), len(SIZES)
@@ -172,18 +173,36 @@ def _value_rows(images: Sequence[str], values: Mapping[str, Tensor]) -> Iterable
 
 
 def _score_table(scores: Mapping[str, float], metric: ClassIoU) -> str:
-    """Format the IoU of each class, with object sizes if there are any, then the means, then all other scores."""
+    """Format IoU and object sizes by class, the means, all other scores, and then lone and accompanied objects."""
     classes = [metric.names[k] for k in metric.scored]
-    kinds = ["IoU", *(f"{score}_{size}_objects" for score in ("IoU", "recall") for size in SIZES)]
-    kinds = kinds if metric.size_groups else kinds[:1]
-    titles = ["IoU", *(f"{score} {size}" for score in ("IoU", "recall") for size in SIZES)][: len(kinds)]
-    means = ["mIoU", *(f"{score}_by_size/{size}" for score in ("IoU", "recall") for size in SIZES)][: len(kinds)]
-    rows = [[name, *(_figure(scores.get(f"{kind}/{name}")) for kind in kinds)] for name in classes]
-    rows.append(["mean", *(_figure(scores.get(name)) for name in means)])
+    by_size, by_company = _columns_of("size", SIZES), _columns_of("company", COMPANY)
+    columns = {"IoU": ("IoU", "mIoU"), **(by_size if metric.size_groups else {})}
+    rows = _class_rows(scores, classes, columns)
     rows += [[name, _figure(scores[name])] for name in ("mIoU_small", "mIoU_large") if name in scores]
-    shown = {f"{kind}/{name}" for kind in kinds for name in classes} | {*means, "mIoU_small", "mIoU_large"}
+    kinds = {**columns, **by_company}.values()
+    shown = {f"{kind}/{name}" for kind, _ in kinds for name in classes} | {mean for _, mean in kinds}
+    shown |= {"mIoU_small", "mIoU_large"}
     rows += [[name, _figure(value)] for name, value in scores.items() if name not in shown]
-    return format_table(["", *titles], [row + [""] * (len(titles) + 1 - len(row)) for row in rows])
+    table = format_table(["", *columns], [row + [""] * (len(columns) + 1 - len(row)) for row in rows])
+    if not metric.size_groups:
+        return table
+    return f"{table}\n\n{format_table(['', *by_company], _class_rows(scores, classes, by_company))}"
+
+
+def _columns_of(by: str, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the score of classes and its mean for each heading, such as "IoU small"."""
+    return {
+        f"{kind} {name}": (f"{kind}_{name}_objects", f"{kind}_by_{by}/{name}")
+        for kind in ("IoU", "recall")
+        for name in names
+    }
+
+
+def _class_rows(
+    scores: Mapping[str, float], classes: Iterable[str], columns: Mapping[str, tuple[str, str]]
+) -> list[list[str]]:
+    rows = [[name, *(_figure(scores.get(f"{kind}/{name}")) for kind, _ in columns.values())] for name in classes]
+    return [*rows, ["mean", *(_figure(scores.get(mean)) for _, mean in columns.values())]]
 
 
 def _figure(value: float | None) -> str:

@@ -1,7 +1,8 @@
-"""Intersection over union by class and by object size, over a whole dataset."""
+"""Intersection over union by class, by object size and by company, over a whole dataset."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,14 +14,14 @@ from torch import Tensor
 
 from afma_med.data.class_table import ClassInfo, class_groups, class_names
 from afma_med.data.object_sizes import SIZES, SizeGroups
-from afma_med.metrics.pixel_counts import count_pixels, object_counts, spacing_of
+from afma_med.metrics.pixel_counts import OBJECTS, count_pixels, object_counts, spacing_of
 from afma_med.metrics.pixel_scores import scores_from_pixels
 
 __all__ = ["ClassIoU", "predicted_index", "unscored_indices"]
 
 
 class ClassIoU(Metric):
-    """Compute IoU by class and by object size from one confusion matrix over the whole dataset.
+    """Compute IoU by class, by object size and by company from counts of pixels over the whole dataset.
 
     IoU_k = TP / (TP + FP + FN), with pixels summed over all images. mIoU is the mean over the classes that occur in
     labels or predictions. Void pixels (values outside 0..K-1) are ignored. By default, so are the pixels of
@@ -33,18 +34,23 @@ class ClassIoU(Metric):
       either. An object that is predicted with another size lowers the IoU, as in Table 4 of the paper;
     - recall is the part of the pixels of label objects of that size that is predicted as the class.
 
+    An object is lone if it is the only one of its class in the label of an image, and accompanied if there are
+    several. IoU and recall of lone objects count all pixels of a class in the images where its object is lone. Images
+    whose label does not have the class count for neither.
+
     Attached under a name, the metric writes ``name`` (mIoU), ``name_small`` and ``name_large`` (means over the paper's
     groups of classes) and ``<prefix>_IoU/<class>`` to ``engine.state.metrics``. With sizes, it adds
     ``<prefix>_IoU_by_size/<size>`` and ``<prefix>_recall_by_size/<size>``, the means over the classes that have such
-    objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``.
-    Scores of classes and sizes that do not occur are NaN.
+    objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``. Lone
+    and accompanied objects have the same scores, with ``by_company`` in place of ``by_size``. Scores of classes and
+    objects that do not occur are NaN.
 
     Args:
         classes: Table of the classes.
         unscored: Names of classes that do not count for the means, such as CamVid's "unlabelled".
         count_unscored_pixels: Count predictions on pixels of unscored classes as false positives, as the released
             code does.
-        size_groups: Bounds between small, medium and large objects; None for no scores by size. Sizes in mm² or mm³
+        size_groups: Bounds between small, medium and large objects; None for no scores of objects. Sizes in mm² or mm³
             need labels that are MetaTensors with a spacing.
         size_interval: Epochs of the engine between two scores by size. Finding the components of an image takes the CPU
             a tenth of a second or more.
@@ -96,7 +102,8 @@ class ClassIoU(Metric):
         """Set all counts to zero."""
         strata = len(self.names) * len(SIZES)
         self.confusion = torch.zeros(strata, strata, dtype=torch.int64, device=self._device)
-        #: (K,4,4) of :func:`~afma_med.metrics.pixel_counts.object_counts` for each image of this process.
+        self.counts = torch.zeros(len(self.names), len(OBJECTS), 4, dtype=torch.int64, device=self._device)
+        #: (K,6,4) of :func:`~afma_med.metrics.pixel_counts.object_counts` for each image of this process.
         self.images: list[Tensor] = []
 
     @reinit__is_reduced
@@ -111,17 +118,18 @@ class ClassIoU(Metric):
             if not self.count_unscored_pixels:
                 target = torch.where(torch.isin(target, target.new_tensor(self.unscored)), -1, target)
             groups = self.size_groups if self._scores_sizes else None
-            matrix = count_pixels(index, target, len(self.names), groups=groups, spacing=spacing_of(label))
+            matrix, objects = count_pixels(index, target, len(self.names), groups=groups, spacing=spacing_of(label))
+            self.images.append(object_counts(matrix, objects))
             self.confusion += matrix.to(self.confusion)
-            self.images.append(object_counts(matrix))
+            self.counts += self.images[-1].to(self.counts)
 
-    @sync_all_reduce("confusion")
+    @sync_all_reduce("confusion", "counts")
     def compute(self) -> dict[str, float]:
         """Return the scores of :func:`~afma_med.metrics.pixel_scores.scores_from_pixels`, over all processes."""
         #: The matrix over all processes. After this call, ``confusion`` is again the matrix of this process.
         self.total = self.confusion.clone()
-        objects = ("all", *(SIZES if self._scores_sizes else ()))
-        pixels = object_counts(self.total)[self.scored, : len(objects)].cpu().numpy()
+        objects = OBJECTS if self._scores_sizes else OBJECTS[:1]
+        pixels = self.counts[self.scored, : len(objects)].cpu().numpy()
         groups = {group: [self.names[k] for k in indices] for group, indices in self.groups.items()}
         scores = scores_from_pixels(pixels, [self.names[k] for k in self.scored], objects, groups=groups)
         return {name: float(value) for name, value in scores.items()}
@@ -133,8 +141,8 @@ class ClassIoU(Metric):
 
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""
-        # Scores by size of an earlier epoch are out of date.
-        for key in [key for key in engine.state.metrics if "_by_size/" in key or "_objects/" in key]:
+        # Scores of objects of an earlier epoch are out of date.
+        for key in [key for key in engine.state.metrics if re.search("_by_size/|_by_company/|_objects/", key)]:
             del engine.state.metrics[key]
         for key, value in self.compute().items():
             target = key.replace("mIoU", name) if key.startswith("mIoU") else f"{self.prefix}_{key}"

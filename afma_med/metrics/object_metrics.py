@@ -14,7 +14,7 @@ from torch import Tensor
 from afma_med.data.object_sizes import SIZES, SizeGroups
 from afma_med.metrics.class_masks import MaskOptions, measure_classes
 from afma_med.metrics.object_detection import count_matches, scores_from_matches
-from afma_med.metrics.pixel_counts import count_pixels, object_counts, spacing_of
+from afma_med.metrics.pixel_counts import COMPANY, OBJECTS, count_pixels, object_counts, spacing_of
 from afma_med.metrics.pixel_scores import scores_from_pixels
 
 __all__ = ["ObjectDetectionMetric", "ObjectSizeMetric"]
@@ -142,14 +142,14 @@ class ObjectDetectionMetric(_CountedMetric):
 
 
 class ObjectSizeMetric(_CountedMetric):
-    """Compute IoU or recall of the pixels of objects of one size over all images.
+    """Compute IoU or recall of the pixels of objects of one size, or of lone objects, over all images.
 
-    The scores are those of :class:`ClassIoU` by size. The mean over classes is over those that have label objects of
-    the size.
+    The scores are those of :class:`ClassIoU`. The mean over classes is over those that have label objects of the size.
 
     Args:
-        metric_name: ``"IoU_small"``, ``"IoU_medium"``, ``"IoU_large"``, ``"recall_small"``, ``"recall_medium"`` or
-            ``"recall_large"``, or several of them.
+        metric_name: ``"IoU_small"``, ``"IoU_medium"``, ``"IoU_large"``, ``"IoU_lone"`` (objects that are the only one
+            of their class in an image), ``"IoU_accompanied"`` (all others), the same with ``recall``, or several of
+            them.
         size_groups: Bounds between small, medium and large objects; default: 32² and 96² pixels.
         num_classes: Number of classes K; needed if both label and prediction are class indices.
         ignore_index: Label value of void pixels.
@@ -168,7 +168,7 @@ class ObjectSizeMetric(_CountedMetric):
         0.667
     """
 
-    scores = tuple(f"{kind}_{size}" for kind in ("IoU", "recall") for size in SIZES)
+    scores = tuple(f"{kind}_{which}" for kind in ("IoU", "recall") for which in (*SIZES, *COMPANY))
 
     def __init__(
         self,
@@ -187,17 +187,17 @@ class ObjectSizeMetric(_CountedMetric):
         self, prediction: NDArray[np.bool_], label: NDArray[np.bool_], spacing: Sequence[float] | None
     ) -> NDArray[np.int64]:
         predicted, true = (torch.from_numpy(mask).int() for mask in (prediction, label))
-        confusion = count_pixels(predicted, true, 2, groups=self.size_groups, spacing=spacing)
-        counts: NDArray[np.int64] = object_counts(confusion)[1].numpy()
+        confusion, objects = count_pixels(predicted, true, 2, groups=self.size_groups, spacing=spacing)
+        counts: NDArray[np.int64] = object_counts(confusion, objects)[1].numpy()
         return counts
 
     def _scores(self, counts: Tensor) -> Mapping[str, Tensor]:
         names = [str(k) for k in range(len(counts))]
-        found = scores_from_pixels(counts.numpy(), names, ("all", *SIZES))
+        found = scores_from_pixels(counts.numpy(), names, OBJECTS)
         scores = {}
         for name in self.scores:
             values = torch.tensor([float(found[f"{name}_objects/{k}"]) for k in names])
-            absent = counts[:, 1 + SIZES.index(name.rpartition("_")[2]), 0] == 0
+            absent = counts[:, OBJECTS.index(name.rpartition("_")[2]), 0] == 0
             scores[name] = values.masked_fill(absent, torch.nan)
         return scores
 

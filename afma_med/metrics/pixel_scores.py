@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from afma_med.metrics.pixel_counts import COMPANY
+
 __all__ = ["image_iou", "mean_of_known", "scores_from_pixels"]
 
 # Places on the last axis of the counts.
@@ -25,12 +27,13 @@ def scores_from_pixels(
     IoU is the number of pixels in both label and prediction divided by the number in either. ``mIoU`` is its mean over
     the classes that occur in either, ``mIoU_small`` and ``mIoU_large`` the means over the classes of a group. Recall is
     the number of covered pixels of the label divided by all of them. ``IoU_by_size/SIZE`` and ``recall_by_size/SIZE``
-    are means over the classes that have objects of that size in the labels.
+    are means over the classes that have objects of that size in the labels. ``IoU_by_company/lone`` is the mean for
+    objects that are the only one of their class in an image, ``IoU_by_company/accompanied`` the mean for all others.
 
     Args:
         pixels: (...,K,S,4) pixels of the label, of the prediction, of both, and of the label that are covered.
         classes: Names of the K classes.
-        objects: S names: ``"all"``, then the object sizes.
+        objects: S names: ``"all"``, then the object sizes, then ``"lone"`` and ``"accompanied"``.
         groups: Names of classes for the groups ``"small"`` and ``"large"``.
 
     Returns:
@@ -50,11 +53,12 @@ def scores_from_pixels(
         members = [k for k, name in enumerate(classes) if name in names]
         if members:
             scores[f"mIoU_{group}" if group else "mIoU"] = mean_of_known(iou[..., members, 0])
-    for s, size in enumerate(objects[1:], start=1):
+    for s, which in enumerate(objects[1:], start=1):
+        by = "company" if which in COMPANY else "size"
         absent = counts[..., s, _LABEL] == 0
         for kind, values in (("IoU", iou[..., s]), ("recall", recall[..., s])):
-            scores[f"{kind}_by_size/{size}"] = mean_of_known(np.where(absent, np.nan, values))
-            scores |= {f"{kind}_{size}_objects/{name}": values[..., k] for k, name in enumerate(classes)}
+            scores[f"{kind}_by_{by}/{which}"] = mean_of_known(np.where(absent, np.nan, values))
+            scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(classes)}
     return scores
 
 

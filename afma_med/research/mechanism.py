@@ -17,9 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from afma_med.data.class_table import class_groups, class_names
-from afma_med.data.object_sizes import SIZES
 from afma_med.functional import PatchAttention, gold_attention_from_index
-from afma_med.metrics.pixel_counts import count_pixels, object_counts
+from afma_med.metrics.pixel_counts import OBJECTS, count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.networks import AFMANet
@@ -193,8 +192,8 @@ class _Tally:
         for form, prediction in predictions.items():
             key = prediction.numpy().tobytes()
             if key not in counted:
-                matrix = count_pixels(prediction, scored, len(self.names), groups=self.reader.size_groups)
-                counted[key] = object_counts(matrix)[self.scored]
+                found = count_pixels(prediction, scored, len(self.names), groups=self.reader.size_groups)
+                counted[key] = object_counts(*found)[self.scored]
             # A single image has no other to swap with.
             self._counts[form].append(0 * counted[key] if form == "swap" and other is own else counted[key])
         before, after = predictions["before"], predictions["after"]
@@ -206,13 +205,13 @@ class _Tally:
 
     def mechanism(self) -> MechanismReport:
         groups = {group: [self.names[k] for k in ids] for group, ids in class_groups(self.reader.classes).items()}
-        found, objects = [], ("all", *SIZES)
+        found = []
         for counts in self._counts.values():
             pixels = torch.stack(counts).numpy()
             names = [self.names[k] for k in self.scored]
-            scores = scores_from_pixels(pixels.sum(axis=0), names, objects, groups=groups)
+            scores = scores_from_pixels(pixels.sum(axis=0), names, OBJECTS, groups=groups)
             miou, small = (float(scores.get(name, np.nan)) for name in ("mIoU", "mIoU_small"))
-            found.append(FormScores(miou, small, *score_small_objects(pixels, objects)))
+            found.append(FormScores(miou, small, *score_small_objects(pixels, OBJECTS)))
         return MechanismReport(len(self._counts["before"]), *found)
 
     def attention(self, mechanism: MechanismReport) -> AttentionReport:

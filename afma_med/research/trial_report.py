@@ -84,9 +84,8 @@ def _paired_table(arms: Sequence[Arm], resamples: int) -> str:
     run = arms[0].runs[0]
     pairings = [Pairing(arm, other) for place, arm in enumerate(arms) for other in arms[:place]]
     gains = compare_with_baselines(pairings, groups=group_classes(run), resamples=resamples)
-    of_sizes = {
-        f"{kind}_by_size/{size}": f"{kind}, {size} objects" for kind in _KINDS for size in run.counts.objects[1:]
-    }
+    sizes = run.evaluation["size_groups"]["names"]
+    of_sizes = {f"{kind}_by_size/{size}": f"{kind}, {size} objects" for kind in _KINDS for size in sizes}
     columns = {score: heading for score, heading in (_SCORES | of_sizes).items() if score in run.scores}
     layout = TableLayout("Paired differences", columns)
     return format_markdown(write_table(layout, map(summarise_arm, arms), gains, []))

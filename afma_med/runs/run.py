@@ -37,7 +37,7 @@ class PixelCounts(NamedTuple):
     Args:
         images: Names of the I images, relative to the dataset's folder, sorted.
         classes: Names of the K scored classes.
-        objects: S names: ``"all"``, then the object sizes.
+        objects: S names: ``"all"``, then the object sizes, then ``"lone"`` and ``"accompanied"`` if they were counted.
         pixels: (I,K,S,4) int64 pixels of the label, of the prediction, of both, and of the label that are covered.
     """
 
@@ -162,16 +162,16 @@ def _read_scores(path: Path) -> dict[str, Any]:
             raise ValueError(f"`{path}` must be scores of this version; got scores without {name}.")
     bad = [name for name, value in content["scores"].items() if not isinstance(value, (int, float, type(None)))]
     sizes = content.get("size_groups")  # None if the evaluation had no size groups
-    if bad or (sizes is not None and not isinstance(sizes, dict)):
-        raise ValueError(
-            f"`{path}` must be scores of this version; got {', '.join(bad) or 'size_groups'} of another type."
-        )
+    bad += ["size_groups"] if sizes is not None and not isinstance(sizes, dict) else []
+    bad += ["company"] if not isinstance(content.get("company", []), list) else []  # older evaluations have none
+    if bad:
+        raise ValueError(f"`{path}` must be scores of this version; got {', '.join(bad)} of another type.")
     return {**content, "size_groups": sizes or {"names": []}}
 
 
 def _read_counts(path: Path, evaluation: dict[str, Any]) -> PixelCounts:
     classes = tuple(name for name in evaluation["classes"] if name not in evaluation["unscored"])
-    objects = ("all", *evaluation["size_groups"]["names"])
+    objects = ("all", *evaluation["size_groups"]["names"], *evaluation.get("company", ()))
     rows: dict[tuple[str, int, int], list[int]] = {}
     for number, row in _csv_rows(path):
         key, counts = _parse_row(row, classes, objects)
@@ -207,7 +207,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _parse_row(
     row: list[str], classes: Sequence[str], objects: Sequence[str]
 ) -> tuple[tuple[str, int, int] | None, list[int]]:
-    """Return the key (image, index of the class, index of the object size) and the four counts; None if malformed."""
+    """Return the key (image, index of the class, index of the objects) and the four counts; None if malformed."""
     whole = len(row) == len(_HEADER) and row[1] in classes and row[2] in objects
     if not whole or not all(text.isdecimal() for text in row[3:]):
         return None, []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import monai.networks.nets as monai_nets
 import segmentation_models_pytorch as smp
-from torch import nn
+from torch import Tensor, nn
 
 CLASSES = 3
 #: Export formats, in the table's order.
@@ -26,6 +26,32 @@ class Host(NamedTuple):
     note: str = ""
     lacks: tuple[str, ...] = ()
     fast: bool = False
+
+
+class SegNet(nn.Module):
+    """A short SegNet: each stage of the decoder puts its values where the encoder's pooling found the maxima."""
+
+    def __init__(self, in_channels: int, classes: int, channels: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        before, after = (in_channels, *channels[:-1]), (channels[0], *channels[:-1])
+        self.encoder = nn.ModuleList(self.stage(*pair) for pair in zip(before, channels, strict=True))
+        self.decoder = nn.ModuleList(self.stage(b, a) for a, b in zip(after[::-1], channels[::-1], strict=True))
+        self.head = nn.Conv2d(channels[0], classes, 1)
+
+    @staticmethod
+    def stage(before: int, after: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU())
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, sizes, places = image, [], []
+        for stage in self.encoder:
+            x = stage(x)
+            sizes.append(x.shape[-2:])
+            x, place = nn.functional.max_pool2d(x, 2, return_indices=True)
+            places.append(place)
+        for stage, size, place in zip(self.decoder, sizes[::-1], places[::-1], strict=True):
+            x = stage(nn.functional.max_unpool2d(x, place, 2, output_size=size))
+        return self.head(x)
 
 
 def _smp(decoder: str, encoder: str = "resnet18", **options: object) -> Callable[[], nn.Module]:
@@ -125,6 +151,7 @@ HOSTS = (
         ("encoder2", "encoder3"),
         "images of up to its `img_size`, padded to that size",
     ),
+    Host("SegNet of this page", lambda: SegNet(3, CLASSES), ("encoder.1", "encoder.2"), lacks=("script", "trace")),
 )
 
 

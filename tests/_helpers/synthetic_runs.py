@@ -25,6 +25,7 @@ NAMES = tuple(class_names(CAMVID.classes))
 SCORED = NAMES[:-1]
 GROUPS = {group: [NAMES[k] for k in ids] for group, ids in class_groups(CAMVID.classes).items()}
 SIZES = ("small", "medium", "large")
+COMPANY = ("lone", "accompanied")
 #: Rows of images.csv by (image, class, objects): label, prediction, intersection, covered.
 Rows = dict[tuple[str, str, str], tuple[int, int, int, int]]
 
@@ -91,6 +92,28 @@ def plain_scores(rows: Mapping[tuple[str, str, str], Sequence[int]], classes: Se
             present = [name for name in classes if sums[name, size][0]]
             scores[f"{kind}_by_size/{size}"] = mean([values[name, size] for name in present])
             scores |= {f"{kind}_{size}_objects/{name}": values[name, size] for name in classes}
+    return scores
+
+
+def add_company(rows: Rows) -> Rows:
+    """Add rows as if each class had one object in every second image and several in the others."""
+    of_images = {key: counts for key, counts in rows.items() if key[2] == "all"}
+    return rows | {
+        (image, name, COMPANY[int(Path(image).stem) % 2]): counts for (image, name, _), counts in of_images.items()
+    }
+
+
+def company_scores(rows: Rows, classes: Sequence[str]) -> dict[str, float]:
+    """Compute the scores of lone and accompanied objects, as :func:`plain_scores` does those by size."""
+    scores: dict[str, float] = {}
+    for which in COMPANY:
+        for name in classes:
+            chosen = [counts for key, counts in rows.items() if key[1:] == (name, which)]
+            label, prediction, both, covered = (sum(column) for column in zip(*chosen, strict=True))
+            scores[f"IoU_{which}_objects/{name}"] = both / (label + prediction - both)
+            scores[f"recall_{which}_objects/{name}"] = covered / label
+        for kind in ("IoU", "recall"):
+            scores[f"{kind}_by_company/{which}"] = mean([scores[f"{kind}_{which}_objects/{name}"] for name in classes])
     return scores
 
 

@@ -18,6 +18,8 @@ REPORTS = EXPERIMENTS / "reports"
 LISTS = ("camvid", "isic", "camvid_ablation")
 TUNING = "camvid_tuning"
 FAST = ("camvid_fast", "nuclei_fast")
+# Lists whose arms are compared with the arm `baseline`, the results of all protocols together.
+NAMED = ("camvid_scales", "camvid_finetune", "nuclei_finetune")
 
 
 def spaced(line: str) -> str:
@@ -33,6 +35,20 @@ def test_report_is_what_compare_makes_of_the_results(
     results = sorted((EXPERIMENTS / "results" / name).glob("*.json"))
     made = compare_runs(results, tmp_path / "report", images=0) / "comparison.md"
     assert made.read_text(encoding="utf-8") == (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMED)
+def test_report_of_named_arms_is_what_compare_makes_of_the_results(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
+    results = sorted((EXPERIMENTS / "results" / name).rglob("*.json"))
+    made = compare_runs(results, tmp_path / "report", images=0, baseline="baseline") / "comparison.md"
+    report = (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
+    # Runs without validation have no curves, which only the charts would note.
+    report = "".join(line for line in report.splitlines(True) if not line.startswith("- Training curves"))
+    assert made.read_text(encoding="utf-8") == report
 
 
 @pytest.mark.parametrize("name", [*LISTS, TUNING])

@@ -23,6 +23,7 @@ from afma_med.samples.single_objects import write_lesions
 pytestmark = pytest.mark.slow
 
 SIZES = ("small", "medium", "large")
+COMPANY = ("lone", "accompanied")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_scalars(server: str) -> None:
     expected |= {"training/learning_rate", "training/images_per_second", "training/seconds", "training/data_share"}
     expected |= {"val/mIoU", "val/mIoU_small", "val/mIoU_large"} | {f"val_IoU/{name}" for name in names}
     expected |= {f"val_{score}_by_size/{size}" for size in SIZES for score in ("IoU", "recall")}
-    expected |= {f"val_{s}_{size}_objects/{n}" for size in SIZES for n in names for s in ("IoU", "recall")}
+    expected |= {f"val_{score}_by_company/{which}" for which in COMPANY for score in ("IoU", "recall")}
+    expected |= {f"val_{s}_{o}_objects/{n}" for o in (*SIZES, *COMPANY) for n in names for s in ("IoU", "recall")}
     assert set(tags["camvid"]) - {"training/gpu_memory_MiB"} == expected
     points = get(server, "plugin/scalars/scalars?run=camvid&tag=val%2FmIoU")
     assert [point[1] for point in points] == [1, 2]
@@ -115,7 +117,8 @@ def test_hyperparameters_with_the_final_scores(server: str) -> None:
 def test_texts_and_charts(server: str) -> None:
     tags = get(server, "plugin/text/tags")
     assert {tag.removesuffix("/text_summary") for tag in tags["isic"]} == {"settings", "command"}
-    (category,) = get(server, "plugin/custom_scalars/layout")["category"]
-    charts = {chart["title"]: chart["multiline"]["tag"] for chart in category["chart"]}
-    assert set(charts) == {*class_names(isic.CLASSES), *class_names(CLASSES)[:11]}
-    assert charts["pole"] == [f"val_IoU_{size}_objects/pole" for size in SIZES]
+    categories = get(server, "plugin/custom_scalars/layout")["category"]
+    for category, objects in zip(categories, (SIZES, COMPANY), strict=True):
+        charts = {chart["title"]: chart["multiline"]["tag"] for chart in category["chart"]}
+        assert set(charts) == {*class_names(isic.CLASSES), *class_names(CLASSES)[:11]}
+        assert charts["pole"] == [f"val_IoU_{one}_objects/pole" for one in objects]

@@ -21,6 +21,7 @@ from afma_med.research.comparison.files import check_replaceable, write_folder
 from afma_med.research.comparison.gallery import draw_galleries
 from afma_med.research.comparison.paper import find_paper_tables
 from afma_med.research.comparison.results import Comparison, compare_with_baselines, summarise_arm
+from afma_med.research.comparison.rivals import find_rivals
 from afma_med.research.comparison.tables import find_reader, group_classes
 from afma_med.runs.result_file import read_result
 from afma_med.runs.run import Run, read_run
@@ -83,10 +84,10 @@ def compare_runs(
     check_replaceable(target)
     found = _compute(runs, resamples=resamples, seed=seed, baseline=baseline)
     charts, left_out = draw_charts(found)
-    galleries, reasons = draw_galleries(found, images=images)
+    galleries, cases, reasons = draw_galleries(found, images=images)
     for warning in (*left_out, *reasons):
         logger.warning(warning)
-    write_folder(target, found._replace(notes=[*found.notes, *left_out, *reasons]), [*charts, *galleries])
+    write_folder(target, found._replace(notes=[*found.notes, *cases, *left_out, *reasons]), [*charts, *galleries])
     return target
 
 
@@ -118,6 +119,7 @@ def _compute(runs: Sequence[Run], *, resamples: int, seed: int, baseline: str | 
         arms=[summarise_arm(arm) for arm in arms],
         gains=gains,
         paper=paper,
+        rivals=find_rivals(paper[0].dataset) if paper else [],
         notes=[*notes, *filter(None, [paper_note])],
         resamples=resamples,
         seed=seed,

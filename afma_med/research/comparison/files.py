@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from afma_med.atomic_write import replacing_folder
 from afma_med.research.comparison.page import Picture, format_page
 from afma_med.research.comparison.paper import PAPER_TRAINING
 from afma_med.research.comparison.results import Comparison, Difference, Summary
-from afma_med.research.comparison.tables import TextTable, format_markdown, write_tables
+from afma_med.research.comparison.rivals import RIVAL_MARK
+from afma_med.research.comparison.tables import TextTable, format_markdown, write_rivals, write_tables
 
 __all__ = ["check_replaceable", "write_folder"]
 
@@ -47,11 +48,12 @@ def check_replaceable(folder: str | os.PathLike[str]) -> None:
 
 def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Sequence[Picture]) -> None:
     """Write a comparison next to its folder and move it there when complete, in place of an earlier one."""
-    tables, content = write_tables(found), _describe(found)
+    tables, rivals, content = write_tables(found), write_rivals(found), _describe(found)
+    details = [table for table in tables if table.detail]
     texts = {
-        "index.html": format_page(found, tables, pictures, folder=folder),
+        "index.html": format_page(found, [*tables, *rivals], pictures, folder=folder),
         "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
-        "details.md": _format_text(found, [table for table in tables if table.detail], ", in detail"),
+        "details.md": _format_text(found, [*details, *rivals], ", in detail"),
         "comparison.csv": _format_csv(content),
     }
     contents = {name: text.encode("utf-8") for name, text in texts.items()}
@@ -119,6 +121,7 @@ def _describe(found: Comparison) -> dict[str, Any]:
             }
             for table in found.paper
         ],
+        "rivals": {"mark": RIVAL_MARK, "rows": [rival._asdict() for rival in found.rivals]},
         "notes": found.notes,
     }
 
@@ -140,7 +143,7 @@ def _format_csv(content: Mapping[str, Any]) -> str:
 
 
 def _csv_rows(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every figure in a row: scores of arms, differences with their intervals, the paper's scores."""
+    """Every figure in a row: scores of arms, differences with their intervals, scores of the paper and of rivals."""
     for arm in content["arms"]:
         for score, figures in arm["scores"].items():
             value, deviation, seeds = figures.values()
@@ -157,3 +160,11 @@ def _csv_rows(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for own in table["rows"]:
             row = {"kind": "paper", "arm": f"{own['network']} {'AFMA' if own['afma'] else 'baseline'}"}
             yield from ({**row, "score": score, "value": x, "source": source} for score, x in own["scores"].items())
+    yield from _rival_rows(content["rivals"]["rows"])
+
+
+def _rival_rows(rivals: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for rival in rivals:
+        row = {"kind": "rival", "arm": rival["name"]}
+        row["source"] = f"{rival['source']} ({RIVAL_MARK}: {rival['protocol']})"
+        yield from ({**row, "score": score, "value": x} for score, x in rival["scores"].items())

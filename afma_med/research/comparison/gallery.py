@@ -15,12 +15,20 @@ from afma_med.data import VOID, ClassInfo, DatasetReader
 from afma_med.metrics.pixel_scores import image_iou, mean_of_known
 from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
+from afma_med.research.comparison.negative_cases import (
+    KINDS,
+    OTHER,
+    count_harm,
+    has_kinds,
+    main_kind,
+    summarise_cases,
+)
 from afma_med.research.comparison.page import Picture
 from afma_med.research.comparison.results import Comparison
 from afma_med.research.comparison.tables import find_reader
 from afma_med.visualize import color_legend, colorize
 
-__all__ = ["BETTER", "WORSE", "ImageScore", "draw_changes", "draw_galleries", "draw_gallery", "draw_sheet"]
+__all__ = ["BETTER", "WORSE", "ImageScore", "Sheet", "draw_changes", "draw_galleries", "draw_gallery", "draw_sheet"]
 __all__ += ["most_changed", "rank_images"]
 
 #: Colours of pixels that are right only with AFMA, and only without it: distinct in every kind of colour vision.
@@ -34,6 +42,13 @@ _CHANGES = (
     ClassInfo("right with AFMA, wrong without", 0, 0, BETTER),
     ClassInfo("wrong with AFMA, right without", 1, 1, WORSE),
 )
+
+
+class Sheet(NamedTuple):
+    """Hold a contact sheet (H,W,3), and the counts of the paper's negative cases in it; empty if they do not apply."""
+
+    picture: NDArray[np.uint8]
+    cases: str = ""
 
 
 class ImageScore(NamedTuple):
@@ -69,14 +84,18 @@ def most_changed(ranked: Sequence[ImageScore], count: int) -> tuple[list[ImageSc
     return helped[:count], hurt[:count]
 
 
-def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], list[str]]:
-    """Draw the images that each arm helped most and hurt most; return also why some are left out."""
+def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], list[str], list[str]]:
+    """Draw the images that each arm helped most and hurt most.
+
+    Returns:
+        The pictures, counts of the negative cases in them, and reasons why some pictures are left out.
+    """
     reader = find_reader(found.run)
     if not images or not found.gains:
-        return [], []
+        return [], [], []
     if reader is None:
-        return [], [f"Example images are left out: {found.run.settings['name']} is not a bundle of the package."]
-    pictures, reasons = [], []
+        return [], [], [f"Example images are left out: {found.run.settings['name']} is not a bundle of the package."]
+    pictures, cases, reasons = [], [], []
     for number, (pairing, _) in enumerate(found.gains, start=1):
         try:
             sheets = draw_gallery(pairing, reader, images=images)
@@ -87,19 +106,24 @@ def draw_galleries(found: Comparison, *, images: int) -> tuple[list[Picture], li
         seen_by = f"the networks of seed {run.seed}" if pairing.runs else f"{run.folder} and {baseline.folder}"
         for name, sheet in sheets.items():
             content = io.BytesIO()
-            Image.fromarray(sheet).save(content, "png", optimize=True)
+            Image.fromarray(sheet.picture).save(content, "png", optimize=True)
             file = f"{name}.png" if number == 1 else f"{name}_{number}.png"
             caption = f"{pairing.label}: the images that AFMA {name} most, as {seen_by} see them."
             section = "Where AFMA helps and where it hurts"
+            if sheet.cases:
+                cases.append(f"Negative cases (Sec. 4.8) among the images that {pairing.label} hurt: {sheet.cases}.")
+                caption += f" The kinds of their harm: {sheet.cases}."
             pictures.append(Picture(file, section, caption, content.getvalue(), wide=True))
-    return pictures, reasons
+    return pictures, cases, reasons
 
 
-def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) -> dict[str, NDArray[np.uint8]]:
+def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) -> dict[str, Sheet]:
     """Draw the images that AFMA helped most and those that it hurt most, with the predictions of ``pairing.shown``.
 
+    Images that it hurt are sorted by the paper's kinds of negative cases (Sec. 4.8), where the dataset allows it.
+
     Returns:
-        Pictures (H,W,3) by ``"helped"`` and ``"hurt"``; a kind without images is left out.
+        Sheets by ``"helped"`` and ``"hurt"``; one without images is left out.
 
     Raises:
         OSError, ValueError: if a file of the dataset or a prediction is missing or malformed.
@@ -114,20 +138,40 @@ def draw_gallery(pairing: Pairing, reader: DatasetReader, *, images: int = 8) ->
             if one.image not in items:
                 raise FileNotFoundError(f"the dataset has no {one.image}")
             examples.append(load_example(reader, items[one.image], **paths))
-        if examples:
-            sheets[name] = draw_sheet(chosen, examples, classes=reader.classes)
+        if name == "hurt" and examples and has_kinds(reader):
+            sheets[name] = _draw_cases(chosen, examples, reader)
+        elif examples:
+            sheets[name] = Sheet(draw_sheet(chosen, examples, classes=reader.classes))
     return sheets
 
 
+def _draw_cases(scores: Sequence[ImageScore], examples: Sequence[Example], reader: DatasetReader) -> Sheet:
+    cases = [count_harm(example, reader) for example in examples]
+    kinds = [main_kind(counts) for counts in cases]
+    order = sorted(range(len(kinds)), key=lambda i: (*KINDS, OTHER).index(kinds[i]))  # the worst of a kind first
+    picture = draw_sheet(
+        [scores[i] for i in order],
+        [examples[i] for i in order],
+        classes=reader.classes,
+        kinds=[kinds[i] for i in order],
+    )
+    return Sheet(picture, summarise_cases(cases))
+
+
 def draw_sheet(
-    scores: Iterable[ImageScore], examples: Iterable[Example], *, classes: Sequence[ClassInfo]
+    scores: Sequence[ImageScore],
+    examples: Iterable[Example],
+    *,
+    classes: Sequence[ClassInfo],
+    kinds: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
-    """Draw a row for each image, with name and scores above, and a legend below all: (H,W,3)."""
+    """Draw a row for each image, with name, scores and kind above, and a legend below all: (H,W,3)."""
     rows = [_write_line(_HEADINGS)]
-    for score, example in zip(scores, examples, strict=True):
+    for score, example, kind in zip(scores, examples, kinds or [""] * len(scores), strict=True):
         place = f", {example.place}" if example.place else ""
         figures = f"mean IoU: baseline {100 * score.baseline:.1f}, AFMA {100 * score.arm:.1f}"
-        rows.append(_write_line([f"{score.image}{place}   {figures} ({100 * score.gain:+.1f})"]))
+        ending = f"   kind of harm: {kind}" if kind else ""
+        rows.append(_write_line([f"{score.image}{place}   {figures} ({100 * score.gain:+.1f}){ending}"]))
         segmented = (colorize(ids, classes) for ids in (example.label, example.baseline, example.arm))
         rows.append(_place_side_by_side([_fit(one) for one in (example.picture, *segmented, draw_changes(example))]))
     rows += [_write_line([]), color_legend(classes, width=_WIDTH), color_legend(_CHANGES, width=_WIDTH)]

@@ -50,7 +50,11 @@ def format_page(
         f'<ul class="notes">{notes}</ul>' if notes else "",
         # The first charts belong to the short table, the others follow the long ones.
         *(*main[:1], *sections[:1], *main[1:], *sections[1:]),
-        *(("<details><summary>Classes by size of object</summary>", *details, "</details>") if details else ()),
+        *(
+            ("<details><summary>Classes by size and company of objects</summary>", *details, "</details>")
+            if details
+            else ()
+        ),
         _explorers(found, folder),
         _what_was_compared(found),
     ]

@@ -15,6 +15,7 @@ from scipy import stats
 from afma_med.metrics.pixel_scores import mean_of_known, scores_from_pixels
 from afma_med.research.comparison.arms import Arm, Pairing
 from afma_med.research.comparison.paper import PaperTable
+from afma_med.research.comparison.rivals import Rival
 from afma_med.runs.run import Run
 
 __all__ = ["CONFIDENCE", "ArmScores", "Comparison", "Difference", "Gain", "Interval", "Summary"]
@@ -89,6 +90,7 @@ class Comparison(NamedTuple):
         arms: scores of the arms.
         gains: what AFMA adds.
         paper: the paper's tables for the same images.
+        rivals: published figures of other systems on the same dataset.
         notes: remarks for the reader, such as what was left out and why.
         resamples, seed: of the bootstrap.
     """
@@ -99,6 +101,7 @@ class Comparison(NamedTuple):
     arms: Sequence[ArmScores]
     gains: Sequence[Gain]
     paper: Sequence[PaperTable]
+    rivals: Sequence[Rival]
     notes: Sequence[str]
     resamples: int
     seed: int

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from afma_med.data import READERS, DatasetReader, class_groups, class_names
+from afma_med.metrics.pixel_counts import COMPANY
 from afma_med.research.comparison.paper import PaperTable, read_paper_tables
 from afma_med.research.comparison.results import CONFIDENCE, ArmScores, Comparison, Difference, Gain, Interval, Summary
+from afma_med.research.comparison.rivals import RIVAL_MARK
 from afma_med.runs.run import Run
 from afma_med.visualize.text_table import format_table
 
 __all__ = ["Row", "TableLayout", "TextTable", "find_reader", "format_markdown", "group_classes"]
-__all__ += ["lay_out_tables", "size_headings", "write_table", "write_tables"]
+__all__ += ["lay_out_tables", "size_headings", "write_rivals", "write_table", "write_tables"]
 
 _KINDS = ("IoU", "recall")
 
@@ -28,7 +30,7 @@ class TableLayout(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Hold a row of text: ``"arm"``, ``"difference"``, ``"interval"`` or ``"paper"``; label, seeds, and the scores."""
+    """Hold a row of text: ``"arm"``, ``"difference"``, ``"interval"``, ``"paper"`` or ``"rival"``, and its cells."""
 
     kind: str
     cells: tuple[str, ...]
@@ -78,28 +80,30 @@ def size_headings(run: Run) -> dict[str, str]:
 
 
 def lay_out_tables(run: Run, scores: Iterable[str]) -> list[TableLayout]:
-    """Lay out the tables: classes as in the paper's Tables 1 and 2, sizes as in Table 4, then all other scores.
+    """Lay out the tables: classes as in the paper's Tables 1 and 2, sizes as in Table 4, lone objects, other scores.
 
     Columns without one of the scores are left out, and tables without a column.
     """
     known = dict.fromkeys(scores)
-    sizes, groups = run.counts.objects[1:], group_classes(run)
+    sizes, groups = [one for one in run.counts.objects[1:] if one not in COMPANY], group_classes(run)
     means = {f"mIoU_{group}": f"mIoU {group}" for group in groups}
     by_class: dict[str, str] = {}
     for group, names in groups.items():
         by_class |= {f"IoU/{name}": name for name in names}
         by_class |= {f"mIoU_{group}": f"mIoU {group}"} if group != "other" else {}
     of_size = {kind: {f"{kind}_by_size/{size}": f"{kind}, {size} objects" for size in sizes} for kind in _KINDS}
+    of_company = {f"{kind}_by_company/{one}": f"{kind}, {one} objects" for kind in _KINDS for one in COMPANY}
     miou = {"mIoU": "mIoU"}
     tables = [
         TableLayout("In short", {**means, **miou, **of_size["IoU"]}),
         TableLayout("IoU by class", {**by_class, **miou}),
         TableLayout(f"By size of object: {', '.join(size_headings(run).values())}", of_size["IoU"] | of_size["recall"]),
+        TableLayout("Lone objects (the only one of their class in an image) and accompanied ones", of_company),
     ]
     details = []
-    for kind, size in itertools.product(_KINDS, sizes):
-        columns = {f"{kind}_{size}_objects/{name}": name for names in groups.values() for name in names}
-        details.append(TableLayout(f"{kind} of {size} objects by class", columns, detail=True))
+    for kind, which in itertools.product(_KINDS, (*sizes, *COMPANY)):
+        columns = {f"{kind}_{which}_objects/{name}": name for names in groups.values() for name in names}
+        details.append(TableLayout(f"{kind} of {which} objects by class", columns, detail=True))
     shown = {score for table in (*tables, *details) for score in table.columns}
     further = TableLayout("Further scores", {name: name for name in known if name not in shown})
     found = [
@@ -124,6 +128,24 @@ def write_table(
     rows += _paper_rows(paper, layout.columns)
     unit = "% but for distances" if any(map(_is_distance, layout.columns)) else "%"
     return TextTable(f"{layout.title}, {unit}", ("", "seeds", *layout.columns.values()), tuple(rows), layout.detail)
+
+
+def write_rivals(found: Comparison) -> list[TextTable]:
+    """Write the published figures of other systems below the IoU of the arms; no table without such figures."""
+    if not found.rivals:
+        return []
+    names = [name for group in group_classes(found.run).values() for name in group]
+    header = ("", "figures", *names, "mean", "protocol", "source")
+    scores = [*(f"IoU/{name}" for name in names), "mIoU"]
+    rows = [
+        Row("arm", (one.arm.label, "IoU", *_arm_row(one, scores).cells[2:], found.scope, "this comparison"))
+        for one in found.arms
+    ]
+    for rival in found.rivals:
+        own = scores if rival.metric == "IoU" else [*(f"accuracy/{name}" for name in names), "mean accuracy"]
+        cells = (_spell(rival.scores.get(score, math.nan), score) for score in own)
+        rows.append(Row("rival", (rival.name, rival.metric, *cells, rival.protocol, rival.source)))
+    return [TextTable(f"Other systems: {RIVAL_MARK}, %", header, tuple(rows))]
 
 
 def format_markdown(table: TextTable) -> str:

@@ -250,8 +250,11 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
         "count_unscored_pixels": False,
         "unscored": ["unlabelled"],
         "size_groups": {"names": ["small", "medium", "large"], "bounds": [2, 3], "unit": "pixels"},
+        "company": ["lone", "accompanied"],
     }
     assert scores["IoU/car"] == pytest.approx(1 / 4)
+    assert scores["IoU_lone_objects/car"] == pytest.approx(1 / 2)
+    assert scores["IoU_accompanied_objects/car"] is None
     assert scores["IoU_large_objects/car"] is None
     assert scores["Dice/car"] == pytest.approx(2 / 3)
     assert next(iter(scores)) == "mIoU"
@@ -265,9 +268,11 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
                 ["ground", "all", "2", "1", "1", "1"],
                 ["ground", "small", "0", "1", "0", "0"],
                 ["ground", "medium", "2", "0", "0", "1"],
+                ["ground", "lone", "2", "1", "1", "1"],
                 ["car", "all", "1", "2", "1", "1"],
                 ["car", "small", "1", "0", "0", "1"],
                 ["car", "medium", "0", "2", "0", "0"],
+                ["car", "lone", "1", "2", "1", "1"],
             )
         ),
         *(
@@ -276,6 +281,7 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
                 ["ground", "all", "4", "2", "2", "2"],
                 ["ground", "medium", "0", "2", "0", "0"],
                 ["ground", "large", "4", "0", "0", "2"],
+                ["ground", "lone", "4", "2", "2", "2"],
                 ["car", "all", "0", "2", "0", "0"],
                 ["car", "medium", "0", "2", "0", "0"],
             )
@@ -293,7 +299,8 @@ def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog:
         "test/1.png",
     ]
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("afma_med")]
-    assert "car" in messages[0]
+    assert "IoU accompanied" in messages[0]
+    assert re.search(r"^car +0\.5000 +- +1\.0000 +-$", messages[0], flags=re.MULTILINE), "the lone car"
     assert str(tmp_path / "evaluation") in messages[-1], "the last line says where the results are"
 
 

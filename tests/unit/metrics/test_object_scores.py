@@ -1,4 +1,4 @@
-"""Scores by object size and of whole objects equal a flood fill and counting in plain Python."""
+"""Scores by object size, by company and of whole objects equal a flood fill and counting in plain Python."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from afma_med.data.object_sizes import SIZES, SizeGroups, count_objects, group_p
 from afma_med.handlers import ScoreReportHandler
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 from afma_med.metrics.object_detection import match_objects
+from afma_med.metrics.pixel_counts import COMPANY
 
 TABLE = (
     ClassInfo("ground", 0, 0, (0, 0, 0)),
@@ -95,7 +96,7 @@ def by_hand(pairs: list[tuple[np.ndarray, np.ndarray]], *, skip: tuple[int, ...]
         for array, found in ((label, truth), (prediction, guess)):
             for pixel, stratum in strata(array, counted).items():
                 found.setdefault(stratum, set()).add((number, *pixel))
-    scores = {}
+    scores = company_by_hand(pairs, skip=skip)
     for k, name in enumerate(("ground", "car", "mast")):
         of_class = set().union(*(guess.get((k, size), set()) for size in SIZES))
         for size in SIZES:
@@ -106,6 +107,30 @@ def by_hand(pairs: list[tuple[np.ndarray, np.ndarray]], *, skip: tuple[int, ...]
         names = [name for k, name in enumerate(("ground", "car", "mast")) if truth.get((k, size))]
         values = [scores[f"{score}_{size}_objects/{name}"] for name in names]
         scores[f"{score}_by_size/{size}"] = sum(values) / len(values) if values else math.nan
+    return scores
+
+
+def company_by_hand(pairs: list[tuple[np.ndarray, np.ndarray]], *, skip: tuple[int, ...]) -> dict[str, float]:
+    """IoU and recall of each class over the images with one object of it, and over those with several."""
+    scores: dict[str, float] = {}
+    for which in COMPANY:
+        values: dict[str, list[float]] = {"IoU": [], "recall": []}
+        for k, name in enumerate(("ground", "car", "mast")):
+            both = either = true = 0
+            for label, prediction in pairs:
+                counted = [tuple(map(int, pixel)) for pixel in np.argwhere(~np.isin(label, skip))]
+                own = [pixel for pixel in counted if label[pixel] == k]
+                objects = len(list(components(dict.fromkeys(own, k))))
+                if objects == 0 or (objects == 1) != (which == "lone"):
+                    continue
+                both += sum(prediction[pixel] == k for pixel in own)
+                either += sum(prediction[pixel] == k or label[pixel] == k for pixel in counted)
+                true += len(own)
+            for score, total in (("IoU", either), ("recall", true)):
+                scores[f"{score}_{which}_objects/{name}"] = both / total if total else math.nan
+                values[score] += [both / total] if total else []
+        for score, known in values.items():
+            scores[f"{score}_by_company/{which}"] = sum(known) / len(known) if known else math.nan
     return scores
 
 
@@ -141,9 +166,21 @@ def test_scores_by_size_equal_counting_on_random_labels(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 7, size=rng.integers(2, 4)))
     label, prediction = rng.choice([0, 1, 2, 3, 255], shape), rng.choice([0, 1, 2, 3], shape)
-    expected = by_hand([(label, prediction)], skip=(255, 3))
-    found = computed([(label, prediction)])
+    other = rng.choice([0, 1, 2, 3, 255], (3, 4)), rng.choice([0, 1, 2, 3], (3, 4))
+    expected = by_hand([(label, prediction), other], skip=(255, 3))
+    found = computed([(label, prediction), other])
     assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+
+
+def test_lone_objects_are_those_of_the_images_where_they_are_alone() -> None:
+    alone, two = as_arrays("split"), as_arrays("merged")  # one car, then two
+    nothing = np.zeros((2, 2), dtype=np.int64), np.ones((2, 2), dtype=np.int64)
+    found = computed([alone, two, nothing])
+    assert found["IoU_lone_objects/car"] == pytest.approx(6 / 7)
+    assert found["IoU_accompanied_objects/car"] == pytest.approx(8 / 10)
+    assert found["IoU/car"] == pytest.approx(14 / 21), "cars in an image without cars count for the class alone"
+    assert math.isnan(found["IoU_lone_objects/mast"])
+    assert {name.split("/")[1] for name in found if "_by_company/" in name} == set(COMPANY)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -211,8 +248,8 @@ def test_sizes_only_every_few_epochs_and_nothing_stale_between() -> None:
     names: list[set[str]] = []
     engine.add_event_handler("EPOCH_COMPLETED", lambda engine: names.append(set(engine.state.metrics)))
     engine.run([0], max_epochs=3)
-    by_size = [any("_by_size/" in name or "_objects/" in name for name in each) for each in names]
-    assert by_size == [False, True, False]
+    for part in ("_by_size/", "_by_company/", "_objects/"):
+        assert [any(part in name for name in each) for each in names] == [False, True, False]
     assert all("val_IoU/car" in each for each in names)
 
 

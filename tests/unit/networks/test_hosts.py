@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -148,3 +150,7 @@ def test_any_number_of_classes_and_channels(classes: int, channels: int) -> None
 
 def test_page_has_the_table_of_these_hosts() -> None:
     assert hosts.table() in PAGE.read_text(encoding="utf-8")
+
+
+def test_page_has_the_segnet_of_these_tests() -> None:
+    assert inspect.getsource(hosts.SegNet) in PAGE.read_text(encoding="utf-8")

@@ -25,6 +25,7 @@ from afma_med.data.object_sizes import SizeGroups
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_patches, modulate_logits
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.metrics import ClassIoU
+from afma_med.metrics.pixel_counts import OBJECTS
 from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.research import trainings
 from afma_med.research.controls import ContextNet
@@ -280,7 +281,7 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes
         scores, one = metric.compute(), getattr(found, form)
         assert (one.miou, one.miou_small) == pytest.approx((scores["mIoU"], scores["mIoU_small"]), rel=2e-3)
         pixels = torch.stack(metric.images)[:, :11].numpy()
-        expected = score_small_objects(pixels, ("all", "small", "medium", "large"))
+        expected = score_small_objects(pixels, OBJECTS)
         assert expected.classes > 0
         assert one.small_objects == pytest.approx(expected, rel=2e-2, abs=1e-3)
     assert len({found.before.miou, found.after.miou, found.swap.miou, found.gold.miou}) == 4

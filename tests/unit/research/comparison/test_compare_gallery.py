@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from _helpers.synthetic_runs import NAMES, copy_run, random_rows, write_run, write_street_run
 from afma_med.data import CAMVID, CUB, ISIC, LITS, VOID
 from afma_med.data.nifti_slices import NiftiSlices
-from afma_med.research.comparison import compare_runs, group_runs, pair_with_baselines, read_run
+from afma_med.research.comparison import compare_runs, gallery, group_runs, pair_with_baselines, read_run
 from afma_med.research.comparison.arms import Pairing
 from afma_med.research.comparison.examples import Example, find_items, find_prediction, load_example
 from afma_med.research.comparison.gallery import (
@@ -28,6 +29,7 @@ from afma_med.research.comparison.gallery import (
     most_changed,
     rank_images,
 )
+from afma_med.research.comparison.negative_cases import KINDS, OTHER
 from afma_med.runs.run import Run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
@@ -284,6 +286,12 @@ def test_volumes_have_a_gallery(volumes: list[Path], tmp_path: Path) -> None:
     folder = compare_runs(volumes, tmp_path / "out", resamples=5)
     assert (folder / "helped.png").is_file()
     assert not (folder / "hurt.png").exists()
+    swapped = [copy_run(run, tmp_path / str(afma), afma=afma) for run, afma in zip(volumes, (True, False), strict=True)]
+    hurt = compare_runs(swapped, tmp_path / "hurt", resamples=5)
+    assert (hurt / "hurt.png").is_file()
+    assert "Negative cases" not in (hurt / "comparison.md").read_text(encoding="utf-8"), (
+        "a slice shows no whole objects"
+    )
     text = (folder / "comparison.md").read_text(encoding="utf-8")
     assert text.startswith("# LiTS, embedded synthetic sample: 1 volume of the section test")
 
@@ -327,8 +335,33 @@ def test_sheet_has_a_row_an_image_and_a_legend() -> None:
 def test_gallery_shows_the_most_changed_images(pairing: Pairing) -> None:
     sheets = draw_gallery(pairing, CAMVID, images=2)
     assert list(sheets) == ["helped", "hurt"]
-    assert sheets["helped"].shape[0] > sheets["hurt"].shape[0], "one image was hurt, two are shown as helped"
-    assert draw_gallery(pairing, CAMVID, images=1)["hurt"].shape == sheets["hurt"].shape
+    helped, hurt = (sheets[name].picture for name in ("helped", "hurt"))
+    assert helped.shape[0] > hurt.shape[0], "one image was hurt, two are shown as helped"
+    assert draw_gallery(pairing, CAMVID, images=1)["hurt"].picture.shape == hurt.shape
+    assert sheets["helped"].cases == ""
+    assert re.search(r"none of these: [01] of 1 image, \d+ % of the harmed pixels$", sheets["hurt"].cases)
+
+
+def test_hurt_images_are_sorted_by_kind_and_then_by_loss(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [read_run(write_street_run(tmp_path / str(afma), scenes, step=2 + 3 * afma, afma=afma)) for afma in (0, 1)]
+    pairing = Pairing(*(group_runs([run])[0] for run in reversed(runs)))
+    ranked = [one.image for one in reversed(rank_images(pairing))]
+    kinds = [OTHER, KINDS[2], KINDS[0], KINDS[2], OTHER]
+    counts = iter({**dict.fromkeys((*KINDS, OTHER), 0), kind: 9} for kind in kinds)
+    monkeypatch.setattr(gallery, "count_harm", lambda example, reader: next(counts))
+    drawn: dict[str, list[str]] = {}
+
+    def note(scores: list[ImageScore], examples: list[Example], **options: list[str]) -> np.ndarray:
+        drawn.update(images=[one.image for one in scores], kinds=options["kinds"])
+        return np.zeros((1, 1, 3), dtype=np.uint8)
+
+    monkeypatch.setattr(gallery, "draw_sheet", note)
+    sheets = draw_gallery(pairing, CAMVID, images=5)
+    assert drawn["images"] == [ranked[i] for i in (2, 1, 3, 0, 4)]
+    assert drawn["kinds"] == [kinds[i] for i in (2, 1, 3, 0, 4)]
+    assert "unlabelled objects: 2 of 5 images, 40 % of the harmed pixels" in sheets["hurt"].cases
 
 
 def test_gallery_is_part_of_the_page(compared: Path) -> None:
@@ -336,7 +369,9 @@ def test_gallery_is_part_of_the_page(compared: Path) -> None:
     assert (compared / "hurt.png").is_file()
     page = (compared / "index.html").read_text(encoding="utf-8")
     assert page.count("<img ") == 5
-    assert "the images that AFMA hurt most, as the networks of seed 0 see them" in page
+    assert "the images that AFMA hurt most, as the networks of seed 0 see them. The kinds of their harm: com" in page
+    note = "- Negative cases (Sec. 4.8) among the images that AFMA − baseline hurt: combined classes: "
+    assert note in (compared / "comparison.md").read_text(encoding="utf-8")
     assert "CamVid, embedded synthetic sample: AFMA and baseline compared" in page
 
 

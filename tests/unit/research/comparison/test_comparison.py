@@ -16,9 +16,12 @@ import pytest
 
 from _helpers.commands import run_afma
 from _helpers.synthetic_runs import (
+    COMPANY,
     NAMES,
     SCORED,
     SIZES,
+    add_company,
+    company_scores,
     copy_run,
     edit_scores,
     random_rows,
@@ -186,6 +189,7 @@ def _cut_at_a_line(run: Path) -> None:
         (lambda run: edit_scores(run, classes=None), r"scores of this version; got scores without classes"),
         (lambda run: edit_scores(run, scores={"mIoU": "high"}), r"this version; got mIoU of another type"),
         (lambda run: edit_scores(run, size_groups=[1]), r"this version; got size_groups of another type"),
+        (lambda run: edit_scores(run, company="lone"), r"this version; got company of another type"),
         (_cut("evaluation/images.csv", 0), r"`.*images.csv` must begin with image,class,.*; got nothing"),
         (_cut("evaluation/images.csv", 0.5), r"`.*images.csv` must hold"),
         (_cut_at_a_line, r"must hold the counts of the scores in `.*`; got IoU/\w+ 0.* from the counts and 0"),
@@ -493,6 +497,64 @@ def test_tables_are_those_of_the_paper(pairing: Pairing) -> None:
     shown = [score for layout in layouts[1:] for score in layout.columns]
     assert sorted(shown) == sorted(run.scores)
     assert all(layout.detail for layout in layouts[3:])
+
+
+@pytest.fixture
+def with_company(tmp_path: Path) -> dict[bool, list[Path]]:
+    """Two seeds of a baseline and of AFMA, whose evaluations counted lone objects."""
+    runs: dict[bool, list[Path]] = {}
+    for afma, quality in ((False, 0.6), (True, 0.7)):
+        for seed in (0, 1):
+            rows = add_company(random_rows(seed, quality=quality))
+            own = {
+                "settings": {"afma": afma},
+                "evaluation": {"company": COMPANY},
+                "scores": company_scores(rows, SCORED),
+            }
+            runs.setdefault(afma, []).append(write_run(tmp_path / f"{afma}{seed}", rows, seed=seed, **own))
+    return runs
+
+
+def test_lone_objects_have_their_tables(with_company: dict[bool, list[Path]], tmp_path: Path) -> None:
+    runs = [read_run(folder) for folders in with_company.values() for folder in folders]
+    assert runs[0].counts.objects == ("all", *SIZES, *COMPANY)
+    layouts = lay_out_tables(runs[0], runs[0].scores)
+    assert [*layouts[3].columns] == [f"{kind}_by_company/{which}" for kind in ("IoU", "recall") for which in COMPANY]
+    assert not layouts[3].detail
+    assert sorted(score for layout in layouts[1:] for score in layout.columns) == sorted(runs[0].scores)
+    assert "IoU of lone objects by class" in {layout.title for layout in layouts if layout.detail}
+    folders = [folder for own in with_company.values() for folder in own]
+    kept = []
+    for number, run in enumerate(runs):
+        kept.append(tmp_path / f"{number}.json")
+        write_result(kept[-1], run)
+    for given in (folders, kept):
+        written = compare_runs(given, tmp_path / "out", resamples=20, images=0)
+        found = json.loads((written / "comparison.json").read_text(encoding="utf-8"))
+        gain = found["differences"][0]["scores"]["IoU_by_company/lone"]
+        expected = [runs[2 + i].scores["IoU_by_company/lone"] - runs[i].scores["IoU_by_company/lone"] for i in (0, 1)]
+        assert gain["value"] == pytest.approx(statistics.mean(expected))
+        low, high = gain["over_images"]
+        assert low <= gain["value"] <= high
+        text = (written / "comparison.md").read_text(encoding="utf-8")
+        assert "## Lone objects (the only one of their class in an image) and accompanied ones, %" in text
+
+
+def test_evaluations_without_lone_objects_are_compared_with_newer_ones(
+    with_company: dict[bool, list[Path]], folders: list[Path], tmp_path: Path
+) -> None:
+    older = [next(one for one in folders if one.name == f"baseline{seed}") for seed in (0, 1)]
+    for mixed in ([*older, *with_company[True]], [*with_company[True], *older]):
+        written = compare_runs(mixed, tmp_path / "out", resamples=20, images=0)
+        found = json.loads((written / "comparison.json").read_text(encoding="utf-8"))
+        scores = found["differences"][0]["scores"]
+        assert scores["mIoU"]["value"] > 0 and scores["mIoU"]["over_images"]
+        assert (scores["IoU_by_company/lone"]["value"], scores["IoU_by_company/lone"]["over_images"]) == (None, None)
+
+
+def test_older_evaluations_have_no_table_of_lone_objects(compared: Path) -> None:
+    for name in ("comparison.md", "details.md", "comparison.csv"):
+        assert "accompanied" not in (compared / name).read_text(encoding="utf-8")
 
 
 def test_classes_of_unknown_datasets_have_no_groups(tmp_path: Path) -> None:
