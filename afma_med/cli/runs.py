@@ -27,6 +27,9 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     point.add_argument("--objects", metavar="CLASS", help="every predicted object of a class, at most eight")
     parser.add_argument("--slice", type=int, help="slice of a volume (default: the one with most predicted foreground)")
     parser.add_argument("--montage", action="store_true", help="of a volume, draw slices with their predictions too")
+    parser.add_argument(
+        "--explore", metavar="FILE.html", help="write a page to explore the attention instead of pictures"
+    )
     parser.add_argument("--checkpoint", help="weights next to their settings.json (default: the run's model.pt)")
     parser.add_argument("--output_dir", help="folder for the pictures (default: attention/ in the first RUN)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="format of the pictures (default: png)")
@@ -43,13 +46,17 @@ def show(given: argparse.Namespace) -> int:
     afma show runs/camvid_afma --image a.png --point 120,80
     afma show runs/a runs/b --objects car --format svg    two runs side by side, at each predicted car
     afma show runs/lits_afma --image volume-7.nii --montage
+    afma show runs/camvid_afma --explore runs/camvid_afma/explorer.html    a page that opens in any browser
     """
     if given.corrected and given.image is not None:
         raise ValueError("`--corrected` must go without --image, since it chooses one; got both. Leave one out.")
     if given.checkpoint is not None and len(given.runs) > 1:
         raise ValueError("`--checkpoint` must go with one run; got several. Name the runs of the weights.")
+    if given.explore is not None and (len(given.runs) > 1 or given.montage):
+        raise ValueError("`--explore` must go with one run and without --montage; got more. Write one page per run.")
 
     from afma_med.research.run_attention import find_corrected_object, show_attention
+    from afma_med.research.run_explorer import explore_attention
     from afma_med.runs.trained_network import load_network
 
     runs = [load_network(run, checkpoint=given.checkpoint, device=given.device) for run in given.runs]
@@ -58,6 +65,12 @@ def show(given: argparse.Namespace) -> int:
         image, point = find_corrected_object(runs[0]) or (None, None)
         if point is None:
             print("The correction makes no small object of the test section better; the smallest object instead:")
+    if given.explore is not None:
+        where, file = point or given.objects, Path(given.explore)
+        slices = explore_attention(runs[0], file, image, where=where, slice_number=given.slice)
+        held = f" It holds the slices {', '.join(map(str, slices))}." if slices else ""
+        print(f"The page is {file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser.{held}")
+        return 0
     files = show_attention(
         runs,
         image,

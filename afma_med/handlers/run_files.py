@@ -1,6 +1,17 @@
 """The names of all files in the folder of a run."""
 
-__all__ = ["BEST", "CONFUSION", "EVALUATION", "IMAGES", "LABELS", "LAST", "SCORES", "SCORE_TABLE", "SETTINGS"]
+__all__ = [
+    "BEST",
+    "CONFUSION",
+    "EVALUATION",
+    "EXPLORER",
+    "IMAGES",
+    "LABELS",
+    "LAST",
+    "SCORES",
+    "SCORE_TABLE",
+    "SETTINGS",
+]
 
 #: State of the training, to resume it.
 LAST = "last.pt"
@@ -8,6 +19,8 @@ LAST = "last.pt"
 BEST = "model.pt"
 #: Settings of the network and of its training.
 SETTINGS = "settings.json"
+#: Page to explore the attention, where `afma compare` looks for it.
+EXPLORER = "explorer.html"
 
 #: Folder of the evaluation.
 EVALUATION = "evaluation"

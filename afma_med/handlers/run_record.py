@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.object_sizes import SIZES
+from afma_med.handlers.run_files import EXPLORER
 from afma_med.metrics.pixel_counts import COMPANY
 
 __all__ = ["RunRecordHandler"]
@@ -29,7 +32,8 @@ _CHARTS = {"IoU by size of objects": SIZES, "IoU of lone and accompanied objects
 class RunRecordHandler:
     """Record a training in TensorBoard.
 
-    Settings, command and configuration appear under Text, the hyperparameters with the final scores under HParams. The
+    Settings, command and configuration appear under Text, with the command that writes the attention explorer of a
+    network with AFMA; the hyperparameters with the final scores under HParams. The
     scalars of each epoch are learning rate, images per second, the share of time that the trainer waits for data and,
     on a GPU, peak memory. Custom Scalars has two charts for each class: its IoU on small, medium and large objects, and
     on lone and accompanied ones.
@@ -97,6 +101,8 @@ class RunRecordHandler:
         self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}", first)
         if self.configuration:
             self.summary_writer.add_text("configuration", _as_code(self.configuration), first)
+        if self.settings.get("afma"):
+            self.summary_writer.add_text("attention explorer", self._describe_explorer(), first)
         charts = {
             title: {name: ["Multiline", [f"val_IoU_{one}_objects/{name}" for one in objects]] for name in self.names}
             for title, objects in _CHARTS.items()
@@ -109,6 +115,15 @@ class RunRecordHandler:
         for part in parts[:2]:
             self._file_writer().add_summary(part)
         self.summary_writer.flush()
+
+    def _describe_explorer(self) -> str:
+        # TensorBoard removes links to files.
+        folder = str(self.summary_writer.log_dir)
+        command = shlex.join(["afma", "show", folder, "--explore", str(Path(folder, EXPLORER))])
+        return (
+            "This command writes a page to explore the attention, once the run has weights. Open the page in a browser."
+            f"\n\n    {command}"
+        )
 
     def _start(self, engine: Engine) -> None:
         self._images = 0

@@ -19,11 +19,12 @@ from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_points import corrected_object, object_classes, object_points, smallest_object
 from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predict_slices, take_slice
 
-__all__ = ["find_corrected_object", "show_attention"]
+__all__ = ["SUFFIX", "check_runs", "find_class", "find_corrected_object", "find_points", "show_attention"]
 
 # Smaller predicted objects count as noise.
 _MIN_PIXELS = 10
-_SUFFIX = re.compile(r"\.(png|jpe?g|nii|nii\.gz)$", re.IGNORECASE)
+#: End of an image's name.
+SUFFIX = re.compile(r"\.(png|jpe?g|nii|nii\.gz)$", re.IGNORECASE)
 
 
 def show_attention(
@@ -62,9 +63,9 @@ def show_attention(
         Traceback (most recent call last):
         ValueError: `runs` must hold at least one run; got none. ...
     """
-    reader = _check_runs(runs)
+    reader = check_runs(runs)
     path = runs[0].find_image(image)
-    title = name = _SUFFIX.sub("", Path(path).name)
+    title = name = SUFFIX.sub("", Path(path).name)
     figures = {}
     images = [run.prepare(path) for run in runs]
     if images[0].ndim == 4:
@@ -75,8 +76,8 @@ def show_attention(
     elif slice_number is not None or montage:
         raise ValueError(f"`image` must be a volume for slices and montages; got `{path}`. Leave these options out.")
     seen = [attend_image(run.network, x) for run, x in zip(runs, images, strict=True)]
-    class_index = _class_index(where, reader) if isinstance(where, str) else None
-    points = [where] if isinstance(where, tuple) else _find_points(seen[0], class_index, reader)
+    class_index = find_class(where, reader) if isinstance(where, str) else None
+    points = [where] if isinstance(where, tuple) else find_points(seen[0], class_index, reader)
     for point in points:
         stem = f"{name}_row{point[0]}_column{point[1]}{'_compared' if len(runs) > 1 else ''}"
         figures[stem] = _draw(runs, seen, point, title=title, class_index=class_index)
@@ -93,7 +94,7 @@ def find_corrected_object(run: TrainedNetwork, *, section: str = "test") -> tupl
     Raises:
         ValueError: if the run has no attention, or its dataset is one of volumes.
     """
-    reader = _check_runs([run])
+    reader = check_runs([run])
     if reader.read_volume is not None:
         raise ValueError(f"`run` must be one of images; got {run.title} of {reader.title}. Name a slice instead.")
     classes, bound = object_classes(reader.classes, reader.unscored), int(reader.size_groups.bounds[0])
@@ -107,8 +108,8 @@ def find_corrected_object(run: TrainedNetwork, *, section: str = "test") -> tupl
     return max(found)[1:] if found else None
 
 
-def _check_runs(runs: Sequence[TrainedNetwork]) -> DatasetReader:
-    """The reader of all runs."""
+def check_runs(runs: Sequence[TrainedNetwork]) -> DatasetReader:
+    """Return the reader of all runs; raise ValueError if one has no attention, or another reader."""
     if not runs:
         raise ValueError("`runs` must hold at least one run; got none. Load one with load_network.")
     reader = runs[0].reader
@@ -138,8 +139,8 @@ def _choose_slice(
     return slice_number, [draw_montage(volume, prediction, run.reader.classes, title=title)] if montage else []
 
 
-def _find_points(seen: AttendedImage, class_index: int | None, reader: DatasetReader) -> list[tuple[int, int]]:
-    """Points in the predicted objects of a class, or without a class in the smallest predicted object."""
+def find_points(seen: AttendedImage, class_index: int | None, reader: DatasetReader) -> list[tuple[int, int]]:
+    """Return points in the predicted objects of a class, or without a class in the smallest predicted object."""
     if class_index is not None:
         points = object_points(seen.after, class_index, min_pixels=_MIN_PIXELS)
     else:
@@ -155,7 +156,8 @@ def _find_points(seen: AttendedImage, class_index: int | None, reader: DatasetRe
     return points
 
 
-def _class_index(name: str, reader: DatasetReader) -> int:
+def find_class(name: str, reader: DatasetReader) -> int:
+    """Return the index of a class; raise ValueError if there is no such class."""
     names = class_names(reader.classes)
     if name not in names:
         raise ValueError(f"`where` must be a class of {reader.title}, {', '.join(names)}; got {name!r}. Name one.")

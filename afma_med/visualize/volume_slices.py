@@ -17,7 +17,7 @@ from afma_med.networks.probing import probing
 from afma_med.visualize.attention import decide
 from afma_med.visualize.class_colors import stretch_image
 
-__all__ = ["draw_montage", "fullest_slice", "predict_slices", "spread_evenly", "take_slice"]
+__all__ = ["draw_montage", "fullest_slice", "predict_slices", "spread_evenly", "stretch_slices", "take_slice"]
 
 # Width of a slice in a montage, in inches; number of slices in a row.
 _WIDTH, _COLUMNS = 2.4, 6
@@ -128,7 +128,7 @@ def draw_montage(
     figure = Figure(figsize=(max(6.0, columns * _WIDTH), height), dpi=110, layout="constrained")
     figure.suptitle(title, size=11)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    images = _stretch_slices(volume)
+    images = stretch_slices(volume)
     for panel in panels:
         panel.axis("off")
     for panel, number in zip(panels, shown, strict=False):
@@ -142,8 +142,14 @@ def draw_montage(
     return figure
 
 
-def _stretch_slices(volume: Tensor) -> NDArray[np.uint8]:
-    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3), so that they can be compared."""
+def stretch_slices(volume: Tensor) -> NDArray[np.uint8]:
+    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3) uint8, so that they can be compared.
+
+    Example:
+        >>> import torch
+        >>> stretch_slices(torch.rand(1, 4, 5, 6)).shape
+        (4, 5, 6, 3)
+    """
     height, width, depth = volume.shape[1:]
     flat = volume.cpu().numpy().reshape(volume.shape[0], height, width * depth)
     return stretch_image(flat).reshape(height, width, depth, 3)

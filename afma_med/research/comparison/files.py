@@ -51,7 +51,7 @@ def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Se
     tables, rivals, content = write_tables(found), write_rivals(found), _describe(found)
     details = [table for table in tables if table.detail]
     texts = {
-        "index.html": format_page(found, [*tables, *rivals], pictures),
+        "index.html": format_page(found, [*tables, *rivals], pictures, folder=folder),
         "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
         "details.md": _format_text(found, [*details, *rivals], ", in detail"),
         "comparison.csv": _format_csv(content),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import importlib.resources
+import os
+import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from string import Template
 from typing import NamedTuple
+from urllib.parse import quote
 
+from afma_med.handlers.run_files import EXPLORER
 from afma_med.research.comparison.arms import spell_setting
 from afma_med.research.comparison.results import Comparison
 from afma_med.research.comparison.tables import TextTable, size_headings
@@ -26,8 +31,17 @@ class Picture(NamedTuple):
     wide: bool = False
 
 
-def format_page(found: Comparison, tables: Sequence[TextTable], pictures: Sequence[Picture]) -> str:
-    """Format a comparison as an HTML page that holds its tables and pictures."""
+def format_page(
+    found: Comparison, tables: Sequence[TextTable], pictures: Sequence[Picture], *, folder: str | os.PathLike[str]
+) -> str:
+    """Format a comparison as an HTML page that holds its tables and pictures.
+
+    Args:
+        found: Comparison.
+        tables: Its tables.
+        pictures: Its charts and examples.
+        folder: Folder of the page, from which it links to the attention explorers of the runs.
+    """
     sections = [_section(name, pictures) for name in dict.fromkeys(picture.section for picture in pictures)]
     main, details = ([_figures(table) for table in tables if table.detail == detail] for detail in (False, True))
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
@@ -41,6 +55,7 @@ def format_page(found: Comparison, tables: Sequence[TextTable], pictures: Sequen
             if details
             else ()
         ),
+        _explorers(found, folder),
         _what_was_compared(found),
     ]
     template = importlib.resources.files("afma_med.research.comparison") / "page.html"
@@ -80,6 +95,25 @@ def _what_was_compared(found: Comparison) -> str:
         f"<h2>What was compared</h2>{_words(('arm', 'seed', 'run', 'checkpoint'), runs)}"
         f"<h3>The same for all runs</h3>{_words(('setting', 'value'), shared)}"
     )
+
+
+def _explorers(found: Comparison, folder: str | os.PathLike[str]) -> str:
+    """Links to the attention explorers of the runs, or the command that writes one; nothing without a run's folder."""
+    folders = [run.folder for one in found.arms for run in one.arm.runs if run.settings["afma"] and run.folder.is_dir()]
+    if not folders:
+        return ""
+    written = [one / EXPLORER for one in folders if (one / EXPLORER).is_file()]
+    links = "".join(f'<li><a href="{_link(page, folder)}">{escape(str(page))}</a></li>' for page in written)
+    command = escape(shlex.join(["afma", "show", str(folders[0]), "--explore", str(folders[0] / EXPLORER)]))
+    text = f"Explore the attention of a run, patch by patch: <code>{command}</code> writes a page."
+    return f"<h2>Attention explorer</h2><p>{text}</p>{f'<ul>{links}</ul>' if links else ''}"
+
+
+def _link(page: Path, folder: str | os.PathLike[str]) -> str:
+    try:
+        return quote(Path(os.path.relpath(page.resolve(), os.path.realpath(folder))).as_posix())
+    except ValueError:  # on another drive
+        return page.resolve().as_uri()
 
 
 def _words(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -379,7 +379,7 @@ def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch:
     validation = ValidationHandler(interval=1, validator=evaluator, epoch_level=True)
     trainer = make_trainer(network, AFMALoss(), [validation], epochs=2, optimizer=optimizer)
     writer = SummaryWriter(tmp_path / "log")
-    settings = {"encoder": "resnet18", "training": {"seed": 3, "crop_size": [16, 16]}}
+    settings = {"encoder": "resnet18", "afma": True, "training": {"seed": 3, "crop_size": [16, 16]}}
     configuration = {"name": "polyps_afma"}
     record = RunRecordHandler(
         writer, settings, optimizer=optimizer, evaluator=evaluator, classes=TABLE, configuration=configuration
@@ -395,11 +395,12 @@ def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch:
     assert [(event.step, event.value) for event in accumulator.Scalars("best/mIoU")] == [(2, 0.5)]
     texts = {
         tag: make_ndarray(accumulator.Tensors(f"{tag}/text_summary")[0].tensor_proto)[0].decode()
-        for tag in ("settings", "command", "configuration")
+        for tag in ("settings", "command", "configuration", "attention explorer")
     }
     assert "polyps_afma" in texts["configuration"]
     assert "resnet18" in texts["settings"]
     assert "polyps.json" in texts["command"]
+    assert f"afma show {tmp_path}/log --explore {tmp_path}/log/explorer.html" in texts["attention explorer"]
     start = HParamsPluginData.FromString(
         accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     ).session_start_info

@@ -691,6 +691,18 @@ def test_page_parses_and_needs_nothing_else(compared: Path) -> None:
     assert "/data/camvid" in page.text
 
 
+def test_page_links_to_the_explorers_that_exist(folders: list[Path], tmp_path: Path) -> None:
+    run = copy_run(folders[3], tmp_path / "a run")
+    source = (compare_runs([folders[0], run], tmp_path / "out") / "index.html").read_text(encoding="utf-8")
+    assert f"afma show '{run}' --explore '{run}/explorer.html'" in Page(source).text
+    assert "<a " not in source
+    (run / "explorer.html").write_text("", encoding="utf-8")
+    page = Page((compare_runs([folders[0], run], tmp_path / "out") / "index.html").read_text(encoding="utf-8"))
+    assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["../a%20run/explorer.html"]
+    baseline = (compare_runs(folders[:1], tmp_path / "out") / "index.html").read_text(encoding="utf-8")
+    assert "explorer" not in baseline
+
+
 def test_page_escapes_what_it_quotes(folders: list[Path], tmp_path: Path) -> None:
     odd = copy_run(folders[0], tmp_path / "a<b>&", encoder="<script>")
     page = Page((compare_runs([odd], tmp_path / "out") / "index.html").read_text(encoding="utf-8"))

@@ -1,0 +1,45 @@
+"""What a page of the attention explorer holds, read from its source."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_description(page: str) -> dict[str, Any]:
+    """Return the description that the page's script reads."""
+    [text] = re.findall(r'<script type="application/json" id="description">(.*?)</script>', page, re.DOTALL)
+    described: dict[str, Any] = json.loads(text)
+    return described
+
+
+def read_arrays(page: str, index: int = 0) -> dict[str, NDArray[Any]]:
+    """Return the numbers of a slice by name, as flat arrays."""
+    [text] = re.findall(rf'<script type="text/plain" id="slice{index}">(.*?)</script>', page)
+    content, found, offset = gzip.decompress(base64.b64decode(text)), {}, 0
+    for one in read_description(page)["slices"][index]["arrays"]:
+        dtype = np.dtype(one["type"]).newbyteorder("<")
+        size = one["length"] * dtype.itemsize
+        planes = np.frombuffer(content[offset : offset + size], np.uint8).reshape(dtype.itemsize, -1)
+        found[one["name"]] = np.ascontiguousarray(planes.T).view(dtype)[:, 0]
+        offset += size
+    assert offset == len(content)
+    return found
+
+
+def read_maps(page: str, index: int = 0) -> NDArray[np.float64]:
+    """Return A, (K,N,M), from the rounded components."""
+    described, arrays = read_description(page), read_arrays(page, index)
+    scales = described["slices"][index]["scales"]
+    ends = np.cumsum([len(scale) for scale in scales])[:-1]
+    sizes = [int(np.prod(described[name])) for name in ("grid", "regions")]
+    query, key = (
+        np.split(arrays[name].reshape(-1, size), ends) for name, size in zip(("query", "key"), sizes, strict=True)
+    )
+    return np.stack([(q.T * np.array(s)) @ k.astype(float) for q, k, s in zip(query, key, scales, strict=True)])
