@@ -132,6 +132,7 @@ PARTS: Mapping[str, str] = {
     "summary_writer": "TensorBoard's writer.",
     "backbone": "The network of segmentation_models_pytorch.",
     "network_def": "The network, wrapped by AFMA or by padding alone.",
+    "first_network": "The same with the weights of `initial_weights`, if there are any.",
     "network": "The same on its device.",
     "class_weight": "Weights of the classes in the loss.",
     "loss": "`AFMALoss`.",
