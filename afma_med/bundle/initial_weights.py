@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from afma_med.bundle.run import read_settings
+from afma_med.handlers.checkpoints import choose_weights
 from afma_med.handlers.run_files import BEST, LAST
 
 __all__ = ["start_from"]
@@ -33,7 +34,7 @@ def start_from(
     Args:
         network: Network of a bundle, with or without AFMA.
         source: Folder of the run, or a checkpoint in it. Of a folder, the moving average of the weights is loaded if
-            the run has one, else the weights of the best epoch. None leaves the network as it is.
+            the run has one, else the weights of the best epoch. None changes nothing.
         normalization: Mean and deviation that normalize the images. The run must have the same.
 
     Returns:
@@ -73,7 +74,7 @@ def _fitting_tensors(own: Mapping[str, Tensor], checkpoint: Path) -> dict[str, T
     """Return the tensors of a checkpoint that have a name and a shape of one's own."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        given = state.get("ema") or state.get("model") or state
+        given = choose_weights(state, "ema" if "ema" in state else "model")
         fitting = {name: x for name, x in given.items() if name in own and x.shape == own[name].shape}
     except Exception as error:  # torch.load raises many types of errors for other files
         raise ValueError(

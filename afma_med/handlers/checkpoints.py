@@ -16,7 +16,8 @@ from afma_med.atomic_write import replacing
 from afma_med.checks import RunError
 from afma_med.handlers.run_files import BEST, LAST
 
-__all__ = ["BestCheckpointHandler", "LastCheckpointHandler", "is_better", "load_weights", "next_epoch"]
+__all__ = ["BestCheckpointHandler", "LastCheckpointHandler", "choose_weights", "is_better", "load_weights"]
+__all__ += ["next_epoch"]
 
 
 class LastCheckpointHandler:
@@ -111,7 +112,7 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        network.load_state_dict(state if weights is None else _choose(state, weights))
+        network.load_state_dict(state if weights is None else choose_weights(state, weights))
     except Exception as error:  # torch.load raises many types of errors for other files
         reason = " ".join(str(error).split())[:200]
         remedy = "model.pt, not its last.pt" if weights is None else "model.pt or last.pt"
@@ -165,8 +166,12 @@ def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str
         ) from error
 
 
-def _choose(state: Mapping[str, Any], weights: str) -> Mapping[str, Any]:
-    """Return the state_dict of that name, or the whole file if it is a state_dict."""
+def choose_weights(state: Mapping[str, Any], weights: str) -> Mapping[str, Any]:
+    """Return the state_dict of that name out of a checkpoint, or the whole checkpoint if it is a state_dict.
+
+    Raises:
+        ValueError: If it holds no weights of that name.
+    """
     if isinstance(state.get(weights), Mapping):
         chosen: Mapping[str, Any] = state[weights]
         return chosen

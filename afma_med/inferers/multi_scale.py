@@ -21,11 +21,11 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class MultiScaleInferer(Inferer):
-    """Predict an image at several sizes and average the predictions, so that small objects are seen enlarged.
+    """Predict an image at several sizes and average the predictions, so that small objects are also seen enlarged.
 
     The image is resized by each factor, the network predicts each size, and the probabilities are averaged at the size
-    of the image. Small objects gain where the network saw enlarged images in training, for example with ``RandZoom``.
-    The network is not trained again. An image of twice the size takes four times the time and memory.
+    of the image. The network is not trained again. An image of twice the size takes four times the time and memory.
+    Compare the scores on validation images first: an enlargement can find small objects and lose others.
 
     Args:
         scales: Factors of the image's size. ``(1,)`` predicts as without this inferer.
@@ -78,7 +78,7 @@ class MultiScaleInferer(Inferer):
 
 def _resize(x: Tensor, size: Sequence[int], modes: dict[int, str]) -> Tensor:
     mode = modes[len(size)]
-    # What is made smaller is averaged, so that thin objects do not fall between the pixels.
+    # Shrinking averages over pixels, so that thin objects do not disappear.
     shrinks = mode in ("bilinear", "bicubic") and any(new < old for new, old in zip(size, x.shape[2:], strict=True))
     with autocast_off(x):
         return interpolate(x.float(), size=tuple(size), mode=mode, align_corners=False, antialias=shrinks)

@@ -202,7 +202,7 @@ def build_block(
 
 
 def check_choices(feature: Feature, patch_size: PatchSize, source: str) -> None:
-    """Refuse what is wrong for any network and any groups of classes.
+    """Refuse values that are wrong for every network and for all groups of classes.
 
     Raises:
         TypeError: if a feature map is neither int nor str.

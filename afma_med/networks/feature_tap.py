@@ -192,7 +192,7 @@ class FeatureTaps:
             raise
 
     def run(self, backbone: nn.Module, image: Tensor) -> tuple[Any, ...]:
-        """Run the backbone on an image; return its output as it is, and the feature maps (B,F,h,w) in order."""
+        """Run the backbone on an image; return its unchanged output, and the feature maps (B,F,h,w) in order."""
         output, captured = capture_all(self.taps, backbone, image)
         return output, *(tap.select(one, image) for tap, one in zip(self.taps, captured, strict=True))
 
@@ -228,7 +228,7 @@ def capture_all(taps: Sequence[FeatureTap], backbone: nn.Module, image: Tensor) 
 
 
 def check_feature(feature: object) -> None:
-    """Refuse what is neither an encoder depth nor a module name.
+    """Refuse a feature that is neither an encoder depth nor a module name.
 
     Raises:
         TypeError: naming both.

@@ -39,7 +39,7 @@ _ENLARGEMENTS = (1, 1.25, 1.5, 2, 3, 4)
 
 
 class Advice(NamedTuple):
-    """Hold what was found of a dataset's objects, and the recommendations.
+    """Hold the measurements of a dataset's objects, and the recommendations.
 
     Args:
         columns: names of the columns of ``shares``.

@@ -36,7 +36,7 @@ class Recommendation(NamedTuple):
     """Hold one setting that fits a dataset, and the reason.
 
     Args:
-        setting: what it is about, such as "patch size".
+        setting: its subject, such as "patch size".
         choice: the choice in words.
         reason: why.
         ids: ids of a bundle with their values; empty where no id exists.

@@ -6,7 +6,7 @@ measured in the same run, between the parts. A part counts each input and each o
 float32 throughout. So does the backward pass, for which it has what the forward pass read and wrote.
 
 ==================  ==========================================================================================
-part                what it computes
+part                computation
 ==================  ==========================================================================================
 image embedding     step 1: image (B,C,H,W) to (B,K,H,W), as one 9×9 convolution
 feature embedding   step 2: feature map (B,F,h,w) to (B,K,h,w)

@@ -34,7 +34,7 @@ class Training(NamedTuple):
             moving average at the end of the training, which involves no selection.
         pooled: ``ARM_SEED``, the result into which the results of all folds are pooled; None without folds.
         only_scores: evaluate the scored weights alone, and measure nothing else.
-        start_from: name of the training whose weights this one starts with; None starts anew.
+        start_from: name of the training whose weights this one starts with; None for first weights of its own.
     """
 
     name: str
