@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afma_med.cli.arguments import command, positive_int
-from afma_med.research.benchmark_cases import BenchmarkOptions, Case, choose_cases, list_cases
+from afma_med.research.benchmark_cases import BenchmarkOptions, Case, choose_cases, list_cases, list_gpu_steps
 from afma_med.research.table5 import PAPER, TABLE_5
 
 __all__ = ["benchmark", "table5"]
@@ -20,6 +20,8 @@ _COLUMNS = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "dense_ms": "dense", "ba
 _COLUMNS |= {"ours/dense": "/dense", "ours~dense": "~dense", "ours/bare": "/bare", "ours~bare": "~bare"}
 _COLUMNS |= {"ours_added_mib": "+MiB", "dense_added_mib": "dense", "ours_gmacs": "GMACs", "dense_gmacs": "dense"}
 
+_GPU = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "bare_ms": "bare", "ours/bare": "/bare", "ours~bare": "~bare"}
+_GPU |= {"ours_peak_mib": "MiB", "bare_peak_mib": "bare"}
 _ROOFLINE = {"ms": "ms", "iqr_ms": "IQR", "floor_ms": "floor", "ratio": "/floor"}
 
 
@@ -71,6 +73,9 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="each part of AFMA against the least time that this machine needs for it",
     )
+    parser.add_argument(
+        "--gpu", action="store_true", help="whole steps in float32, TF32 and AMP, with --device cuda: minutes"
+    )
 
 
 @command("time AFMA against its dense form and the bare backbone; memory and multiply-adds", _add_benchmark)
@@ -86,6 +91,7 @@ def benchmark(given: argparse.Namespace) -> int:
     afma benchmark --cases unet --repeats 5
     afma benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
     afma benchmark --roofline --cases alone-resnet101-480x640-d2
+    afma benchmark --gpu --device cuda          whole training steps of a ResNet-101 Unet, in minutes
     afma benchmark --quick                      tiny sizes, to see that it runs
     """
     cases = choose_cases(given.cases, quick=given.quick)
@@ -94,6 +100,8 @@ def benchmark(given: argparse.Namespace) -> int:
     from afma_med.research.benchmark import measure_cases, save_benchmark
     from afma_med.research.machine import describe_machine
 
+    if given.gpu:
+        return _run_gpu_steps(options, given.output_dir, quick=given.quick)
     if given.roofline:
         return _run_roofline(cases, options, given.output_dir)
     machine = describe_machine(given.device) | {"threads": options.threads}
@@ -107,6 +115,24 @@ def benchmark(given: argparse.Namespace) -> int:
         print(_cells(rows[-1]), rows[-1]["note"])
         save_benchmark(given.output_dir, rows, machine=machine, options=stated)  # the next may take long
     print(f"The results are in {given.output_dir}")
+    return 0
+
+
+def _run_gpu_steps(options: BenchmarkOptions, folder: Path, *, quick: bool) -> int:
+    """Measure training steps of the paper's sizes in each precision, print a row for each, and write gpu.json."""
+    from afma_med.research.benchmark import measure_step
+    from afma_med.research.machine import describe_machine, in_child
+
+    if options.device != "cuda" and not quick:
+        raise ValueError(f"--gpu needs --device cuda; got {options.device}. On a CPU, take --cases unet.")
+    content: dict[str, Any] = {"machine": describe_machine(options.device), "steps": {}}
+    print(json.dumps(content["machine"]), f"{'':<28}" + "".join(f"{title:>9}" for title in _GPU.values()), sep="\n")
+    for name, case, chosen in list_gpu_steps(options, quick=quick):
+        row = in_child(measure_step, case, chosen)
+        content["steps"][name] = {"case": str(case), "options": chosen._asdict(), **row}
+        print(f"{name:<28}" + "".join(f"{row.get(column, math.nan):>9.4g}" for column in _GPU), flush=True)
+        (folder / "gpu.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    print(f"The results are in {folder / 'gpu.json'}")
     return 0
 
 

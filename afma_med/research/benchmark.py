@@ -31,8 +31,8 @@ from afma_med.research import dense
 from afma_med.research.benchmark_cases import BenchmarkOptions, Case
 from afma_med.research.machine import available_bytes, in_child, limit_memory, peak_bytes
 
-__all__ = ["count_macs", "fit_growth", "measure_case", "measure_cases", "peak_memory", "save_benchmark", "summarise"]
-__all__ += ["smooth_regions", "time_variants"]
+__all__ = ["count_macs", "fit_growth", "measure_case", "measure_cases", "measure_step", "peak_memory"]
+__all__ += ["save_benchmark", "smooth_regions", "summarise", "time_variants"]
 
 _PATCH = (10, 10)
 _VARIANTS, _MODES = ("ours", "dense", "bare"), ("train", "inference")
@@ -123,6 +123,25 @@ def time_variants(case: Case, mode: str, given: BenchmarkOptions, names: list[st
         _wait(given.device)
         seconds[name].append(time.perf_counter() - start)
     return {"seconds": seconds} | (losses if mode == "train" else {})
+
+
+def measure_step(case: Case, given: BenchmarkOptions) -> dict[str, float]:
+    """Measure the training step of a whole network with AFMA and of the bare one, in this process.
+
+    Returns:
+        What :func:`summarise` gives; on a GPU also the most memory that the allocator holds, ``ours_peak_mib`` and
+        ``bare_peak_mib``.
+    """
+    names = ["bare", "ours"]
+    row = summarise(time_variants(case, "train", given, names)["seconds"], _PAIRS[1:2])
+    if given.device == "cuda":
+        run = _prepare(case, "train", given)
+        for name in names:
+            run(name)
+            torch.cuda.reset_peak_memory_stats()
+            run(name)
+            row[f"{name}_peak_mib"] = peak_bytes(given.device) / _MIB
+    return row
 
 
 def summarise(seconds: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
@@ -220,6 +239,7 @@ def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], 
     """Build a case in this process; the function runs one step of a variant and returns its loss."""
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = given.tf32
     if given.device == "cpu":
         limit_memory()
     with torch.device(given.device):
@@ -227,6 +247,7 @@ def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], 
         image = smooth_regions(given.batch, 3, case.size)
         label = smooth_regions(given.batch, case.classes, case.size).argmax(dim=1, keepdim=True)
     network.train(mode == "train")
+    forward = torch.compile(forward) if given.compiled else forward
     loss_of = AFMALoss()
     # A learning rate of 0 costs the same, and all variants keep the same parameters and so the same losses.
     optimizer = torch.optim.SGD(leaves, lr=0.0, momentum=0.9)

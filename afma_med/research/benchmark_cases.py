@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["BenchmarkOptions", "Case", "choose_cases", "list_cases"]
+__all__ = ["BenchmarkOptions", "Case", "choose_cases", "list_cases", "list_gpu_steps"]
 
 # (height, width), depth, classes of a case.
 _GEOMETRIES = (((480, 640), 2, 12), ((480, 640), 3, 12), ((640, 960), 1, 12), ((1024, 2048), 2, 20))
@@ -15,14 +15,30 @@ _QUICK_GEOMETRIES = (((64, 96), 2, 3),)
 _QUICK_GROWTH = (((160, 160), 2, 3), ((320, 320), 2, 3))
 
 
+# (height, width), images in a batch of the paper's recipes.
+_GPU_STEPS = (((480, 640), 16), ((640, 800), 8))
+
+
 class BenchmarkOptions(NamedTuple):
-    """Hold the options of all cases: ``repeats`` counts timed rounds, ``amp`` runs under autocast without scaling."""
+    """Hold the options of all cases.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        repeats: number of timed rounds.
+        batch: number of images in a step.
+        amp: run under autocast, without gradient scaling.
+        threads: threads of the CPU.
+        tf32: let a GPU compute products in TF32.
+        compiled: compile the networks, but not the loss.
+    """
 
     device: str = "cpu"
     repeats: int = 10
     batch: int = 1
     amp: bool = False
     threads: int = 1
+    tf32: bool = False
+    compiled: bool = False
 
 
 class Case(NamedTuple):
@@ -64,3 +80,24 @@ def choose_cases(names: Sequence[str] | None, *, quick: bool) -> list[Case]:
             "Name some of these."
         )
     return [case for case in known if not names or {str(case), case.group} & set(names)]
+
+
+def list_gpu_steps(given: BenchmarkOptions, *, quick: bool) -> list[tuple[str, Case, BenchmarkOptions]]:
+    """List whole training steps by name: each size of a batch in float32, TF32 and AMP, and AMP compiled."""
+    steps = [(_QUICK_GEOMETRIES[0][0], 1)] if quick else _GPU_STEPS
+    precisions = {
+        "float32": {},
+        "TF32": {"tf32": True},
+        "AMP": {"tf32": True, "amp": True},
+        "AMP, compiled": {"tf32": True, "amp": True, "compiled": True},
+    }
+    encoder, classes = ("resnet18", 3) if quick else ("resnet101", 12)
+    return [
+        (
+            f"{batch}×{size[0]}×{size[1]} {precision}",
+            Case("unet", encoder, size, 2, classes),
+            given._replace(batch=batch, **changes),
+        )
+        for precision, changes in precisions.items()
+        for size, batch in steps
+    ]
