@@ -40,7 +40,8 @@ def triple_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def squared_distance(query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:
     """Sum (Q Kᵀ / D - G Pᵀ / D')² over the batch.
 
-    From Gram matrices, or from the difference itself where that is the smaller matrix: few large patches.
+    From Gram matrices, or from the difference itself where that is the smaller matrix: few large patches. Outside of
+    autocast, for sums of squares soon exceed float16.
 
     Args:
         query: Q, (B,K,N,D).
@@ -51,12 +52,13 @@ def squared_distance(query: Tensor, key: Tensor, other_query: Tensor, other_key:
     Returns:
         A scalar; gradients flow into all four.
     """
-    if is_transformed():
-        return _distance_by_formula(query, key, other_query, other_key)
-    patches, depths = query.shape[-2] * key.shape[-2], query.shape[-1] * other_query.shape[-1]
-    form = _FromDifference if not is_captured() and patches < depths else _FromGrams
-    distance: Tensor = form.apply(query, key, other_query, other_key)
-    return distance
+    with autocast_off(query):
+        if is_transformed():
+            return _distance_by_formula(query, key, other_query, other_key)
+        patches, depths = query.shape[-2] * key.shape[-2], query.shape[-1] * other_query.shape[-1]
+        form = _FromDifference if not is_captured() and patches < depths else _FromGrams
+        distance: Tensor = form.apply(query, key, other_query, other_key)
+        return distance
 
 
 def _distance_by_formula(query: Tensor, key: Tensor, other_query: Tensor, other_key: Tensor) -> Tensor:

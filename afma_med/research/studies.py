@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from afma_med._ops.patches import crop_to, join_patches, split_patches
-from afma_med._ops.tensors import without_metadata
+from afma_med._ops.tensors import autocast_off, without_metadata
 from afma_med.checks import check_values
 from afma_med.functional import PatchAttention, PatchGrid, compress_prediction, modulate_logits
 from afma_med.losses import AFMALoss
@@ -61,8 +61,9 @@ class RowSum(AFMANet):
         query, key = attention.query, attention.key
 
         def apply(v: Tensor) -> Tensor:
-            sums = query @ key.sum(dim=2, keepdim=True).mT / query.shape[-1]
-            return attention.query @ (key.mT @ v) / query.shape[-1] / (sums + _SUM_EPSILON)
+            with autocast_off(query):
+                sums = query @ key.sum(dim=2, keepdim=True).mT / query.shape[-1]
+                return attention.query @ (key.mT @ v) / query.shape[-1] / (sums + _SUM_EPSILON)
 
         return logits + logits * _spread(logits, attention, apply, values)
 

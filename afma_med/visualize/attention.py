@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from afma_med._ops.modulation import row_scale
 from afma_med._ops.patches import PatchGrid, ceil_divide
-from afma_med._ops.tensors import at_least_float32, without_metadata
+from afma_med._ops.tensors import at_least_float32, autocast_off, without_metadata
 from afma_med.functional import PatchAttention, compress_prediction, split_patches
 from afma_med.grouped_attention import Attention, GroupedAttention, correct_logits
 from afma_med.networks import AFMANet
@@ -215,8 +215,9 @@ def attend_point(
     grid = seen.attention.grid
     patch = point[0] // grid.patch_size[0] * _columns(grid.image_size, grid) + point[1] // grid.patch_size[1]
     query, key = (at_least_float32(factor[0]) for factor in seen.attention[:2])
-    products = key @ query[:, patch, :, None]
-    contributions = (products * row_scale(query[:, patch : patch + 1], key))[..., 0] * seen.values
+    with autocast_off(query):
+        products = key @ query[:, patch, :, None]
+        contributions = (products * row_scale(query[:, patch : patch + 1], key))[..., 0] * seen.values
     maps = products[..., 0] / query.shape[-1]
     return PointAttention(
         seen=seen,

@@ -472,6 +472,27 @@ def test_autocast_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(plain, lowered, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_autocast_does_not_round_the_distance_of_a_trained_attention(dtype):
+    """Sums of squares exceed float16 in the patches that hold none of a class."""
+    grid = PatchGrid((240, 320), 4, (10, 10))
+    factors = [20 * torch.rand(1, 3, patches, 100) for patches in (768, 48)]
+    attention = PatchAttention(*(factor.requires_grad_() for factor in factors), grid)
+    label = torch.zeros(1, 240, 320, dtype=torch.long)
+    label[:, 80:160], label[:, 160:] = 1, 2
+    gold = gold_attention_from_index(label, grid, 3)
+
+    def distance_and_gradients() -> tuple[Tensor, ...]:
+        distance = attention.squared_distance(gold)
+        return distance, *torch.autograd.grad(distance, attention[:2])
+
+    plain = distance_and_gradients()
+    with torch.autocast("cpu", dtype=dtype):
+        lowered = distance_and_gradients()
+    assert plain[0].isfinite()
+    assert all(torch.equal(a, b) for a, b in zip(plain, lowered, strict=True))
+
+
 # Two ways to the same numbers: by the formula, as in graphs, and as it is run.
 
 
