@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from afma_med._ops.host_outputs import crop_output, find_logits, replace_logits, upsample_to
-from afma_med._ops.patches import crop_to, pad_to
-from afma_med._ops.tensors import with_metadata_of, without_metadata
-from afma_med.checks import check_channels, check_image, check_module, explain_mismatch
-from afma_med.grouped_attention import Attention, correct_logits, list_parts, split_prediction
+from afma_med.checks import check_module
+from afma_med.grouped_attention import Attention, correct_logits, split_prediction
 from afma_med.networks.afma_block import Variant, check_variant
 from afma_med.networks.afma_blocks import Feature, PatchSize, Source, build_block, check_choices, list_depths
-from afma_med.networks.feature_maps import FeatureError, FeatureInfo, encoder_strides, list_features, whole_stride
-from afma_med.networks.feature_tap import tap_features
 from afma_med.networks.optimizer_watch import OptimizerWatch
-from afma_med.networks.probing import (
-    blank_image,
-    check_host_output,
-    check_uncompiled,
-    find_input_sizes,
-    find_probe_size,
-    probing,
-    watch_activations,
-)
 from afma_med.networks.scripting import ScriptableAFMANet
+from afma_med.networks.tapped_host import TappedHost
 
 __all__ = ["AFMANet"]
 
 
-class AFMANet(nn.Module):
+class AFMANet(TappedHost):
     """Correct a segmentation network's logits with the attention between its image and one of its feature maps.
 
     Any image size goes in and comes out: the image is zero-padded at the bottom and right to what the backbone and the
@@ -98,33 +84,25 @@ class AFMANet(nn.Module):
         source: Source = "feature",
         class_groups: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        super().__init__()
         check_module("backbone", backbone)
-        check_uncompiled(backbone)
         check_variant(variant)
         check_choices(feature, patch_size, source)
-        given = {} if out_channels is None else {"out_channels": out_channels}
-        check_channels(**given, in_channels=in_channels)
-        self.backbone = backbone
-        self.in_channels = in_channels
+        super().__init__(
+            backbone,
+            list_depths(feature),
+            out_channels,
+            in_channels=in_channels,
+            upsample_logits=upsample_logits,
+            whole_strides=True,
+        )
         self.attention_supervision = attention_supervision
-        self.upsample_logits = upsample_logits
         self.variant = variant
         self._optimizer_watch = OptimizerWatch()
-        probe_size = find_probe_size(backbone, in_channels)
-        features = list_features(backbone, in_channels=in_channels, size=probe_size)
-        try:
-            self.feature_tap = tap_features(backbone, list_depths(feature))
-            self.out_channels, channels = self._probe_host(
-                probe_size, out_channels, strides=encoder_strides(backbone, features)
-            )
-        except FeatureError as error:
-            raise FeatureError(f"{error}\n{_feature_table(features)}") from error
         try:
             self.afma_block = build_block(
                 feature,
                 patch_size,
-                channels,
+                self.feature_channels,
                 self.out_channels,
                 class_groups=class_groups or {},
                 source=source,
@@ -151,17 +129,10 @@ class AFMANet(nn.Module):
                 another device.
         """
         self._optimizer_watch.check(self.backbone, self.afma_block, training=self.training)
-        output, logits, attention = self._run(image)
-        corrected = self.correct(logits, attention)
-        if not isinstance(output, Tensor) or output.ndim == 5:
-            padded = list_parts(attention)[0].grid.image_size
-            output = crop_output(output, (image.shape[2], image.shape[3]), (padded[0], padded[1]))
-            found = find_logits(output)
-            assert found is not None  # as the probe has seen
-            corrected = replace_logits(output, found, corrected)
-        if self.training and self.attention_supervision:
-            return corrected, attention
-        return corrected
+        run = self.run_host(image)
+        attention = self.afma_block(run.image, *run.features)
+        output = self.replace_host_logits(run, self.correct(run.logits, attention))
+        return (output, attention) if self.training and self.attention_supervision else output
 
     def attend(self, image: Tensor) -> tuple[Tensor, Attention]:
         """Segment a batch of images without correcting, for whoever wants to see what the attention does.
@@ -178,36 +149,8 @@ class AFMANet(nn.Module):
             ValueError: if it is not 4-D, has not C channels, is larger than the only size of the backbone, or lies on
                 another device.
         """
-        return self._run(image)[1:]
-
-    def _run(self, image: Tensor) -> tuple[Any, Tensor, Attention]:
-        """Return the backbone's output for the padded image, its logits cropped to (B,K,H,W), and the attention."""
-        check_image(image)
-        if image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"`image` must have {self.in_channels} channels; got {image.shape[1]}. "
-                f"Build backbone and AFMANet with in_channels={image.shape[1]}, or change the input."
-            )
-        height, width = image.shape[2:]
-        # MONAI's metadata slow the host's backward pass by half.
-        padded = pad_to(without_metadata(image), (self.input_sizes.side_for(height), self.input_sizes.side_for(width)))
-        try:
-            output, *features = self.feature_tap.run(self.backbone, padded)
-        except RuntimeError as error:
-            explain_mismatch(padded, self.backbone, error)
-            raise
-        attention = self.afma_block(padded, *features)
-        logits = self._full_size_logits(output, padded)
-        return output, with_metadata_of(crop_to(logits, (height, width)), image), attention
-
-    def _full_size_logits(self, output: Any, image: Tensor) -> Tensor:
-        logits = find_logits(output)
-        if logits is None:
-            raise ValueError(
-                f"`backbone` must return logits, or a list, tuple, dictionary or object with them; got "
-                f"{type(output).__name__}. Wrap it in a module that returns its logits."
-            )
-        return upsample_to(logits, (image.shape[2], image.shape[3])) if self.upsample_logits else logits
+        run = self.run_host(image)
+        return run.logits, self.afma_block(run.image, *run.features)
 
     def correct(self, logits: Tensor, attention: Any, values: Any = None) -> Tensor:
         """Correct logits by what the attention says of them: what :meth:`forward` does with those of :meth:`attend`.
@@ -246,46 +189,6 @@ class AFMANet(nn.Module):
             self.backbone, self.feature_tap, self.afma_block, sizes=self.input_sizes, soft=self.variant == "paper"
         )
 
-    def _probe_host(
-        self, size: int, out_channels: int | None, *, strides: list[int]
-    ) -> tuple[int, dict[int | str, int]]:
-        """Check backbone and features on blank images, find the image sizes; return K and F by feature."""
-        image = blank_image(self.backbone, self.in_channels, size)
-        try:
-            with probing(self.backbone), watch_activations() as activations:
-                output, *features = self.feature_tap.run(self.backbone, image)
-            logits = check_host_output(
-                output, image, out_channels, upsample=self.upsample_logits, activations=activations
-            )
-            self._probe_training(image, logits.shape[1])
-            self.input_sizes = find_input_sizes(
-                self._logits_on_blank,
-                known=size,
-                strides=strides,
-                stride=math.lcm(*(whole_stride(feature, image) for feature in features)),
-            )
-        except Exception:
-            self.feature_tap.remove()
-            raise
-        names = self.feature_tap.features
-        return logits.shape[1], {name: feature.shape[1] for name, feature in zip(names, features, strict=True)}
-
-    def _probe_training(self, image: Tensor, out_channels: int) -> None:
-        """Check the backbone's output in train mode, where it may differ: deep supervision, activations."""
-        pair = image.expand(2, -1, -1, -1)  # batch norm needs more than one value
-        try:
-            with probing(self.backbone, train=True), watch_activations() as activations:
-                output = self.backbone(pair)
-        except (RuntimeError, ValueError, AssertionError):
-            return  # some train on other devices or larger batches only, and say so when they train
-        check_host_output(output, pair, out_channels, upsample=self.upsample_logits, activations=activations)
-
-    def _logits_on_blank(self, size: int) -> Tensor:
-        image = blank_image(self.backbone, self.in_channels, size)
-        with probing(self.backbone):
-            output, *_ = self.feature_tap.run(self.backbone, image)
-        return self._full_size_logits(output, image)
-
     def _replicate_for_data_parallel(self) -> AFMANet:
         if self.training and self.attention_supervision:
             raise RuntimeError(
@@ -293,8 +196,3 @@ class AFMANet(nn.Module):
                 "Use torch.nn.parallel.DistributedDataParallel."
             )
         return super()._replicate_for_data_parallel()  # type: ignore[no-any-return,no-untyped-call]
-
-
-def _feature_table(features: list[FeatureInfo]) -> str:
-    rows = [f"  {info.feature!s:<40} {info.channels:>5} channels  stride {info.stride}" for info in features]
-    return "\n".join(["The maps of this network (afma_med.list_features):", *rows])
