@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         SoftmaxCrossEntropyLoss,
         median_frequency_weights,
     )
-    from afma_med.networks import AFMABlock, AFMANet, FeatureTap, SliceWise, list_features
+    from afma_med.networks import AFMABlock, AFMANet, FeatureTap, HypercolumnNet, SliceWise, list_features
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ __all__ = [
     "AFMANet",
     "FeatureTap",
     "GroupedAttention",
+    "HypercolumnNet",
     "InstanceBalancedLoss",
     "PatchAttention",
     "PatchGrid",
@@ -47,7 +48,7 @@ _HOMES = {
         "SoftmaxCrossEntropyLoss",
         "median_frequency_weights",
     ),
-    "networks": ("AFMABlock", "AFMANet", "FeatureTap", "SliceWise", "list_features"),
+    "networks": ("AFMABlock", "AFMANet", "FeatureTap", "HypercolumnNet", "SliceWise", "list_features"),
 }
 
 if not TYPE_CHECKING:

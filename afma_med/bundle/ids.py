@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 
 from afma_med.bundle.recipe import OPTIMIZERS, SCHEDULES
+from afma_med.bundle.run import HYPERCOLUMN
 from afma_med.checks import is_positive_int
 from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
@@ -205,7 +206,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             "10",
         ),
         "source": _one_of(get_args(Source), "feature"),
-        "variant": _one_of(get_args(Variant), "released"),
+        "variant": _one_of((*get_args(Variant), HYPERCOLUMN), "released"),
         "nonfinite_loss": _one_of(get_args(Action), "stop"),
         "size_groups": _Rule(
             lambda value: isinstance(value, SizeGroups),

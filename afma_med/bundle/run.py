@@ -15,10 +15,12 @@ from afma_med.atomic_write import move_aside, remove_leftovers
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.problems import collect_warnings
 from afma_med.handlers.run_files import BEST, LAST, SETTINGS
-from afma_med.networks import AFMANet, PaddedNetwork
+from afma_med.networks import AFMANet, HypercolumnNet, PaddedNetwork
+from afma_med.networks.afma_blocks import list_depths
 from afma_med.samples import SAMPLES
 
 __all__ = [
+    "HYPERCOLUMN",
     "build_network",
     "checkpoint_objects",
     "dataset_or_sample",
@@ -34,6 +36,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+#: The variant that has a hypercolumn head in place of an attention.
+HYPERCOLUMN = "hypercolumn"
 
 
 def default_dataset_dir(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:
@@ -127,14 +132,35 @@ def folder_of(source: str | os.PathLike[str] | None) -> str:
 
 
 def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Module:
-    """Wrap a backbone with AFMA, or only pad its images for a baseline of the same recipe.
+    """Wrap a backbone with AFMA or a hypercolumn head, or only pad its images for a baseline of the same recipe.
 
     Args:
         backbone: Network (B,C,H,W) -> logits (B,K,H,W).
-        afma: Whether to add AFMA.
-        **options: Options of :class:`afma_med.AFMANet`.
+        afma: Whether to correct the backbone's logits.
+        **options: Options of :class:`afma_med.AFMANet`. With ``variant="hypercolumn"``, the network is an
+            :class:`afma_med.HypercolumnNet`, which reads the maps of ``feature``.
+
+    Raises:
+        ValueError: If ``feature`` is a mapping and the variant reads the same maps for all classes.
     """
-    return AFMANet(backbone, **options) if afma else PaddedNetwork(backbone, in_channels=options.get("in_channels", 3))
+    in_channels = options.get("in_channels", 3)
+    if not afma:
+        return PaddedNetwork(backbone, in_channels=in_channels)
+    if options.get("variant") != HYPERCOLUMN:
+        return AFMANet(backbone, **options)
+    features = options.get("feature", [2, 3, 4])
+    if isinstance(features, Mapping):
+        raise ValueError(
+            f"`feature` must be a list of depths for the variant {HYPERCOLUMN}, whose head reads the same maps for all "
+            f"classes; got {features}. Use [2, 3, 4]."
+        )
+    return HypercolumnNet(
+        backbone,
+        options.get("out_channels"),
+        features=list_depths(features),
+        in_channels=in_channels,
+        host_supervision=options.get("attention_supervision", False),
+    )
 
 
 def checkpoint_objects(*, ema: Any = None, **objects: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from afma_med.grouped_attention import Attention, correct_logits, split_predicti
 from afma_med.networks.afma_block import Variant, check_variant
 from afma_med.networks.afma_blocks import Feature, PatchSize, Source, build_block, check_choices, list_depths
 from afma_med.networks.optimizer_watch import OptimizerWatch
-from afma_med.networks.scripting import ScriptableAFMANet
+from afma_med.networks.scripting import AttentionCorrection, ScriptableHost
 from afma_med.networks.tapped_host import TappedHost
 
 __all__ = ["AFMANet"]
@@ -185,8 +185,12 @@ class AFMANet(TappedHost):
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""
-        return ScriptableAFMANet(
-            self.backbone, self.feature_tap, self.afma_block, sizes=self.input_sizes, soft=self.variant == "paper"
+        return ScriptableHost(
+            self.backbone,
+            self.feature_tap,
+            AttentionCorrection(self.afma_block, soft=self.variant == "paper"),
+            in_channels=self.in_channels,
+            sizes=self.input_sizes,
         )
 
     def _replicate_for_data_parallel(self) -> AFMANet:

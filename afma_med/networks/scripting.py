@@ -1,4 +1,4 @@
-"""AFMANet for torch.jit.script, which knows neither hooks nor Python geometry."""
+"""Tapped hosts for torch.jit.script, which knows neither hooks nor Python geometry."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from afma_med.networks.afma_blocks import AFMABlocks
 from afma_med.networks.feature_tap import FeatureTap, FeatureTaps, capture_all
 from afma_med.networks.probing import InputSizes, blank_image, probing
 
-__all__ = ["ScriptableAFMANet"]
+__all__ = ["AttentionCorrection", "ScriptableHost"]
 
 
-class ScriptableAFMANet(nn.Module):
-    """Compute an AFMANet's corrected logits in TorchScript, in train and in eval mode, without the attention.
+class ScriptableHost(nn.Module):
+    """Compute the corrected logits of a tapped host in TorchScript, in train and in eval mode, and nothing else.
 
     Host, padding and cropping are scripted, so that both modes and any size keep working; the correction, which has no
     modes, is traced. Parameters and buffers are the original's own. Threads may share the scripted network: the tapped
@@ -31,9 +31,9 @@ class ScriptableAFMANet(nn.Module):
     Args:
         backbone: the host.
         tap: its feature tap.
-        block: the attention, or several.
+        correction: traced: (padded image (B,C,H,W), maps (B,F,h,w), logits (B,K,H,W)) -> corrected logits.
+        in_channels: C.
         sizes: the image sides that the host takes.
-        soft: spread class probabilities instead of the one-hot arg max.
 
     Raises:
         TypeError: if the host does not return logits alone, if the tapped module returns neither a tensor nor a list
@@ -44,15 +44,15 @@ class ScriptableAFMANet(nn.Module):
         self,
         backbone: nn.Module,
         tap: FeatureTap | FeatureTaps,
-        block: AFMABlock | AFMABlocks,
+        correction: nn.Module,
         *,
+        in_channels: int,
         sizes: InputSizes,
-        soft: bool,
     ) -> None:
         super().__init__()
         taps = tap.taps if isinstance(tap, FeatureTaps) else [tap]
         name = _only_module(taps)
-        image = blank_image(backbone, block.in_channels, sizes.smallest)
+        image = blank_image(backbone, in_channels, sizes.smallest)
         with probing(backbone), warnings.catch_warnings():
             # Checks of shapes become constants, as they should: the shapes here are right by construction.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
@@ -63,11 +63,11 @@ class ScriptableAFMANet(nn.Module):
                     "Wrap it in a module that returns its logits, or use torch.export."
                 )
             features = [one.select(output, image) for one, output in zip(taps, outputs, strict=True)]
-            correction = torch.jit.trace(  # type: ignore[no-untyped-call]
-                _Correction(block, soft=soft), (image, features, logits), check_trace=False
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                correction, (image, features, logits), check_trace=False
             )
         host = _tap_copy(backbone, name, outputs[0], features)
-        scripted = torch.jit.script(_ScriptedHost(host, correction, sizes))
+        scripted = torch.jit.script(_ScriptedHost(host, traced, sizes))
         _pass_maps_as_value(scripted.forward.graph)  # type: ignore[attr-defined]
         self.scripted = scripted
         self.training = backbone.training
@@ -141,8 +141,8 @@ class _TappedEncoder(nn.Module):
         return outputs
 
 
-class _Correction(nn.Module):
-    """Attention and modulation in one."""
+class AttentionCorrection(nn.Module):
+    """The correction of AFMANet: attention and modulation in one."""
 
     def __init__(self, block: AFMABlock | AFMABlocks, *, soft: bool) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["BenchmarkOptions", "Case", "choose_cases", "list_cases", "list_gpu_steps"]
 
@@ -85,7 +85,7 @@ def choose_cases(names: Sequence[str] | None, *, quick: bool) -> list[Case]:
 def list_gpu_steps(given: BenchmarkOptions, *, quick: bool) -> list[tuple[str, Case, BenchmarkOptions]]:
     """List whole training steps by name: each size of a batch in float32, TF32 and AMP, and AMP compiled."""
     steps = [(_QUICK_GEOMETRIES[0][0], 1)] if quick else _GPU_STEPS
-    precisions = {
+    precisions: dict[str, dict[str, Any]] = {
         "float32": {},
         "TF32": {"tf32": True},
         "AMP": {"tf32": True, "amp": True},

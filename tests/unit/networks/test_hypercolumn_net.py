@@ -1,0 +1,162 @@
+"""A head on several encoder maps corrects any host's logits, and is trained with the host's own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from monai.losses import DiceCELoss
+from monai.networks.nets import BasicUNet
+from torch import Tensor, nn
+
+from afma_med import AFMALoss, HypercolumnNet, SliceWise
+from afma_med.bundle.run import build_network
+from afma_med.networks import HostLogits
+from afma_med.research.studies import build_studied_network
+
+
+def unet(classes: int = 3, in_channels: int = 3) -> nn.Module:
+    return smp.Unet("resnet18", encoder_weights=None, classes=classes, in_channels=in_channels)
+
+
+@pytest.fixture(scope="module")
+def network() -> HypercolumnNet:
+    torch.manual_seed(0)
+    return HypercolumnNet(unet(), host_supervision=True)
+
+
+def test_it_computes_what_the_trained_study_computed(network: HypercolumnNet) -> None:
+    """The evidence for it is that of the study `plain_head`."""
+    study = build_studied_network(copy.deepcopy(network.backbone), 3, study="plain_head")
+    head = network.hypercolumn_head
+    parts: dict[str, Any] = {"embed_query": head.embed, "head": head.score}
+    for name, part in parts.items():
+        study.get_submodule(name).load_state_dict(part.state_dict())
+    image = torch.rand(2, 3, 70, 90)
+    with torch.no_grad():
+        assert study.head_gain.equal(head.gain)
+        torch.testing.assert_close(network.eval()(image), study.eval()(image))
+
+
+@pytest.mark.parametrize("size", [(33, 70), (64, 64), (90, 120)])
+def test_logits_have_the_size_of_the_image(network: HypercolumnNet, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        assert network.eval()(torch.rand(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_the_scores_are_added_to_the_host_s_logits(network: HypercolumnNet) -> None:
+    silent, image = copy.deepcopy(network).eval(), torch.rand(1, 3, 64, 96)
+    silent.hypercolumn_head.gain.data.zero_()
+    with torch.no_grad():
+        torch.testing.assert_close(silent(image), silent.backbone(image))
+        assert not network.eval()(image).equal(silent(image))
+
+
+def test_host_and_head_are_trained_by_both_losses() -> None:
+    net, label = HypercolumnNet(unet(), host_supervision=True), torch.randint(3, (2, 1, 64, 64))
+    output, own = net.train()(torch.rand(2, 3, 64, 64))
+    assert isinstance(own, HostLogits)
+    loss = AFMALoss(segmentation_weight=1.0, attention_weight=0.4)
+    value = loss((output, own), label)
+    alone = AFMALoss(segmentation_weight=1.0, attention_weight=0.0)
+    torch.testing.assert_close(value, alone(output, label) + 0.4 * alone(own.logits, label))
+    value.backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_losses_of_others_serve_both_logits() -> None:
+    output, label = (torch.randn(2, 3, 9, 8), HostLogits(torch.randn(2, 3, 9, 8))), torch.randint(3, (2, 1, 9, 8))
+    dice = DiceCELoss(softmax=True, to_onehot_y=True)
+    terms = AFMALoss(dice).terms(output, label)
+    torch.testing.assert_close(terms.attention, dice(output[1].logits, label))
+
+
+def test_without_host_supervision_and_in_eval_mode_it_returns_logits(network: HypercolumnNet) -> None:
+    image = torch.rand(2, 3, 64, 64)
+    assert isinstance(network.eval()(image), Tensor)
+    assert isinstance(HypercolumnNet(unet()).train()(image), Tensor)
+
+
+def test_volumes_slice_by_slice() -> None:
+    net = SliceWise(HypercolumnNet(unet(2, in_channels=1), in_channels=1, host_supervision=True), slices_per_batch=2)
+    volume, label = torch.rand(1, 1, 64, 64, 4), torch.randint(2, (1, 1, 64, 64, 4))
+    output, own = net.train()(volume)
+    assert output.shape == own.logits.shape == (1, 2, 64, 64, 4)
+    AFMALoss()((output, own), label).backward()
+
+
+def test_hosts_with_named_modules() -> None:
+    host = BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=(8, 8, 16, 16, 32, 8))
+    net = HypercolumnNet(host, features=["conv_0", "down_1", "down_2"], in_channels=1).eval()
+    assert net(torch.rand(1, 1, 50, 60)).shape == (1, 2, 50, 60)
+
+
+def test_deeply_supervised_outputs_pass_through() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            net = unet()
+            self.encoder, self.decoder, self.head = net.encoder, net.decoder, net.segmentation_head
+
+        def forward(self, image: Tensor) -> list[Tensor]:
+            logits = self.head(self.decoder(self.encoder(image)))
+            return [logits, logits[:, :, ::2, ::2]]
+
+    output = HypercolumnNet(Deep()).train()(torch.rand(2, 3, 60, 64))
+    assert [tuple(level.shape[2:]) for level in output] == [(60, 64), (30, 32)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["script", "export", "compile"])
+def test_graphs_give_the_same_logits(network: HypercolumnNet, how: str) -> None:
+    net, image = copy.deepcopy(network).eval(), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = net(image)
+        if how == "script":
+            graph: Any = torch.jit.script(net)
+        elif how == "export":
+            sides = {2: torch.export.Dim("h", min=1, max=8) * 32, 3: torch.export.Dim("w", min=1, max=8) * 32}
+            graph = torch.export.export(net, (image,), dynamic_shapes=(sides,), strict=False).module()
+        else:
+            graph = torch.compile(net, backend="eager", fullgraph=True)
+        torch.testing.assert_close(graph(image), expected, rtol=1e-4, atol=1e-5)
+        larger = torch.rand(1, 3, 128, 64)
+        torch.testing.assert_close(graph(larger), net(larger), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_autocast_keeps_the_head_in_float32(network: HypercolumnNet, dtype: torch.dtype) -> None:
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+        found = network.eval()(torch.rand(1, 3, 64, 64))
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+
+
+def test_a_bundle_builds_it_by_one_id() -> None:
+    net = build_network(unet(), afma=True, variant="hypercolumn", feature=[2, 3], attention_supervision=True)
+    assert isinstance(net, HypercolumnNet)
+    assert net.host_supervision
+    assert net.feature_tap.features == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": []}, "`features` must name at least one feature map; got none"),
+        ({"features": [2, 9]}, r"`feature` must be an encoder depth from 1 to 5; got 9.*list_features"),
+        ({"hidden_channels": 0}, "`hidden_channels` must be"),
+        ({"out_channels": 4}, "4"),
+        ({"in_channels": 1}, "`in_channels`=1"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        HypercolumnNet(unet(), **options)
+
+
+def test_a_bundle_refuses_maps_by_class() -> None:
+    with pytest.raises(ValueError, match="`feature` must be a list of depths"):
+        build_network(unet(), afma=True, variant="hypercolumn", feature={"small": 2})
