@@ -14,6 +14,7 @@ from afma_med.bundle.run import read_settings
 from afma_med.data import DatasetReader, class_names
 from afma_med.handlers.run_files import EVALUATION, SCORES
 from afma_med.networks.afma_blocks import spell_choice
+from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.samples import SAMPLES, is_sample
 from afma_med.visualize.text_table import format_table
 
@@ -54,12 +55,18 @@ class PackageFacts(NamedTuple):
     @property
     def network(self) -> str:
         """Name of the network in a sentence."""
-        afma = (
-            f"with AFMA at feature {spell_choice(self.settings['feature'])}"
-            if self.settings["afma"]
-            else "without AFMA"
-        )
-        return f"{self.settings['network_name']} with encoder {self.settings['encoder']}, {afma}"
+        maps, correction = spell_choice(self.settings["feature"]), "without AFMA"
+        if self.settings["afma"]:
+            attentive = has_attention(self.settings)
+            correction = f"with AFMA at feature {maps}" if attentive else f"with a hypercolumn head on features {maps}"
+        return f"{self.settings['network_name']} with encoder {self.settings['encoder']}, {correction}"
+
+    @property
+    def correction(self) -> str:
+        """What corrects the network, in a title."""
+        if not self.settings["afma"]:
+            return "baseline without AFMA"
+        return "AFMA" if has_attention(self.settings) else "hypercolumn head"
 
     @property
     def unit(self) -> str:
@@ -84,7 +91,7 @@ def describe_package(base: Mapping[str, Any], facts: PackageFacts) -> dict[str, 
         **versions,
         "required_packages_version": {"afma_med": __version__, **required},
         "supported_apps": {},
-        "name": f"{facts.about['title']}, {'AFMA' if facts.settings['afma'] else 'baseline without AFMA'}",
+        "name": f"{facts.about['title']}, {facts.correction}",
         "task": facts.about["task"],
         "description": f"{facts.network}, trained on {data}.",
         "intended_use": _INTENDED_USE,
@@ -125,7 +132,7 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         title=metadata["name"],
         task=metadata["task"],
         description=metadata["description"],
-        afma=_ABOUT_AFMA if facts.settings["afma"] else "",
+        afma=_ABOUT_AFMA if has_attention(facts.settings) else "",
         warning=_SAMPLE_WARNING if trained_on_sample(facts) else "",
         afma_med=f"afma_med {__version__}",
         settings="\n".join(f"- `{name}`: {json.dumps(value)}" for name, value in facts.settings.items()),

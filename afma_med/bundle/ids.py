@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 
 from afma_med.bundle.recipe import OPTIMIZERS, SCHEDULES
-from afma_med.bundle.run import HYPERCOLUMN
 from afma_med.checks import is_positive_int
 from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
 from afma_med.networks.afma_block import Variant
 from afma_med.networks.afma_blocks import Source, check_choices, list_depths
+from afma_med.networks.hypercolumn_net import HYPERCOLUMN
 
 __all__ = ["check_ids", "checked_ids"]
 

@@ -17,10 +17,10 @@ from afma_med.data.problems import collect_warnings
 from afma_med.handlers.run_files import BEST, LAST, SETTINGS
 from afma_med.networks import AFMANet, HypercolumnNet, PaddedNetwork
 from afma_med.networks.afma_blocks import list_depths
+from afma_med.networks.hypercolumn_net import HYPERCOLUMN
 from afma_med.samples import SAMPLES
 
 __all__ = [
-    "HYPERCOLUMN",
     "build_network",
     "checkpoint_objects",
     "dataset_or_sample",
@@ -36,9 +36,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-#: The variant that has a hypercolumn head in place of an attention.
-HYPERCOLUMN = "hypercolumn"
 
 
 def default_dataset_dir(reader: DatasetReader, data_dir: str | os.PathLike[str]) -> str:

@@ -22,6 +22,7 @@ from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.object_sizes import SIZES
 from afma_med.handlers.run_files import EXPLORER
 from afma_med.metrics.pixel_counts import COMPANY
+from afma_med.networks.hypercolumn_net import has_attention
 
 __all__ = ["RunRecordHandler"]
 
@@ -101,7 +102,7 @@ class RunRecordHandler:
         self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}", first)
         if self.configuration:
             self.summary_writer.add_text("configuration", _as_code(self.configuration), first)
-        if self.settings.get("afma"):
+        if has_attention(self.settings):
             self.summary_writer.add_text("attention explorer", self._describe_explorer(), first)
         charts = {
             title: {name: ["Multiline", [f"val_IoU_{one}_objects/{name}" for one in objects]] for name in self.names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,10 @@ from afma_med.networks.feature_tap import check_feature
 from afma_med.networks.scripting import ScriptableHost
 from afma_med.networks.tapped_host import TappedHost
 
-__all__ = ["HostLogits", "HypercolumnHead", "HypercolumnNet", "join_maps"]
+__all__ = ["HYPERCOLUMN", "HostLogits", "HypercolumnHead", "HypercolumnNet", "has_attention", "join_maps"]
+
+#: Name of this network among the variants of a bundle.
+HYPERCOLUMN = "hypercolumn"
 
 # Of the scores at first, so that training starts near the host's own logits.
 _FIRST_GAIN = 0.1
@@ -169,6 +172,11 @@ class _Correction(nn.Module):
 
     def forward(self, image: Tensor, features: list[Tensor], logits: Tensor) -> Tensor:
         return _add_scores(self.head, image, features, logits)
+
+
+def has_attention(settings: Mapping[str, Any]) -> bool:
+    """Tell from the settings of a run whether its network has an attention: neither the baseline nor this one has."""
+    return bool(settings.get("afma")) and settings.get("variant") != HYPERCOLUMN
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
+from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import AttendedImage, attend_image, attend_point
 from afma_med.visualize.attention_figure import compare_attention, draw_attention
@@ -114,10 +115,9 @@ def check_runs(runs: Sequence[TrainedNetwork]) -> DatasetReader:
         raise ValueError("`runs` must hold at least one run; got none. Load one with load_network.")
     reader = runs[0].reader
     for run in runs:
-        if not run.settings["afma"]:
+        if not has_attention(run.settings):
             raise ValueError(
-                f"`runs` must have been trained with AFMA; `{run.folder}` is a baseline without attention. "
-                "Name another run."
+                f"`runs` must have been trained with AFMA; `{run.folder}` has no attention. Name another run."
             )
         if run.reader.name != reader.name:
             raise ValueError(

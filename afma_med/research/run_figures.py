@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from afma_med.data import READERS
 from afma_med.handlers.run_files import EVALUATION
 from afma_med.metrics.small_objects import SmallObjects, score_small_objects
+from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.research.correction_forms import FORMS
 from afma_med.research.mechanism import AttentionReport, ClassAttention, FormScores, MechanismReport, measure_run
 from afma_med.runs.result_file import read_result
@@ -210,6 +211,8 @@ def _reason(settings: Mapping[str, Any], attention: object, mechanism: object) -
     reader = READERS.get(str(settings.get("name", "")).removesuffix("_afma"))
     if not settings.get("afma"):
         return "they were trained without AFMA"
+    if not has_attention(settings):
+        return "their head has no attention"
     if reader is not None and reader.read_volume is not None:
         return "they are of volumes"
     if mechanism is not None and attention is None:

@@ -58,7 +58,7 @@ def test_paper_recipe_is_the_default() -> None:
     names = ("optimizer_name", "learning_rate", "encoder_factor", "schedule", "ema_momentum", "class_weight_power")
     recipe = [parser.get_parsed_content(name) for name in (*names, "train_unscored", "encoder_weights", "bfloat16")]
     assert recipe == ["SGD", 0.01, 1.0, "steps", None, 1.0, True, None, False]
-    assert (parser["network_name"], parser["feature"]) == ("Unet", 2)
+    assert [parser.get_parsed_content(name) for name in ("network_name", "feature")] == ["Unet", 2]
 
 
 @pytest.mark.parametrize(

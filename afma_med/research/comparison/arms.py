@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from afma_med.networks.afma_blocks import spell_choice
+from afma_med.networks.hypercolumn_net import HYPERCOLUMN, has_attention
 from afma_med.runs.run import Run
 
 __all__ = ["Arm", "Pairing", "check_comparable", "group_by_name", "group_runs", "pair_with", "pair_with_baselines"]
@@ -271,14 +272,16 @@ def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str
     """Network and encoder if they vary, AFMA or baseline, and the settings that differ from those of most arms."""
     varying, usual = _varying(everyone), usual_settings(everyone)
     model = [str(own[name]) for name in ("network_name", "encoder") if name in varying]
-    named = [name for name in own if name in varying and name not in _MODEL]
+    kind = "baseline" if not own["afma"] else "AFMA" if has_attention(own) else HYPERCOLUMN
+    said = ("variant", "patch_size", "source") if kind == HYPERCOLUMN else ()
+    named = [name for name in own if name in varying and name not in (*_MODEL, *said)]
     named.sort(key=lambda name: _OF_AFMA.index(name) + 1 if name in _OF_AFMA else 0)
     others = [
         f"{name.removeprefix('training.')} {spell_setting(own[name])}"
         for name in named
         if name not in usual or own[name] != usual[name]
     ]
-    return ", ".join([" ".join([*model, "AFMA" if own["afma"] else "baseline"]), *others])
+    return ", ".join([" ".join([*model, kind]), *others])
 
 
 def _first_difference(a: Run, b: Run) -> str:

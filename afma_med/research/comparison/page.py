@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from afma_med.handlers.run_files import EXPLORER
+from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.research.comparison.arms import spell_setting
 from afma_med.research.comparison.results import Comparison
 from afma_med.research.comparison.tables import TextTable, size_headings
@@ -99,7 +100,8 @@ def _what_was_compared(found: Comparison) -> str:
 
 def _explorers(found: Comparison, folder: str | os.PathLike[str]) -> str:
     """Links to the attention explorers of the runs, or the command that writes one; nothing without a run's folder."""
-    folders = [run.folder for one in found.arms for run in one.arm.runs if run.settings["afma"] and run.folder.is_dir()]
+    runs = [run for one in found.arms for run in one.arm.runs]
+    folders = [run.folder for run in runs if has_attention(run.settings) and run.folder.is_dir()]
     if not folders:
         return ""
     written = [one / EXPLORER for one in folders if (one / EXPLORER).is_file()]
