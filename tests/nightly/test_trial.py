@@ -29,7 +29,7 @@ def test_trial_on_the_drawn_sample(
     plan = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
     assert (plan["extent"]["epochs"], plan["extent"]["images"]) == (4, 4)
     runs = {path.name: read_run(path) for path in (folder / "runs").iterdir() if path.is_dir()}
-    assert sorted(runs) == ["baseline_0", "plain_head_0", "released_0"]
+    assert sorted(runs) == ["baseline_0", "hypercolumn_0", "released_0"]
     assert [runs[name].settings["afma"] for name in sorted(runs)] == [False, True, True]
     for run in runs.values():
         assert run.evaluation["images"] == 5, "every second image of nine, where there is time for eight"
@@ -37,7 +37,7 @@ def test_trial_on_the_drawn_sample(
         assert run.settings["training"]["ema_momentum"] == 0.5
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"The page is {folder}/comparison/index.html, the table {folder}/table.md"
-    assert "released − plain_head" in (folder / "table.md").read_text(encoding="utf-8")
+    assert "released − hypercolumn" in (folder / "table.md").read_text(encoding="utf-8")
     written = {path.name for path in (folder / "comparison").iterdir()}
     assert "index.html" in written and {"helped.png", "hurt.png"} & written, "it shows images"
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*.pt")}

@@ -32,13 +32,16 @@ def test_it_computes_what_the_trained_study_computed(network: HypercolumnNet) ->
     """The evidence for it is that of the study `plain_head`."""
     study = build_studied_network(copy.deepcopy(network.backbone), 3, study="plain_head")
     head = network.hypercolumn_head
-    parts: dict[str, Any] = {"embed_query": head.embed, "head": head.score}
-    for name, part in parts.items():
-        study.get_submodule(name).load_state_dict(part.state_dict())
+    with torch.no_grad():
+        study.embed_query[0].weight.copy_(torch.cat([layer.weight for layer in head.embed], dim=1))
+    study.embed_query[1].load_state_dict(head.score[0].state_dict())
+    study.embed_query[3].load_state_dict(head.score[2].state_dict())
+    study.head.load_state_dict(head.score[3].state_dict())
     image = torch.rand(2, 3, 70, 90)
     with torch.no_grad():
         assert study.head_gain.equal(head.gain)
         torch.testing.assert_close(network.eval()(image), study.eval()(image))
+        torch.testing.assert_close(network.train()(image)[0], study.train()(image))
 
 
 @pytest.mark.parametrize("size", [(33, 70), (64, 64), (90, 120)])

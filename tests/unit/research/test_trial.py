@@ -22,7 +22,7 @@ from afma_med.research.comparison import compare_runs
 from afma_med.research.trial_plan import Extent, Material, Speed, choose_extent, trial_options
 from afma_med.samples import write_street_scenes
 
-QUALITY = {"baseline": 0.5, "plain_head": 0.6, "released": 0.7}
+QUALITY = {"baseline": 0.5, "hypercolumn": 0.6, "released": 0.7}
 
 
 class FakeTrial(FakeBundle):
@@ -33,10 +33,8 @@ class FakeTrial(FakeBundle):
 
     def _write(self, folder: Path, bundle: str, trained: Mapping[str, Any]) -> Path:
         arm = Path(self.calls[-1].options["output_dir"]).name.rpartition("_")[0]
-        seed, study = int(trained["seed"]), trained.get("settings#study")
-        settings = {"afma": arm != "baseline", "name": trained.get("name", bundle)} | (
-            {"study": study} if study else {}
-        )
+        seed, variant = int(trained["seed"]), trained.get("variant", "released")
+        settings = {"afma": arm != "baseline", "name": trained.get("name", bundle), "variant": variant}
         rows = random_rows(seed, quality=QUALITY.get(arm, 0.5))
         return write_run(folder, rows, seed=seed, settings=settings)
 
@@ -72,7 +70,7 @@ def test_one_command_trains_all_and_says_where_page_and_table_are(
     assert Path("trials/camvid/comparison/index.html").is_file()
     table = Path("trials/camvid/table.md").read_text(encoding="utf-8")
     assert table in text
-    for pair in ("plain_head − baseline", "released − baseline", "released − plain_head"):
+    for pair in ("hypercolumn − baseline", "released − baseline", "released − hypercolumn"):
         assert f"| {pair} " in table
     assert "recall, small objects" in table and table.count("95 % over seeds") == 3
     assert "With 2 seeds, the 95 % interval over seeds is the mean difference ± 9.0 standard deviations" in table
@@ -86,7 +84,7 @@ def test_arms_share_the_plan_and_differ_as_the_list_says(bundle: FakeTrial) -> N
         if name != "run":
             assert plan["options"].items() <= options.items()
             assert (options["num_workers"], options["dataset_dir"]) == (0, str(Path("scenes").resolve()))
-    assert trained["plain_head_1"]["settings#study"] == "plain_head"
+    assert trained["hypercolumn_1"]["variant"] == "hypercolumn"
     assert trained["released_1"] | {"output_dir": ""} == trained["baseline_1"] | {"output_dir": ""}
     overlays = {Path(call.options["output_dir"]).name: call.overlays for call in bundle.calls if call.kind == "train"}
     assert (overlays["baseline_0"], overlays["released_0"]) == (("fast_recipe", "baseline"), ("fast_recipe",))
@@ -107,7 +105,7 @@ def test_stopped_trial_goes_on_with_the_same_plan(bundle: FakeTrial, capsys: pyt
     assert Path("trials/camvid/trial.json").read_bytes() == plan
     assert start() == 0, "the time need not be repeated"
     assert start("--seeds", "0", "1", "2") == 0
-    assert bundle.names("train")[-3:] == ["baseline_2", "plain_head_2", "released_2"]
+    assert bundle.names("train")[-3:] == ["baseline_2", "hypercolumn_2", "released_2"]
     assert "With 3 seeds" in Path("trials/camvid/table.md").read_text(encoding="utf-8")
 
 
@@ -117,7 +115,7 @@ def test_stopped_training_resumes_within_the_trial(
     whole = trainings._run
 
     def stop_second(name: str, overlays: tuple[str, ...], options: dict[str, Any], log: Path) -> None:
-        if Path(options["output_dir"]).name == "plain_head_0" and "evaluate" not in overlays:
+        if Path(options["output_dir"]).name == "hypercolumn_0" and "evaluate" not in overlays:
             bundle.cut_after = 1
             with pytest.raises(RuntimeError, match="cut off"):
                 whole(name, overlays, options, log)
@@ -130,7 +128,7 @@ def test_stopped_training_resumes_within_the_trial(
     monkeypatch.setattr(trainings, "_run", whole)
     assert start("--max_epochs", "2") == 0
     resumed = [Path(call.options["output_dir"]).name for call in bundle.calls if call.options.get("resume")]
-    assert resumed == ["plain_head_0"]
+    assert resumed == ["hypercolumn_0"]
 
 
 def test_trial_that_was_stopped_while_it_measured_the_speed_starts_again(bundle: FakeTrial) -> None:
@@ -145,7 +143,7 @@ def test_given_epochs_need_no_measurement(bundle: FakeTrial) -> None:
     assert (options["max_epochs"], options["val_interval"], options["seed"]) == (3, 3, 5)
     assert "train#sampler" not in options and "validate#dataset#data" not in options
     text = Path("trials/camvid/table.md").read_text(encoding="utf-8")
-    assert "One seed gives no interval" in text and "plain_head −" not in text
+    assert "One seed gives no interval" in text and "hypercolumn −" not in text
 
 
 @pytest.mark.parametrize(

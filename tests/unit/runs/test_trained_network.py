@@ -126,7 +126,7 @@ def test_baseline_loads_without_attention(baseline: Path) -> None:
     run = loaded(baseline)
     assert isinstance(run.network, PaddedNetwork)
     assert run.title == "baseline: Unet resnet18, no AFMA"
-    with pytest.raises(ValueError, match=r"`runs` must have been trained with AFMA; `.*baseline` is a baseline"):
+    with pytest.raises(ValueError, match=r"`runs` must have been trained with AFMA; `.*baseline` has no attention"):
         show_attention([run])
     with pytest.raises(TypeError, match="Only AFMA has attention"):
         attend_image(run.network, run.prepare(run.find_image()))
