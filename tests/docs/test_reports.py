@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from _helpers.paths import ROOT
 from afma_med.research.comparison import compare, compare_runs
@@ -66,13 +71,13 @@ def test_attention_is_what_the_results_say() -> None:
 
 def sections(page: Path, *titles: str) -> str:
     text = page.read_text(encoding="utf-8")
-    return "\n".join(text.split(f"## {title}\n")[1].split("\n## ")[0] for title in titles)
+    return "\n".join(re.split(r"\n##+ ", text.split(f"## {title}\n")[1])[0] for title in titles)
 
 
 @pytest.mark.parametrize(
     ("page", "titles", "rows"),
     [
-        (ROOT / "docs" / "does_it_help.md", ["The comparison", "The attention"], 35),
+        (EXPERIMENTS / "README.md", ["Scores of the first trainings", "Their attention"], 35),
         (EXPERIMENTS / "README.md", ["What else was tried"], 28),
     ],
 )
@@ -87,3 +92,33 @@ def test_rows_of_the_pages_are_those_of_the_reports(page: Path, titles: list[str
     shown += [line for block in re.findall(r"```\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()]
     assert len(shown) >= rows
     assert not [line for line in shown if spaced(line) not in reported]
+
+
+# Title, row and column of the scores that the evaluations printed, and the name of the score in a result.
+_PRINTED = {
+    "mIoU": ("mean", "IoU", "mIoU"),
+    "mIoU of small classes": ("mean of small classes", "IoU", "mIoU_small"),
+    "mIoU of large classes": ("mean of large classes", "IoU", "mIoU_large"),
+    "IoU of small objects": ("mean", "IoU small", "IoU_by_size/small"),
+    "recall of small objects": ("mean", "recall small", "recall_by_size/small"),
+}
+
+
+@pytest.mark.parametrize("title", _PRINTED)
+@pytest.mark.parametrize("arm", ["plain_head", "prototypes"])
+def test_differences_of_the_trainings_on_a_gpu_are_those_of_their_scores(arm: str, title: str) -> None:
+    results = EXPERIMENTS / "results"
+    with (results / "camvid_fast_gpu" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        printed = {(row["arm"], row["seed"], row["class"]): row for row in csv.DictReader(file)}
+    row, column, score = _PRINTED[title]
+    mine, bare = (
+        [json.loads((results / "camvid_fast" / f"{name}_0.json").read_text(encoding="utf-8"))["scores"][score]]
+        + [float(printed[name, seed, row][column]) for seed in "123"]
+        for name in (arm, "baseline")
+    )
+    differences = [100 * (a - b) for a, b in zip(mine, bare, strict=True)]
+    mean, deviation = statistics.mean(differences), statistics.stdev(differences)
+    reach = stats.t.ppf(0.975, len(differences) - 1) * deviation / math.sqrt(len(differences))
+    cells = [*(f"{one:+.1f}" for one in (*differences, mean)), f"{mean - reach:+.1f} to {mean + reach:+.1f}"]
+    line = f"| `{arm}`, {title} | {' | '.join(cells)} |".replace("-", "−")
+    assert line in (EXPERIMENTS / "README.md").read_text(encoding="utf-8").splitlines()
