@@ -58,12 +58,16 @@ class LoadImagePicture(LoadImage):
 
     def __call__(self, filename: Any, reader: Any = None) -> Any:
         try:
-            return super().__call__(filename, reader)
+            loaded = super().__call__(filename, reader)
         except Exception as error:  # whatever Pillow or MONAI raise, the user needs the file's name
             raise ValueError(
                 f"`{filename}` must be a picture that Pillow reads; got: {_last_line(error)}. "
                 "Replace the file, or remove it together with its partner."
             ) from error
+        # Pillow's reader gives width and height in whatever order the array has.
+        image, meta = (loaded, loaded.meta) if isinstance(loaded, MetaTensor) else loaded
+        meta["spatial_shape"] = np.asarray(image.shape[1:])
+        return loaded
 
 
 class LoadImagePictured(LoadImaged):
