@@ -56,8 +56,8 @@ def main() -> int:
     agree = float((own == theirs).mean())
     classes = np.unique(theirs).astype(int).tolist()
     print(
-        f"MONAI Label served {package.name}: size {theirs.shape}, classes {classes}; {agree:.2%} of the pixels are those "
-        "of the package's own prediction."
+        f"MONAI Label served {package.name}: size {theirs.shape}, classes {classes}; {agree:.2%} of the pixels are "
+        "those of the package's own prediction."
     )
     return 0 if agree == 1 else 1
 
@@ -124,8 +124,9 @@ def wait_for(address: str, server: subprocess.Popen[bytes], end: float) -> None:
 def request(address: str, model: str, image: Path, target: Path) -> NDArray[np.float64]:
     """Request a segmentation. A picture is requested as NIfTI too: MONAI Label writes PNG with swapped axes."""
     boundary = uuid.uuid4().hex
+    params = '{"result_extension": ".nii.gz", "result_dtype": "uint8"}'
     parts = [
-        'Content-Disposition: form-data; name="params"\r\n\r\n{"result_extension": ".nii.gz", "result_dtype": "uint8"}'.encode(),
+        f'Content-Disposition: form-data; name="params"\r\n\r\n{params}'.encode(),
         f'Content-Disposition: form-data; name="file"; filename="{image.name}"\r\n\r\n'.encode() + image.read_bytes(),
     ]
     body = b"".join(b"--%b\r\n%b\r\n" % (boundary.encode(), part) for part in parts) + f"--{boundary}--\r\n".encode()

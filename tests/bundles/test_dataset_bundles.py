@@ -19,6 +19,7 @@ from _helpers.paths import BUNDLES
 from _helpers.refusals import refused
 from _helpers.synthetic_runs import write_untrained
 from afma_med.data import READERS, build_lesion_slices
+from afma_med.networks import HypercolumnNet
 from afma_med.runs.trained_network import load_network
 
 
@@ -77,6 +78,25 @@ def test_train_evaluate_predict(samples: Callable[[str], Path], tmp_path: Path, 
         prediction, shape = (read_volume if name == "lits" else read_picture)(folder / "predictions", item["image"])
         assert prediction.shape == shape, "a prediction has the size of its image"
         assert set(np.unique(prediction)) <= raw, "and the values of the dataset's own label files"
+
+
+@pytest.mark.parametrize("name", ["camvid", "isic", "lits"])
+def test_variant_with_a_hypercolumn_head(samples: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    folder, bundle = tmp_path / "run", f"{name}_afma.json"
+    run(bundle, **options(name, samples(name), folder), variant="hypercolumn", feature=[2, 3])
+    run(bundle, "evaluate.json", output_dir=str(folder))
+    loaded = load_network(folder)
+    assert isinstance(loaded.network, HypercolumnNet)
+    assert loaded.settings["feature"] == [2, 3]
+    assert loaded.settings["training"]["attention_weight"] == 2.0
+    assert not list(folder.rglob("*explorer*"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_head_reads_three_maps_unless_told_otherwise(name: str) -> None:
+    parser = parsed(name)
+    parser["variant"] = "hypercolumn"
+    assert parser.get_parsed_content("feature") == [2, 3, 4]
 
 
 def read_volume(folder: Path, image: str) -> tuple[np.ndarray, tuple[int, ...]]:

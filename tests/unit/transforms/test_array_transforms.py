@@ -25,6 +25,7 @@ def test_pictures_load_alike(tmp_path: Path) -> None:
     image = LoadImagePicture()(path)
     assert isinstance(image, MetaTensor) and image.shape == (3, 4, 6)
     assert image.meta["filename_or_obj"] == str(path)
+    assert list(image.meta["spatial_shape"]) == [4, 6]
     torch.testing.assert_close(image, LoadImagePictured("image")({"image": path})["image"])
 
 
