@@ -45,13 +45,15 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "initial_weights": "Folder of a finished run, or a checkpoint in it, whose weights the training starts with. "
         "The run has the same network, with or without AFMA.",
         "afma": "Whether AFMA wraps the network. `False` trains the baseline.",
-        "feature": "2; 3 for `isic` and `cub` | Encoder depth, or module name, of the feature map that AFMA uses. "
+        "feature": "2; 3 for `isic` and `cub`; 2, 3, 4 for `hypercolumn` | Encoder depth, or module name, of the "
+        "feature map that AFMA uses. "
         'A list uses several, `{"small": 2, "large": 4}` gives groups or names of classes their own; other classes are '
         "not corrected.",
         "patch_size": "Side of the patches in pixels, or height and width. "
         '`{"pole": [20, 5]}` gives groups or names of classes their own; other classes have 10.',
         "source": "`feature`, or `image` for the resized image in place of the feature map, the paper's control.",
-        "variant": "`released` is the method of the authors' code, `paper` the method of the paper's text.",
+        "variant": "`released` is the method of the authors' code, `paper` that of the paper's text; `hypercolumn` "
+        "adds a head without attention.",
         "in_channels": "3; 1 for `lits` | Channels of the image.",
         "num_classes": "the dataset's | Number of classes. It must agree with the dataset.",
         "normalization": "that of the weights | Mean and standard deviation that normalize the images.",

@@ -22,9 +22,9 @@ EXPERIMENTS = ROOT / "bundles" / "experiments"
 REPORTS = EXPERIMENTS / "reports"
 LISTS = ("camvid", "isic", "camvid_ablation")
 TUNING = "camvid_tuning"
-FAST = ("camvid_fast", "nuclei_fast")
+FAST = ("nuclei_fast",)
 # Lists whose arms are compared with the arm `baseline`, the results of all protocols together.
-NAMED = ("camvid_scales", "camvid_finetune", "nuclei_finetune")
+NAMED = ("camvid_fast", "camvid_scales", "camvid_finetune", "nuclei_finetune")
 
 
 def spaced(line: str) -> str:

@@ -242,7 +242,7 @@ def _shared_settings(run: Run) -> dict[str, Any]:
     """The settings that distinguish arms, including those of the training."""
     flat = {name: value for name, value in run.settings.items() if name != "training"}
     flat |= {f"training.{name}": value for name, value in run.settings["training"].items()}
-    flat.setdefault("source", "feature")  # older runs do not name it
+    flat = {"source": "feature", "training.small_object_sampling": False} | flat  # older runs do not name them
     # Which run it was depends on the seed.
     flat["training.initial_weights"] = "another run" if flat.get("training.initial_weights") else None
     left_out = _IGNORED if run.settings["afma"] else (*_IGNORED, *_OF_AFMA)
