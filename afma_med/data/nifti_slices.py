@@ -164,10 +164,14 @@ class NiftiSlices:
 
 def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the path of cached results of a file; it changes with the file's path, size and time of change."""
-    folder = Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
     status = path.stat()
     key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}")).hexdigest()[:16]
-    return folder / f"{path.name.split('.nii')[0]}-{key}{suffix}"
+    return cache_folder(cache_dir) / f"{path.name.split('.nii')[0]}-{key}{suffix}"
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of cached results: the one given, ``AFMA_MED_CACHE``, or ``~/.cache/afma_med``."""
+    return Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
 
 
 def _unpack(source: Path, target: Path) -> None:

@@ -39,6 +39,8 @@ PICTURES = tuple(
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
 
 _EXIF_ORIENTATION = 0x0112
+# Where PNG files may have EXIF data beside the chunk of that name.
+_EXIF_TEXT, _PNG_TEXTS = b"Raw profile type exif", (b"tEXt", b"zTXt", b"iTXt")
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
 
 
@@ -54,7 +56,23 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 def oriented_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) after the EXIF orientation; reads the header only."""
     width, height = image.size
-    return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
+    turned = _may_have_exif(image) and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    return (height, width) if turned else (width, height)
+
+
+def _may_have_exif(image: Image.Image) -> bool:
+    """Return whether to ask Pillow for EXIF data; of a PNG, it decodes all pixels to see whether they follow."""
+    path = getattr(image, "filename", "")
+    if image.format != "PNG" or not path or not image.info.keys().isdisjoint(("exif", _EXIF_TEXT.decode())):
+        return True
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+            length, start = int.from_bytes(head[:4], "big"), file.tell()
+            if head[4:] == b"eXIf" or (head[4:] in _PNG_TEXTS and file.read(len(_EXIF_TEXT)) == _EXIF_TEXT):
+                return True
+            file.seek(start + length + 4)  # a checksum follows
+    return False
 
 
 def is_lossy(image: Image.Image) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
+from afma_med.data.inspection_cache import kept_inspections
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError, collect_warnings
 
@@ -47,7 +48,7 @@ class Survey(NamedTuple):
 
 
 def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section: str) -> Survey:
-    """Read every image and label of a section to the last byte.
+    """Read every image and label of a section to the last byte, but for pictures that were read and have not changed.
 
     Args:
         reader: the dataset.
@@ -74,8 +75,9 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
             files, problems = reader.datalist(Path(root), section), []
         except DatasetError as error:
             files, problems = error.items, list(error.problems)
-    title = f"Reading {reader.title}, {section}"
-    outcomes = thread_map(partial(_inspect, reader), files, desc=title, unit="file", disable=None)
+        title = f"Reading {reader.title}, {section}"
+        with kept_inspections(reader) as inspect:
+            outcomes = thread_map(partial(_inspect, inspect), files, desc=title, unit="file", disable=None)
     good = [item for item, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, str)]
     found = [one for outcome in outcomes if not isinstance(outcome, str) for one in outcome]
     if unusable := [outcome for outcome in outcomes if isinstance(outcome, str)]:
@@ -141,10 +143,10 @@ def find_image_range(surveys: Mapping[str, Survey]) -> float | None:
     return bits_range(max(found)) if found else None
 
 
-def _inspect(reader: DatasetReader, item: Item) -> list[Inspected] | str:
+def _inspect(inspect: Callable[[Item], list[Inspected]], item: Item) -> list[Inspected] | str:
     """Return the contents of an item, or its problem."""
     try:
-        return reader.inspect(item)
+        return inspect(item)
     except ValueError as error:
         return str(error)
 

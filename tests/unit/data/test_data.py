@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from _helpers.paths import SHARED
 from afma_med.data import (
@@ -23,6 +25,7 @@ from afma_med.data import (
 )
 from afma_med.data.camvid import CLASSES, ORIGINAL_CLASSES
 from afma_med.data.class_table import color_lookup, raw_id_lookup
+from afma_med.data.pictures import oriented_size
 
 SHARED_CAMVID = SHARED / "data" / "camvid"
 NAMES = ["0001TP_006690", "0006R0_f00930", "0016E5_07959", "Seq05VD_f00000"]
@@ -231,3 +234,38 @@ def test_survey_counts_the_pixels_of_every_class(common_layout: Path) -> None:
     assert survey.counts[2].sum() == 0, "void pixels belong to no class"
     assert survey.counts.dtype == torch.int64
     assert survey.sizes == {(6, 8): 3}
+
+
+def _png(path: Path, chunk: bytes = b"", *, behind: bool = True) -> Path:
+    """A PNG of 6×4 pixels with a chunk before or behind its pixels."""
+    Image.new("L", (6, 4)).save(path)
+    content = path.read_bytes()
+    if chunk:
+        whole = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        place = content.index(b"IEND" if behind else b"IDAT") - 4
+        content = content[:place] + whole + content[place:]
+    path.write_bytes(content)
+    return path
+
+
+# A quarter turn, as EXIF data in little-endian TIFF and as ImageMagick's text.
+_TURN = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+_TURN_TEXT = b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(_TURN) + 6, (b"Exif\0\0" + _TURN).hex().encode())
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("chunk", [b"eXIf" + _TURN, b"tEXt" + _TURN_TEXT], ids=["exif", "text"])
+def test_exif_of_a_png_turns_it_wherever_it_is(tmp_path: Path, chunk: bytes, behind: bool) -> None:
+    with Image.open(_png(tmp_path / "a.png", chunk, behind=behind)) as image:
+        assert oriented_size(image) == (4, 6)
+    with Image.open(tmp_path / "a.png") as image:
+        assert ImageOps.exif_transpose(image).size == (4, 6), "as Pillow has it"
+
+
+@pytest.mark.parametrize("chunk", [b"", b"tEXtComment\0none"], ids=["no chunk", "other text"])
+def test_the_size_of_a_png_is_read_without_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: bytes
+) -> None:
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("the pixels are decoded"))
+    with Image.open(_png(tmp_path / "a.png", chunk)) as image:
+        assert oriented_size(image) == (6, 4)

@@ -1,0 +1,129 @@
+"""Keep what pictures and their labels hold, so that a dataset is read from end to end only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afma_med import __version__
+from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
+from afma_med.data.label_pixels import inspect_pictures
+from afma_med.data.nifti_slices import cache_folder
+from afma_med.data.problems import DatasetWarning
+
+__all__ = ["kept_inspections"]
+
+_Inspect = Callable[[Item], list[Inspected]]
+
+
+@contextmanager
+def kept_inspections(reader: DatasetReader) -> Iterator[_Inspect]:
+    """Give a reader's ``inspect`` that keeps its results in a file, and reads no picture again that has not changed.
+
+    A picture has changed if its path, its size in bytes or its time of change has. Each result is kept at once, so that
+    a survey that was stopped goes on where it was. Files with problems are read again. Only pictures that this package
+    itself reads are kept: it cannot know when a function of somebody else changes.
+
+    Warns:
+        DatasetWarning: if the file cannot be used; everything is read then.
+    """
+    kind = _kind(reader.inspect)
+    if kind is None:
+        yield reader.inspect
+        return
+    path = cache_folder() / f"{reader.name}.sqlite"
+    kept = _Kept(path, reader.inspect, kind)
+    with closing(kept):
+        yield kept
+    if kept.problem:
+        warnings.warn(
+            f"{path} cannot keep what was read: {kept.problem}. Set AFMA_MED_CACHE to another folder.",
+            DatasetWarning,
+            stacklevel=3,
+        )
+
+
+class _Kept:
+    """Look an item up, or inspect it and keep the result; after a problem with the file, inspect only."""
+
+    def __init__(self, path: Path, inspect: _Inspect, kind: str) -> None:
+        self.inspect, self.kind = inspect, kind
+        self.problem: Exception | None = None
+        # The threads of a survey share the connection, and take turns.
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            self.problem = error
+        self._execute("PRAGMA synchronous = OFF")  # what is lost is read again
+        self._execute("CREATE TABLE IF NOT EXISTS inspections (key TEXT PRIMARY KEY, content TEXT)")
+
+    def __call__(self, item: Item) -> list[Inspected]:
+        if self.problem:
+            return self.inspect(item)
+        files = [(name, *_identity(value)) for name, value in sorted(item.items())]
+        key = hashlib.sha256(json.dumps([__version__, self.kind, files]).encode()).hexdigest()
+        rows = self._execute("SELECT content FROM inspections WHERE key = ?", key)
+        if rows:
+            return [_decode(item, kept) for kept in json.loads(rows[0][0])]
+        found = self.inspect(item)
+        if all(one.item == item for one in found):
+            content = json.dumps([_encode(one) for one in found])
+            self._execute("INSERT OR REPLACE INTO inspections VALUES (?, ?)", key, content)
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.connection is not None:
+            self.connection.close()
+
+    def _execute(self, statement: str, *values: str) -> list[Any]:
+        with self.lock:
+            if self.problem or self.connection is None:
+                return []
+            try:
+                return self.connection.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                self.problem = error
+                return []
+
+
+def _kind(inspect: Any) -> str | None:
+    """Describe a function that inspects pictures; None if it is not this package's own."""
+    if not isinstance(inspect, partial) or inspect.func is not inspect_pictures or inspect.args:
+        return None
+    read_label, classes = inspect.keywords.get("read_label"), inspect.keywords.get("classes")
+    module, name = getattr(read_label, "__module__", ""), getattr(read_label, "__qualname__", "")
+    return f"{module}.{name} {classes}" if module.startswith("afma_med.") and "<" not in name and name else None
+
+
+def _identity(value: Any) -> list[Any]:
+    """A file by path, size and time of change; another value, or a file that is gone, as it is."""
+    try:
+        status = Path(value).stat()
+    except (OSError, TypeError):
+        return [str(value)]
+    return [os.path.abspath(value), status.st_size, status.st_mtime_ns]
+
+
+def _encode(one: Inspected) -> dict[str, Any]:
+    counts = None if one.counts is None else one.counts.tolist()
+    return {"size": list(one.size), "counts": counts, "highest": one.highest}
+
+
+def _decode(item: Item, kept: dict[str, Any]) -> Inspected:
+    counts = None if kept["counts"] is None else np.array(kept["counts"], dtype=np.int64)
+    return Inspected(dict(item), (kept["size"][0], kept["size"][1]), counts, kept["highest"])

@@ -1,0 +1,112 @@
+"""Pictures that were read once and have not changed are not read again; whatever else is."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from afma_med.data import CAMVID, label_pixels
+from afma_med.data.survey import Survey, survey_section
+from afma_med.samples import write_street_scenes
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AFMA_MED_CACHE", str(tmp_path / "cache"))
+    return write_street_scenes(tmp_path / "scenes", counts={"train": 4}, size=(48, 64))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pictures that were decoded."""
+    found: list[str] = []
+    read: Callable[..., Any] = label_pixels.highest_deep_value
+
+    def noted(image: Any) -> Any:
+        found.append(Path(image.filename).name)
+        return read(image)
+
+    monkeypatch.setattr(label_pixels, "highest_deep_value", noted)
+    return found
+
+
+def same(a: Survey, b: Survey) -> bool:
+    return a.counts.equal(b.counts) and a._replace(counts=b.counts) == b
+
+
+def test_a_second_survey_reads_nothing_and_says_the_same(scenes: Path, opened: list[str]) -> None:
+    first = survey_section(CAMVID, scenes, "train")
+    assert len(opened) == 4
+    assert same(survey_section(CAMVID, scenes, "train"), first)
+    assert len(opened) == 4
+
+
+def test_a_changed_picture_is_read_again(scenes: Path, opened: list[str]) -> None:
+    first = survey_section(CAMVID, scenes, "train")
+    label = Path(first.files[1]["label"])
+    Image.new("L", (64, 48), 3).save(label)
+    second = survey_section(CAMVID, scenes, "train")
+    assert len(opened) == 5
+    assert second.counts[1].tolist() == [0, 0, 0, 48 * 64, *[0] * 8]
+    assert second.counts[0].equal(first.counts[0])
+
+
+def test_a_broken_picture_is_reported_each_time(scenes: Path) -> None:
+    path = scenes / "train" / sorted(os.listdir(scenes / "train"))[0]
+    survey_section(CAMVID, scenes, "train")
+    path.write_bytes(path.read_bytes()[:200])
+    for _ in range(2):
+        assert path.name in survey_section(CAMVID, scenes, "train").problems[0]
+
+
+def test_a_survey_that_was_stopped_goes_on(scenes: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    read = label_pixels.highest_deep_value
+
+    def stop_at_the_third(image: Any) -> Any:
+        if len(opened) == 2:
+            raise KeyboardInterrupt
+        return read(image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_pixels, "highest_deep_value", stop_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            survey_section(CAMVID, scenes, "train")
+    before = len(opened)
+    assert len(survey_section(CAMVID, scenes, "train").items) == 4
+    assert len(opened) - before < 4
+
+
+def test_readers_of_others_are_not_kept(scenes: Path, opened: list[str]) -> None:
+    own = CAMVID._replace(inspect=lambda item: CAMVID.inspect(item))
+    for _ in range(2):
+        survey_section(own, scenes, "train")
+    assert len(opened) == 8
+
+
+@pytest.mark.parametrize("how", ["a file", "damaged"])
+def test_without_a_usable_file_everything_is_read(
+    scenes: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    folder = tmp_path / "other"
+    monkeypatch.setenv("AFMA_MED_CACHE", str(folder))
+    if how == "a file":
+        folder.write_text("", encoding="utf-8")
+    else:
+        folder.mkdir()
+        (folder / "camvid.sqlite").write_bytes(b"no database" * 100)
+    found = survey_section(CAMVID, scenes, "train")
+    assert len(found.items) == 4
+    assert "cannot keep what was read" in found.warnings[0] and "Set AFMA_MED_CACHE" in found.warnings[0]
+
+
+def test_the_file_holds_no_pickles(scenes: Path, tmp_path: Path) -> None:
+    survey_section(CAMVID, scenes, "train")
+    with sqlite3.connect(tmp_path / "cache" / "camvid.sqlite") as connection:
+        rows = connection.execute("SELECT content FROM inspections").fetchall()
+    assert len(rows) == 4 and all(row[0].startswith("[{") for row in rows)
