@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -136,6 +138,30 @@ def test_autocast_keeps_the_head_in_float32(network: HypercolumnNet, dtype: torc
         found = network.eval()(torch.rand(1, 3, 64, 64))
     assert found.dtype == torch.float32
     assert found.isfinite().all()
+
+
+def test_threads_may_share_it(network: HypercolumnNet) -> None:
+    images = [torch.rand(1, 3, side, 64) for side in (64, 96, 128, 70)]
+    net = network.eval()
+    with torch.no_grad():
+        expected = [net(image) for image in images]
+
+    def run(image: Tensor) -> Tensor:
+        with torch.no_grad():
+            return net(image)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, images * 3))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected * 3, strict=True))
+
+
+def test_copies_have_their_own_taps(network: HypercolumnNet) -> None:
+    image, net = torch.rand(1, 3, 64, 64), copy.deepcopy(network).eval()
+    stored = io.BytesIO()
+    torch.save(net, stored)
+    stored.seek(0)
+    with torch.no_grad():
+        assert torch.load(stored, weights_only=False)(image).equal(net(image))
 
 
 def test_a_bundle_builds_it_by_one_id() -> None:
