@@ -212,11 +212,12 @@ def modulate_logits(
     else:
         check_values(values, attention.key)
     query, key = at_least_float32(attention.query), at_least_float32(attention.key)
-    plain = at_least_float32(without_metadata(logits))
-    # Compilers find their own way to save memory.
-    modulate = modulate_by_formula if is_captured() else ModulateLogits.apply
+    plain, values = at_least_float32(without_metadata(logits)), without_metadata(values).to(key.dtype)
     with autocast_off(query):
-        modulated: Tensor = modulate(plain, query, key, without_metadata(values).to(key.dtype), grid)
+        if is_captured():  # compilers find their own way to save memory
+            modulated = modulate_by_formula(plain, query, key, values, grid)
+        else:
+            modulated = ModulateLogits.apply(plain.contiguous(), query, key, values, grid)
     return with_metadata_of(modulated, logits)
 
 

@@ -93,7 +93,8 @@ def project_patches(maps: Tensor, matrix: Tensor, patch_size: tuple[int, int]) -
     """
     if is_captured():
         return _project_by_formula(maps, matrix, patch_size)
-    projected: Tensor = _ProjectPatches.apply(maps, matrix, patch_size)
+    # Maps in channels_last would be copied whole for each few of them.
+    projected: Tensor = _ProjectPatches.apply(maps.contiguous(), matrix, patch_size)
     return projected
 
 
@@ -144,8 +145,7 @@ class _ProjectPatches(torch.autograd.Function):
         if is_differentiated_again():
             formula = functools.partial(_project_by_formula, patch_size=ctx.patch_size)
             return *gradients_by_autograd(formula, (maps, matrix), ctx.needs_input_grad[:2], grad), None
-        # Contiguous also where the maps are channels_last: flattened, those would be copied, and written to in vain.
-        grad_maps, grad_matrix = maps.new_empty(maps.shape), torch.zeros_like(matrix)
+        grad_maps, grad_matrix = torch.empty_like(maps), torch.zeros_like(matrix)
         flat, grads, results = (x.flatten(0, 1) for x in (grad_maps, grad, result))
         for chunk in _chunks(maps):
             with autocast_off(maps):
