@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 import warnings
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from afma_med import __version__
+from afma_med.data.cache_files import cache_folder, file_identity
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
 from afma_med.data.label_pixels import inspect_pictures
-from afma_med.data.nifti_slices import cache_folder
 from afma_med.data.problems import DatasetWarning
 
 __all__ = ["kept_inspections"]
@@ -68,13 +67,13 @@ class _Kept:
             self.connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             self.problem = error
-        self._execute("PRAGMA synchronous = OFF")  # what is lost is read again
+        self._execute("PRAGMA synchronous = OFF")  # a crash may lose entries; they are read again
         self._execute("CREATE TABLE IF NOT EXISTS inspections (key TEXT PRIMARY KEY, content TEXT)")
 
     def __call__(self, item: Item) -> list[Inspected]:
         if self.problem:
             return self.inspect(item)
-        files = [(name, *_identity(value)) for name, value in sorted(item.items())]
+        files = [(name, _identity(value)) for name, value in sorted(item.items())]
         key = hashlib.sha256(json.dumps([__version__, self.kind, files]).encode()).hexdigest()
         rows = self._execute("SELECT content FROM inspections WHERE key = ?", key)
         if rows:
@@ -110,13 +109,12 @@ def _kind(inspect: Any) -> str | None:
     return f"{module}.{name} {classes}" if module.startswith("afma_med.") and "<" not in name and name else None
 
 
-def _identity(value: Any) -> list[Any]:
-    """A file by path, size and time of change; another value, or a file that is gone, as it is."""
+def _identity(value: Any) -> str:
+    """Identify a file; a missing file, or a value that names none, is identified by its text."""
     try:
-        status = Path(value).stat()
+        return file_identity(value)
     except (OSError, TypeError):
-        return [str(value)]
-    return [os.path.abspath(value), status.st_size, status.st_mtime_ns]
+        return str(value)
 
 
 def _encode(one: Inspected) -> dict[str, Any]:

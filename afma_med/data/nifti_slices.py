@@ -21,6 +21,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
+from afma_med.data.cache_files import cache_folder, file_identity
 from afma_med.data.voxel_grid import Grid, missing_geometry, orient_grid, supply_geometry
 
 __all__ = ["NiftiSlices", "cache_file"]
@@ -164,14 +165,8 @@ class NiftiSlices:
 
 def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the path of cached results of a file; it changes with the file's path, size and time of change."""
-    status = path.stat()
-    key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}")).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(file_identity(path))).hexdigest()[:16]
     return cache_folder(cache_dir) / f"{path.name.split('.nii')[0]}-{key}{suffix}"
-
-
-def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of cached results: the one given, ``AFMA_MED_CACHE``, or ``~/.cache/afma_med``."""
-    return Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
 
 
 def _unpack(source: Path, target: Path) -> None:

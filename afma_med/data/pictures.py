@@ -39,7 +39,7 @@ PICTURES = tuple(
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
 
 _EXIF_ORIENTATION = 0x0112
-# Where PNG files may have EXIF data beside the chunk of that name.
+# PNG files may also hold EXIF data as text with this keyword, in chunks of these types.
 _EXIF_TEXT, _PNG_TEXTS = b"Raw profile type exif", (b"tEXt", b"zTXt", b"iTXt")
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
 

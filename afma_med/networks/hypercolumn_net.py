@@ -27,7 +27,7 @@ _FIRST_GAIN = 0.1
 
 
 class HostLogits(NamedTuple):
-    """Hold the logits of a host before they are corrected, for a loss of their own.
+    """Hold the logits of a host before the correction; the loss trains them too.
 
     Args:
         logits: (B,K,H,W).
