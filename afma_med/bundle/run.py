@@ -156,7 +156,6 @@ def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Modu
         options.get("out_channels"),
         features=list_depths(features),
         in_channels=in_channels,
-        host_supervision=options.get("attention_supervision", False),
     )
 
 

@@ -1,4 +1,4 @@
-"""The training loss: a segmentation term, and the distance to the gold attention or the loss of the host's logits."""
+"""The training loss: a segmentation term and the distance to the gold attention."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from afma_med.functional import PatchAttention, gold_attention, gold_attention_f
 from afma_med.grouped_attention import Attention, list_parts, make_gold, mean_distance
 from afma_med.losses.label_forms import own_ignore_index, segmentation_term
 from afma_med.losses.segmentation import SoftmaxCrossEntropyLoss, check_label, label_to_index, label_to_one_hot
-from afma_med.networks.hypercolumn_net import HostLogits
 
 __all__ = ["AFMALoss", "AFMALossTerms"]
 
 
 class AFMALossTerms(NamedTuple):
-    """The two terms of the loss, unweighted scalars; the second is the loss of the host's logits, if it has those."""
+    """The two terms of the loss, unweighted scalars."""
 
     segmentation: Tensor
     attention: Tensor
@@ -41,9 +40,6 @@ class AFMALoss(nn.Module):
     patch size and classes. The attention term is the mean of these distances, weighted with the number of classes of
     each. Each distance is a mean over its classes, so each class counts the same at each of its depths. Of several
     depths of all classes, it is the plain mean; classes without attention take no part.
-
-    For a :class:`~afma_med.HypercolumnNet`, the segmentation loss of the host's own logits takes the place of the
-    attention term. An ``attention_weight`` of 0.4 times ``segmentation_weight`` is usual for such an auxiliary loss.
 
     Args:
         segmentation: module or function (logits, label) -> scalar; default :class:`SoftmaxCrossEntropyLoss` with
@@ -107,9 +103,9 @@ class AFMALoss(nn.Module):
         """Compute the loss.
 
         Args:
-            output: (logits, attention) or logits, as AFMANet gives them, or (logits, HostLogits); logits (B,K,H,W), or
-                volumes (B,K,H,W,D) as SliceWise gives them. Of a host that returns more, its whole output: a
-                ``DeepSupervisionLoss`` gets all levels, another loss the logits; auxiliary outputs take no part.
+            output: (logits, attention) or logits, as AFMANet gives them; logits (B,K,H,W), or volumes (B,K,H,W,D) as
+                SliceWise gives them. Of a host that returns more, its whole output: a ``DeepSupervisionLoss`` gets all
+                levels, another loss the logits; auxiliary outputs take no part.
             label: (B,1,H,W) class indices or (B,K,H,W) one-hot; volumes likewise.
 
         Returns:
@@ -125,7 +121,7 @@ class AFMALoss(nn.Module):
 
     def terms(self, output: Any, label: Tensor) -> AFMALossTerms:
         """Compute the two terms, unweighted; the attention term is 0 for plain logits."""
-        output, extra = _split_output(output)
+        output, attention = _split_output(output)
         check_tensor("label", label, "(B,1,H,W) or (B,K,H,W)")
         levels = self._levels(output, label)
         check_tensor("logits", levels[0], "(B,K,H,W)", floating=True)
@@ -135,13 +131,9 @@ class AFMALoss(nn.Module):
         # Before the segmentation loss, which may be a stock one whose own error would not say what is wrong.
         check_label(logits, label, self.ignore_index)
         segmentation = segmentation_term(self.segmentation, levels, whole, self.ignore_index)
-        if extra is None:
+        if attention is None:
             self._warn_without_attention()
             return AFMALossTerms(segmentation, torch.zeros_like(segmentation))
-        if isinstance(extra, HostLogits):
-            own = segmentation_term(self.segmentation, [extra.logits], whole, self.ignore_index)
-            return AFMALossTerms(segmentation, own)
-        attention = extra
         if not _has_gradients(attention) and _is_recomputed(logits):
             raise ValueError(
                 "`output` must have an attention with gradients; got one without, since torch.utils.checkpoint with "
@@ -205,15 +197,15 @@ def _is_recomputed(logits: Tensor) -> bool:
     return node is not None and "Checkpoint" in node.name()
 
 
-def _split_output(output: Any) -> tuple[Any, Attention | HostLogits | None]:
-    """Return the host's output, and the attention, the host's own logits or None."""
-    extra = None
-    if isinstance(output, tuple | list) and len(output) == 2 and isinstance(output[1], Attention | HostLogits):
-        output, extra = output
+def _split_output(output: Any) -> tuple[Any, Attention | None]:
+    """Return the host's output, and the attention or None."""
+    attention = None
+    if isinstance(output, tuple | list) and len(output) == 2 and isinstance(output[1], Attention):
+        output, attention = output
     odd = isinstance(output, tuple | list) and not all(isinstance(one, Tensor | None) for one in output)
-    if odd or isinstance(output, Attention | HostLogits):
+    if odd or isinstance(output, Attention):
         raise TypeError(_refusal(output))
-    return output, extra
+    return output, attention
 
 
 def _refusal(output: Any) -> str:

@@ -6,7 +6,7 @@ from afma_med.networks.afma_net import AFMANet
 from afma_med.networks.encoder_weights import create_backbone, input_normalization, load_encoder_weights
 from afma_med.networks.feature_maps import FeatureInfo, list_features
 from afma_med.networks.feature_tap import FeatureTap
-from afma_med.networks.hypercolumn_net import HostLogits, HypercolumnNet
+from afma_med.networks.hypercolumn_net import HypercolumnNet
 from afma_med.networks.padded_network import PaddedNetwork
 from afma_med.networks.slice_wise import SliceWise
 
@@ -16,7 +16,6 @@ __all__ = [
     "AFMANet",
     "FeatureInfo",
     "FeatureTap",
-    "HostLogits",
     "HypercolumnNet",
     "PaddedNetwork",
     "SliceWise",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +17,13 @@ from afma_med.networks.feature_tap import check_feature
 from afma_med.networks.scripting import ScriptableHost
 from afma_med.networks.tapped_host import TappedHost
 
-__all__ = ["HYPERCOLUMN", "HostLogits", "HypercolumnHead", "HypercolumnNet", "has_attention"]
+__all__ = ["HYPERCOLUMN", "HypercolumnHead", "HypercolumnNet", "has_attention"]
 
 #: Name of this network among the variants of a bundle.
 HYPERCOLUMN = "hypercolumn"
 
 # Of the scores at first, so that training starts near the host's own logits.
 _FIRST_GAIN = 0.1
-
-
-class HostLogits(NamedTuple):
-    """Hold the logits of a host before the correction; the loss trains them too.
-
-    Args:
-        logits: (B,K,H,W).
-    """
-
-    logits: Tensor
 
 
 class HypercolumnHead(nn.Module):
@@ -80,11 +70,9 @@ class HypercolumnNet(TappedHost):
 
     The decoder of a network has few chances to bring back an object of a few pixels that its deep maps have lost. The
     head scores the classes from the shallow and deep maps at once, at the stride of the shallowest. On CamVid it raised
-    the IoU of small classes in every training that we paired with the bare network (docs/does_it_help.md).
+    the IoU of small classes (docs/does_it_help.md). Any segmentation loss trains it.
 
-    In train mode with ``host_supervision``, the network returns (logits, :class:`HostLogits`), and
-    :class:`~afma_med.AFMALoss` adds the segmentation loss of the host's own logits to that of the corrected ones. It
-    takes hosts, images and outputs as :class:`~afma_med.AFMANet` does.
+    It takes hosts, images and outputs as :class:`~afma_med.AFMANet` does.
 
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W), for example of segmentation_models_pytorch or MONAI.
@@ -92,7 +80,6 @@ class HypercolumnNet(TappedHost):
         features: encoder depths or dotted module names of the maps, the largest map first.
         in_channels: C, channels of the image.
         hidden_channels: channels of the head.
-        host_supervision: in train mode, return the host's own logits too.
         upsample_logits: as for :class:`~afma_med.AFMANet`.
 
     Raises:
@@ -107,8 +94,7 @@ class HypercolumnNet(TappedHost):
 
     Reference:
         Hariharan, Arbeláez, Girshick, Malik: Hypercolumns for Object Segmentation and Fine-grained Localization, CVPR
-        2015. The loss of the host's own logits is the auxiliary loss of Zhao, Shi, Qi, Wang, Jia: Pyramid Scene Parsing
-        Network, CVPR 2017.
+        2015.
     """
 
     def __init__(
@@ -119,7 +105,6 @@ class HypercolumnNet(TappedHost):
         features: Sequence[int | str] = (2, 3, 4),
         in_channels: int = 3,
         hidden_channels: int = 128,
-        host_supervision: bool = False,
         upsample_logits: bool = False,
     ) -> None:
         features = list(dict.fromkeys([features] if isinstance(features, int | str) else features))
@@ -137,7 +122,6 @@ class HypercolumnNet(TappedHost):
             upsample_logits=upsample_logits,
             whole_strides=False,
         )
-        self.host_supervision = host_supervision
         self.hypercolumn_head = HypercolumnHead(
             [self.feature_channels[feature] for feature in features], self.out_channels, hidden_channels=hidden_channels
         )
@@ -149,17 +133,14 @@ class HypercolumnNet(TappedHost):
             image: (B,C,H,W), any size.
 
         Returns:
-            Logits (B,K,H,W), or the backbone's own kind of output with corrected logits; in train mode with
-            ``host_supervision``, (output, :class:`HostLogits`).
+            Logits (B,K,H,W), or the backbone's own kind of output with corrected logits.
 
         Raises:
             TypeError, ValueError: as :meth:`AFMANet.forward <afma_med.AFMANet.forward>` does.
         """
         run = self.run_host(image)
-        own = without_metadata(run.logits)
-        corrected = _add_scores(self.hypercolumn_head, run.image, run.features, own)
-        output = self.replace_host_logits(run, with_metadata_of(corrected, image))
-        return (output, HostLogits(own)) if self.training and self.host_supervision else output
+        corrected = _add_scores(self.hypercolumn_head, run.image, run.features, without_metadata(run.logits))
+        return self.replace_host_logits(run, with_metadata_of(corrected, image))
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""

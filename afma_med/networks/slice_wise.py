@@ -9,7 +9,6 @@ from afma_med._ops.slices import check_slice_axis, fold_slices, unfold_slices
 from afma_med.checks import check_module
 from afma_med.functional import PatchAttention
 from afma_med.grouped_attention import Attention, map_parts
-from afma_med.networks.hypercolumn_net import HostLogits
 
 __all__ = ["SliceWise"]
 
@@ -20,8 +19,7 @@ class SliceWise(nn.Module):
     To everything around it, it is a 3-D network: patches of volumes, 3-D losses and sliding windows work unchanged.
 
     Args:
-        network2d: network (B,C,H,W) -> logits (B,K,H,W); in train mode it may return (logits, attention),
-            or (logits, HostLogits).
+        network2d: network (B,C,H,W) -> logits (B,K,H,W); in train mode it may return (logits, attention).
         dim: which of the volume's axes numbers the slices: -1 for (B,C,H,W,D), 2 for (B,C,D,H,W).
         slices_per_batch: at most so many slices go through the network at once; None for all. In train mode, batch
             norm sees one such batch at a time.
@@ -55,7 +53,7 @@ class SliceWise(nn.Module):
         self.slices_per_batch = slices_per_batch
         self.neighbors = neighbors
 
-    def forward(self, volume: Tensor) -> Tensor | tuple[Tensor, Attention | HostLogits]:
+    def forward(self, volume: Tensor) -> Tensor | tuple[Tensor, Attention]:
         """Segment a batch of volumes.
 
         Args:
@@ -63,7 +61,7 @@ class SliceWise(nn.Module):
 
         Returns:
             Logits (B,K,H,W,D); where the network returns its attention, (logits, attention) with the attention of the
-            B · D slices, volume by volume; where it returns the host's own logits, (logits, HostLogits) of volumes.
+            B · D slices, volume by volume.
 
         Raises:
             ValueError: if ``volume`` is not 5-D.
@@ -73,16 +71,12 @@ class SliceWise(nn.Module):
         outputs = [self.network2d(chunk) for chunk in chunks]
         if isinstance(outputs[0], Tensor) and outputs[0].ndim == 4:
             return unfold_slices(torch.cat(outputs), volume.shape[0], self.dim)
-        if not isinstance(outputs[0], tuple) or not isinstance(outputs[0][-1], Attention | HostLogits):
+        if not isinstance(outputs[0], tuple) or not isinstance(outputs[0][-1], Attention):
             raise TypeError(
-                "`network2d` must return logits (B,K,H,W), (logits, attention) or (logits, HostLogits); got "
-                f"{type(outputs[0]).__name__}. Build it without deep supervision and auxiliary outputs."
+                f"`network2d` must return logits (B,K,H,W) or (logits, attention); got {type(outputs[0]).__name__}. "
+                "Build it without deep supervision and auxiliary outputs."
             )
         logits = torch.cat([output[0] for output in outputs])
-        if isinstance(outputs[0][-1], HostLogits):
-            own = torch.cat([output[1].logits for output in outputs])
-            volumes = [unfold_slices(x, volume.shape[0], self.dim) for x in (logits, own)]
-            return volumes[0], HostLogits(volumes[1])
         return unfold_slices(logits, volume.shape[0], self.dim), map_parts(
             _concatenate, *(output[1] for output in outputs)
         )

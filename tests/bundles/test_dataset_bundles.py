@@ -88,7 +88,7 @@ def test_variant_with_a_hypercolumn_head(samples: Callable[[str], Path], tmp_pat
     loaded = load_network(folder)
     assert isinstance(loaded.network, HypercolumnNet)
     assert loaded.settings["feature"] == [2, 3]
-    assert loaded.settings["training"]["attention_weight"] == 2.0
+    assert loaded.settings["training"]["attention_weight"] == 0.0
     assert not list(folder.rglob("*explorer*"))
 
 

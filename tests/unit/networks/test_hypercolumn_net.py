@@ -1,4 +1,4 @@
-"""A head on several encoder maps corrects any host's logits, and is trained with the host's own."""
+"""A head on several encoder maps corrects any host's logits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from afma_med import AFMALoss, HypercolumnNet, SliceWise
+from afma_med import HypercolumnNet, SliceWise
 from afma_med.bundle.run import build_network
-from afma_med.networks import HostLogits
 from afma_med.research.studies import build_studied_network
 
 
@@ -27,7 +26,7 @@ def unet(classes: int = 3, in_channels: int = 3) -> nn.Module:
 @pytest.fixture(scope="module")
 def network() -> HypercolumnNet:
     torch.manual_seed(0)
-    return HypercolumnNet(unet(), host_supervision=True)
+    return HypercolumnNet(unet())
 
 
 def test_it_computes_what_the_trained_study_computed(network: HypercolumnNet) -> None:
@@ -43,7 +42,7 @@ def test_it_computes_what_the_trained_study_computed(network: HypercolumnNet) ->
     with torch.no_grad():
         assert study.head_gain.equal(head.gain)
         torch.testing.assert_close(network.eval()(image), study.eval()(image))
-        torch.testing.assert_close(network.train()(image)[0], study.train()(image))
+        torch.testing.assert_close(network.train()(image), study.train()(image))
 
 
 @pytest.mark.parametrize("size", [(33, 70), (64, 64), (90, 120)])
@@ -60,37 +59,15 @@ def test_the_scores_are_added_to_the_host_s_logits(network: HypercolumnNet) -> N
         assert not network.eval()(image).equal(silent(image))
 
 
-def test_host_and_head_are_trained_by_both_losses() -> None:
-    net, label = HypercolumnNet(unet(), host_supervision=True), torch.randint(3, (2, 1, 64, 64))
-    output, own = net.train()(torch.rand(2, 3, 64, 64))
-    assert isinstance(own, HostLogits)
-    loss = AFMALoss(segmentation_weight=1.0, attention_weight=0.4)
-    value = loss((output, own), label)
-    alone = AFMALoss(segmentation_weight=1.0, attention_weight=0.0)
-    torch.testing.assert_close(value, alone(output, label) + 0.4 * alone(own.logits, label))
-    value.backward()
+def test_any_loss_trains_host_and_head() -> None:
+    net, label = HypercolumnNet(unet()), torch.randint(3, (2, 1, 64, 64))
+    DiceCELoss(softmax=True, to_onehot_y=True)(net.train()(torch.rand(2, 3, 64, 64)), label).backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_losses_of_others_serve_both_logits() -> None:
-    output, label = (torch.randn(2, 3, 9, 8), HostLogits(torch.randn(2, 3, 9, 8))), torch.randint(3, (2, 1, 9, 8))
-    dice = DiceCELoss(softmax=True, to_onehot_y=True)
-    terms = AFMALoss(dice).terms(output, label)
-    torch.testing.assert_close(terms.attention, dice(output[1].logits, label))
-
-
-def test_without_host_supervision_and_in_eval_mode_it_returns_logits(network: HypercolumnNet) -> None:
-    image = torch.rand(2, 3, 64, 64)
-    assert isinstance(network.eval()(image), Tensor)
-    assert isinstance(HypercolumnNet(unet()).train()(image), Tensor)
-
-
 def test_volumes_slice_by_slice() -> None:
-    net = SliceWise(HypercolumnNet(unet(2, in_channels=1), in_channels=1, host_supervision=True), slices_per_batch=2)
-    volume, label = torch.rand(1, 1, 64, 64, 4), torch.randint(2, (1, 1, 64, 64, 4))
-    output, own = net.train()(volume)
-    assert output.shape == own.logits.shape == (1, 2, 64, 64, 4)
-    AFMALoss()((output, own), label).backward()
+    net = SliceWise(HypercolumnNet(unet(2, in_channels=1), in_channels=1), slices_per_batch=2)
+    assert net.train()(torch.rand(1, 1, 64, 64, 4)).shape == (1, 2, 64, 64, 4)
 
 
 def test_hosts_with_named_modules() -> None:
@@ -167,7 +144,6 @@ def test_copies_have_their_own_taps(network: HypercolumnNet) -> None:
 def test_a_bundle_builds_it_by_one_id() -> None:
     net = build_network(unet(), afma=True, variant="hypercolumn", feature=[2, 3], attention_supervision=True)
     assert isinstance(net, HypercolumnNet)
-    assert net.host_supervision
     assert net.feature_tap.features == (2, 3)
 
 
