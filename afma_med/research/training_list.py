@@ -57,9 +57,9 @@ def list_trainings(
     Args:
         path: JSON file with, for all trainings, ``bundle``, ``overlays``, ``options``, ``evaluate``, ``evaluations``,
             ``weights``, ``only_scores`` and ``seeds``; with ``arms``, each of which may have ``overlays``, ``options``,
-            ``seeds``, the name of a ``study``, and ``start_from``, the name of an arm before it whose trained weights
-            of the same seed and fold it starts with; and with ``folds``, 5, for a cross-validation with a bundle that
-            has the id ``fold``.
+            ``only_scores``, ``seeds``, the name of a ``study``, and ``start_from``, the name of an arm before it whose
+            trained weights of the same seed and fold it starts with; and with ``folds``, 5, for a cross-validation
+            with a bundle that has the id ``fold``.
         only: names of arms; default: all.
         seeds: seeds of the trainings; default: those of the list.
 
@@ -153,7 +153,7 @@ def _training(given: Mapping[str, Any], name: str, seed: int, fold: int | None) 
         evaluate=evaluate,
         evaluations=evaluations,
         weights=given.get("weights", "best"),
-        only_scores=given.get("only_scores", False),
+        only_scores=arm.get("only_scores", given.get("only_scores", False)),
         start_from=_name(arm["start_from"], seed, fold) if "start_from" in arm else None,
     )
     if fold is None:

@@ -177,6 +177,11 @@ def test_only_the_scores_are_computed_where_the_list_says_so(tmp_path: Path, bun
     assert "scores_of_last_epoch" not in content and content["scores"]
 
 
+def test_an_arm_may_say_so_too(tmp_path: Path) -> None:
+    path = write_list(tmp_path, arms={"brief": {"only_scores": True}, "full": {}}, seeds=[0])
+    assert [training.only_scores for training in list_trainings(path)] == [True, False]
+
+
 def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> None:
     run_list(tmp_path)
     assert run_list(tmp_path) == []
