@@ -22,7 +22,7 @@ from torch import Tensor
 from afma_med.atomic_write import move_aside, replacing
 from afma_med.data.object_sizes import SIZES
 from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
-from afma_med.metrics import ClassIoU, PerClassMetric
+from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 from afma_med.metrics.pixel_counts import COMPANY, COUNTS, OBJECTS
 from afma_med.visualize.text_table import format_table
 
@@ -46,7 +46,8 @@ class ScoreReportHandler:
         output_dir: Folder for the files.
         metric: Metric that counts the pixels.
         dataset_dir: Folder to which the names of images are relative.
-        metrics: Other metrics of the evaluator, by name. Each :class:`PerClassMetric` is written to ``per_image.csv``.
+        metrics: Other metrics of the evaluator, by name. Each :class:`PerClassMetric` is written to ``per_image.csv``,
+            and the counts of each :class:`ObjectDetection` to ``scores.json``, from which scores can be pooled.
         details: More entries of ``scores.json``, such as checkpoint and section.
         rank: Rank of this process.
 
@@ -69,6 +70,7 @@ class ScoreReportHandler:
         self.metric = metric
         self.dataset_dir = dataset_dir
         self.per_image = {name: one for name, one in (metrics or {}).items() if isinstance(one, PerClassMetric)}
+        self.of_objects = {name: one for name, one in (metrics or {}).items() if isinstance(one, ObjectDetection)}
         self.details = dict(details or {})
         self.rank = rank
         self._images: list[str] = []
@@ -83,12 +85,14 @@ class ScoreReportHandler:
         images = string_list_all_gather(self._images)
         own = torch.stack(self.metric.images)
         counts = evenly_divisible_all_gather(own.to(self.metric.confusion.device), concat=True).cpu()
-        values = {name.removeprefix(f"{self.metric.prefix}_"): one.per_image() for name, one in self.per_image.items()}
+        prefix = f"{self.metric.prefix}_"
+        values = {name.removeprefix(prefix): one.per_image() for name, one in self.per_image.items()}
+        matches = {name.removeprefix(prefix): one.matches() for name, one in self.of_objects.items()}
         if self.rank > 0:
             return
         scores = _plain_names(engine.state.metrics, self.metric.prefix)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self._write_scores(scores, len(images))
+        self._write_scores(scores, len(images), matches)
         self._write_csv(IMAGES, ("image", "class", "objects", *COUNTS), self._image_rows(images, counts))
         self._write_csv(CONFUSION, ("label", *self.metric.names), self._confusion_rows())
         if values:
@@ -119,7 +123,7 @@ class ScoreReportHandler:
             path = item[CommonKeys.IMAGE].meta["filename_or_obj"]
             self._images.append(os.path.relpath(path, self.dataset_dir) if self.dataset_dir else str(path))
 
-    def _write_scores(self, scores: Mapping[str, float], images: int) -> None:
+    def _write_scores(self, scores: Mapping[str, float], images: int, matches: Mapping[str, Any]) -> None:
         groups = self.metric.size_groups
         report = {
             **self._head(),
@@ -129,6 +133,8 @@ class ScoreReportHandler:
             "unscored": [self.metric.names[k] for k in self.metric.unscored],
             "size_groups": groups and {"names": list(SIZES), "bounds": list(groups.bounds), "unit": groups.unit},
             "company": list(COMPANY) if groups else [],
+            # For each class and size: label objects, matched ones, predicted objects, matched ones.
+            **({"matches": matches} if matches else {}),
             # JSON has no NaN, the score of a class that does not occur.
             "scores": {name: None if math.isnan(value) else value for name, value in scores.items()},
         }

@@ -101,6 +101,11 @@ class ObjectDetection(Metric):
                 scores[f"{key}/{name}"] = value.item()
         return scores
 
+    @sync_all_reduce("counts")
+    def matches(self) -> dict[str, list[list[int]]]:
+        """Return the counts by class, as lists of :func:`count_matches`'s form."""
+        return {name: self.counts[k].tolist() for k, name in enumerate(self.names) if k > 0}
+
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""
         engine.state.metrics.update({f"{name}_{key}": value for key, value in self.compute().items()})

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from afma_med.data.folds import FOLDS
+from afma_med.metrics.object_detection import scores_from_matches
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.research.comparison.tables import group_classes
 from afma_med.research.training_list import Training
@@ -23,7 +25,7 @@ __all__ = ["pool_if_complete", "pool_runs", "result_path"]
 _FOLDER = "folds"
 # What may differ between the folds of a training.
 _OF_FOLD = ("fold", "dataset_dir")
-_OF_EVALUATION = ("checkpoint", "dataset", "images")
+_OF_EVALUATION = ("checkpoint", "dataset", "images", "matches")
 # Entries of a fold's result that the pooled result does not repeat.
 _NOT_REPEATED = ("version", "settings", "counts")
 
@@ -59,9 +61,9 @@ def pool_if_complete(training: Training, results_dir: Path) -> list[Path]:
 
 
 def pool_runs(runs: Sequence[Run], target: Path) -> Run:
-    """Pool the runs of all folds into one run, whose scores follow from the pixels counted in all images.
+    """Pool the runs of all folds into one run, whose scores follow from the pixels and objects counted in all images.
 
-    Scores that do not follow from counts of pixels, such as those of objects, are left out.
+    Scores that do not follow from counts, such as MONAI's, are left out.
 
     Returns:
         The run of the file ``target``, with the settings that the folds share, and the mean of their validation curves
@@ -86,11 +88,17 @@ def pool_runs(runs: Sequence[Run], target: Path) -> Run:
     counts = _pool_counts([run.counts for run in runs])
     groups = {name: members for name, members in group_classes(first).items() if name != "other"}
     scores = scores_from_pixels(counts.pixels.sum(axis=0), counts.classes, counts.objects, groups=groups)
+    matches = _pool_matches([run.evaluation.get("matches", {}) for run in runs])
+    evaluation = {**first.evaluation, "images": sum(int(run.evaluation["images"]) for run in runs)}
+    for metric, of_classes in matches.items():
+        for name, found in of_classes.items():
+            of_objects = scores_from_matches(torch.tensor(found))
+            scores |= {f"{metric}_{kind}/{name}": value.numpy() for kind, value in of_objects.items()}
     epochs = sorted(set.intersection(*(set(run.curve) for run in runs)))
     return Run(
         target,
         _without(first.settings, _OF_FOLD),
-        {**first.evaluation, "images": sum(int(run.evaluation["images"]) for run in runs)},
+        evaluation | ({"matches": matches} if matches else {}),
         {name: float(value) for name, value in scores.items()},
         counts,
         {epoch: float(np.mean([run.curve[epoch] for run in runs])) for epoch in epochs},
@@ -102,6 +110,16 @@ def _pool_counts(counts: Sequence[PixelCounts]) -> PixelCounts:
     order = np.argsort(images)
     pixels = np.concatenate([one.pixels for one in counts])[order]
     return counts[0]._replace(images=tuple(images[i] for i in order), pixels=pixels)
+
+
+def _pool_matches(matches: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Add up the counts of objects by metric and class; nothing if an older evaluation has none."""
+    if not all(matches):
+        return {}
+    return {
+        metric: {name: np.sum([one[metric][name] for one in matches], axis=0).tolist() for name in classes}
+        for metric, classes in matches[0].items()
+    }
 
 
 def _first_difference(one: Run, other: Run) -> str:

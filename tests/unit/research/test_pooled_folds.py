@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,6 +49,11 @@ def rows(fold: int) -> dict[tuple[str, str, str], tuple[int, int, int, int]]:
     }
 
 
+def matches(fold: int) -> dict[str, dict[str, list[list[int]]]]:
+    """Of the small lesions of a fold, 1 of 2 to 6 is found; 4 are predicted."""
+    return {"lesion": {"lesion": [[2 + fold, 1, 4, 1], [0, 0, 0, 0], [0, 0, 0, 0]]}}
+
+
 def evaluate(folder: Path, bundle: str, trained: Mapping[str, Any]) -> Path:
     """The evaluated run of a fold."""
     return write_run(
@@ -55,8 +61,8 @@ def evaluate(folder: Path, bundle: str, trained: Mapping[str, Any]) -> Path:
         rows(trained["fold"]),
         seed=trained["seed"],
         settings={"name": bundle, "fold": trained["fold"], "afma": Path(trained["output_dir"]).name.startswith("afma")},
-        evaluation={"classes": ["background", "lesion"], "unscored": []},
-        scores={"lesion_F1/lesion": 0.5},
+        evaluation={"classes": ["background", "lesion"], "unscored": [], "matches": matches(trained["fold"])},
+        scores={"lesion_F1/lesion": 0.5, "lesion_Dice/lesion": 0.5},
     )
 
 
@@ -132,11 +138,20 @@ def test_pooled_scores_follow_from_the_pixels_of_all_images(tmp_path: Path, bund
     expected = {"IoU/lesion": 30 / 160, "IoU/background": 340 / 470, "mIoU": (30 / 160 + 340 / 470) / 2}
     expected |= {"IoU_small_objects/lesion": 30 / 160, "recall_small_objects/lesion": 30 / 150}
     assert {name: pooled.scores[name] for name in expected} == pytest.approx(expected)
-    assert "lesion_F1/lesion" not in pooled.scores, "it does not follow from pixels"
+    assert "lesion_Dice/lesion" not in pooled.scores, "it does not follow from counts"
     assert "mIoU_other" not in pooled.scores
     assert pooled.evaluation["images"] == 5
     assert "fold" not in pooled.settings
     assert pooled.curve == pytest.approx({1: 0.12, 2: 0.2}), "the mean of the folds"
+
+
+def test_pooled_scores_of_objects_follow_from_those_of_all_images(tmp_path: Path, bundle: FakeBundle) -> None:
+    pooled = read_result(run_list(tmp_path, only=["afma"], seeds=[0]) / "afma_0.json")
+    # 2 + 3 + 4 + 5 + 6 lesions, 5 of them found; 5 · 4 predicted.
+    expected = {"recall": 5 / 20, "recall_small": 5 / 20, "precision": 5 / 20, "F1": 10 / 40}
+    assert {kind: pooled.scores[f"lesion_{kind}/lesion"] for kind in expected} == pytest.approx(expected)
+    assert math.isnan(pooled.scores["lesion_recall_large/lesion"])
+    assert pooled.evaluation["matches"]["lesion"]["lesion"][0] == [20, 5, 20, 5]
 
 
 def test_details_of_the_folds_are_kept(tmp_path: Path, bundle: FakeBundle) -> None:
