@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from afma_med._ops.tensors import autocast_off, without_metadata
+from afma_med._ops.tensors import autocast_off, is_captured, without_metadata
 from afma_med.checks import as_patch_size, check_channels, check_four_axes, check_image
 from afma_med.functional import PatchAttention, PatchGrid, split_patches
-from afma_med.networks.embedding import convolve_twice, input_dtype, is_plain_conv, is_plain_linear, project_patches
+from afma_med.networks.embedding import (
+    convolve_twice,
+    input_dtype,
+    is_plain_conv,
+    is_plain_linear,
+    is_unhooked,
+    project_patches,
+)
 
 __all__ = ["AFMABlock", "Variant", "check_variant", "read_stride"]
 
 # Pixels of a patch whose projection, 4 · D² weights, still fits into memory: 128×128, 4 GiB.
 _LARGEST_DEPTH = 2**14
+
+# Numbers of the embedded image that a strip of it holds: 20 MiB of float32 on a CPU, 256 MiB on other devices.
+_CPU_STRIP, _DEVICE_STRIP = 5 * 2**20, 2**26
+# Images of fewer strips take less memory whole.
+_LEAST_STRIPS = 4
+# Rows above and below a pixel that the two convolutions of the image see.
+_REACH = 4
 
 Variant = Literal["released", "paper"]
 
@@ -35,7 +50,9 @@ class AFMABlock(nn.Module):
     LoRA, are called instead.
 
     Memory: with the correction of the logits and the loss, a training step holds at its peak less than (5 + 7 / s²)
-    times what the float32 logits (B,K,H,W) take, K being 4 at least, plus 16 MiB on a CPU, more than without AFMA.
+    times what the float32 logits (B,K,H,W) take, K being 4 at least, plus 16 MiB on a CPU, more than without AFMA. In
+    inference :class:`~afma_med.AFMANet` corrects large images in strips: less than (1 + 4 / s²) times, K being 8 at
+    least, plus 128 MiB on a CPU.
 
     Args:
         feature_channels: F, channels of the feature map.
@@ -116,6 +133,37 @@ class AFMABlock(nn.Module):
             key = self._project(self.embed_feature(feature, grid.stride))
         return PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
 
+    def needs_strips(self, image: Tensor) -> bool:
+        """Tell whether the embedded image (B,K,H,W) is large, and may be made strip by strip: by plain convolutions."""
+        is_plain = is_plain_conv(self.image_conv1, 7) and is_plain_conv(self.image_conv2, 3) and is_unhooked(self)
+        is_large = self.out_channels * image[:, 0].numel() > _LEAST_STRIPS * _strip_size(image)
+        return is_large and is_plain and not is_captured()
+
+    def in_strips(self, image: Tensor, feature: Tensor) -> Iterator[tuple[slice, PatchAttention]]:
+        """Compute the attention strip by strip, each of a few rows of patches.
+
+        Args:
+            image, feature: as for :meth:`forward`.
+
+        Yields:
+            Rows of the image, and their attention: its grid is the strip's, its key that of the whole feature map.
+        """
+        self._check_channels(image, feature)
+        image, feature = without_metadata(image), without_metadata(feature)
+        height, stride, patch_rows = image.shape[2], read_stride(image, feature), self.patch_size[0]
+        numbers = self.out_channels * image[:, 0, 0].numel() * patch_rows
+        step = patch_rows * max(1, _strip_size(image) // numbers)
+        with autocast_off(image):
+            key = self._project(self.embed_feature(feature, stride))
+        for start in range(0, height, step):
+            rows = slice(start, min(start + step, height))
+            above = min(start, _REACH)
+            with autocast_off(image):
+                maps = self.embed_image(image[:, :, start - above : rows.stop + _REACH])
+                query = self._project(maps[:, :, above : above + rows.stop - start].contiguous())
+            grid = PatchGrid((rows.stop - start, image.shape[3]), stride, self.patch_size)
+            yield rows, PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
+
     def embed_image(self, image: Tensor) -> Tensor:
         """Embed the image: a 7×7 and a 3×3 convolution with nothing between.
 
@@ -175,6 +223,10 @@ class AFMABlock(nn.Module):
                 f"`feature` must have the image's batch size {image.shape[0]}; got {feature.shape[0]}. "
                 "Take the feature map of the same forward pass."
             )
+
+
+def _strip_size(like: Tensor) -> int:
+    return _CPU_STRIP if like.device.type == "cpu" else _DEVICE_STRIP
 
 
 def check_variant(variant: str) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
+from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import check_module
+from afma_med.functional import PatchGrid, compress_prediction, modulate_logits, split_patches
 from afma_med.grouped_attention import Attention, correct_logits, split_prediction
-from afma_med.networks.afma_block import Variant, check_variant
+from afma_med.networks.afma_block import AFMABlock, Variant, check_variant, read_stride
 from afma_med.networks.afma_blocks import Feature, PatchSize, Source, build_block, check_choices, list_depths
 from afma_med.networks.optimizer_watch import OptimizerWatch
 from afma_med.networks.scripting import AttentionCorrection, ScriptableHost
-from afma_med.networks.tapped_host import TappedHost
+from afma_med.networks.tapped_host import HostRun, TappedHost
 
 __all__ = ["AFMANet"]
 
@@ -130,6 +133,8 @@ class AFMANet(TappedHost):
         """
         self._optimizer_watch.check(self.backbone, self.afma_block, training=self.training)
         run = self.run_host(image)
+        if self._needs_strips(run):
+            return self.replace_host_logits(run, self._correct_in_strips(run))
         attention = self.afma_block(run.image, *run.features)
         output = self.replace_host_logits(run, self.correct(run.logits, attention))
         return (output, attention) if self.training and self.attention_supervision else output
@@ -182,6 +187,26 @@ class AFMANet(TappedHost):
             V, (B,K,M,D); of several attentions, a tuple of them.
         """
         return split_prediction(logits, attention, soft=self.variant == "paper")
+
+    def _needs_strips(self, run: HostRun) -> bool:
+        """Tell whether to save memory: in inference, with large images, and where no subclass corrects otherwise."""
+        plain = type(self).correct is AFMANet.correct and isinstance(self.afma_block, AFMABlock)
+        infers = not self.training and not torch.is_grad_enabled()
+        return plain and infers and self.afma_block.needs_strips(run.image)  # type: ignore[operator]
+
+    def _correct_in_strips(self, run: HostRun) -> Tensor:
+        """What :meth:`correct` gives, without the attention of all rows at once."""
+        block, soft = cast(AFMABlock, self.afma_block), self.variant == "paper"
+        plain, [feature] = without_metadata(run.logits), run.features
+        grid = PatchGrid((run.image.shape[2], run.image.shape[3]), read_stride(run.image, feature), block.patch_size)
+        values = split_patches(compress_prediction(plain, grid, soft=soft), grid.patch_size)
+        corrected = torch.empty_like(plain, dtype=values.dtype, memory_format=torch.contiguous_format)
+        for i in range(len(plain)):
+            one = slice(i, i + 1)
+            for rows, attention in block.in_strips(run.image[one], feature[one]):
+                if rows.start < plain.shape[2]:  # below are rows that pad the image
+                    corrected[one, :, rows] = modulate_logits(plain[one, :, rows], attention, values=values[one])
+        return with_metadata_of(corrected, run.logits)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script compiles in place of this module."""

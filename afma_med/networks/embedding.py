@@ -18,12 +18,12 @@ from afma_med._ops.tensors import (
     item_chunks,
 )
 
-__all__ = ["convolve_twice", "input_dtype", "is_plain_conv", "is_plain_linear", "project_patches"]
+__all__ = ["convolve_twice", "input_dtype", "is_plain_conv", "is_plain_linear", "is_unhooked", "project_patches"]
 
 
 def is_plain_conv(layer: nn.Module, kernel_size: int) -> bool:
     """Tell whether a layer computes the square convolution of odd side that AFMABlock built, and nothing more."""
-    if type(layer) is not nn.Conv2d or not _is_unhooked(layer) or layer.bias is None:
+    if type(layer) is not nn.Conv2d or not is_unhooked(layer) or layer.bias is None:
         return False
     same = (kernel_size,) * 2, (kernel_size // 2,) * 2, (1, 1), (1, 1), 1, "zeros"
     geometry = layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups, layer.padding_mode
@@ -32,7 +32,7 @@ def is_plain_conv(layer: nn.Module, kernel_size: int) -> bool:
 
 def is_plain_linear(layer: nn.Module) -> bool:
     """Tell whether a layer multiplies by its weight, and does nothing more."""
-    return type(layer) is nn.Linear and _is_unhooked(layer) and layer.bias is None
+    return type(layer) is nn.Linear and is_unhooked(layer) and layer.bias is None
 
 
 def input_dtype(layer: nn.Module) -> torch.dtype:
@@ -42,7 +42,7 @@ def input_dtype(layer: nn.Module) -> torch.dtype:
     return next((x.dtype for x in tensors if x.is_floating_point()), torch.float32)
 
 
-def _is_unhooked(layer: nn.Module) -> bool:
+def is_unhooked(layer: nn.Module) -> bool:
     """Tell whether a call of the layer runs its class's `forward` alone."""
     hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
     return not any(hooks) and "forward" not in layer.__dict__

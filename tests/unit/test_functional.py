@@ -1,8 +1,6 @@
 """Steps 3-10 as pure functions: values and gradients against the naive reference, laws, precision, memory, refusals."""
 
-import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from _helpers import reference
+from _helpers.memory import peak_bytes
 from afma_med import AFMABlock, AFMALoss, functional
 from afma_med._ops import nonzeros, tensors
 from afma_med.checks import as_patch_size, check_four_axes
@@ -619,16 +618,6 @@ def test_training_never_builds_the_matrix(monkeypatch):
         attention.dense().square().mean().backward()
     assert made.has_matrix(image_patches, feature_patches)
     assert made.largest(torch.float32) == batch * classes * image_patches * feature_patches
-
-
-def peak_bytes(run: Callable[[], object]) -> int:
-    """The most bytes that tensors, temporaries of torch's own included, take beyond what there is before."""
-    run()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        run()
-    events = profile.profiler.kineto_results.events()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    return max(itertools.accumulate(change for _, change in changes))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 8])
