@@ -1,0 +1,118 @@
+"""The differences that the pages report are those of the committed results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from _helpers.paths import ROOT
+
+EXPERIMENTS = ROOT / "bundles" / "experiments"
+PROTOCOL, PAGE = EXPERIMENTS / "README.md", ROOT / "docs" / "does_it_help.md"
+ON_GPU = EXPERIMENTS / "results" / "camvid_fast_gpu"
+FINE_TUNED = EXPERIMENTS / "results" / "camvid_finetune_gpu"
+# Row and column of the scores that the evaluations printed, and the name of the score in a result.
+SCORES = {
+    "mIoU": ("mean", "IoU", "mIoU"),
+    "mIoU of small classes": ("mean of small classes", "IoU", "mIoU_small"),
+    "mIoU of large classes": ("mean of large classes", "IoU", "mIoU_large"),
+    "IoU of small objects": ("mean", "IoU small", "IoU_by_size/small"),
+    "recall of small objects": ("mean", "recall small", "recall_by_size/small"),
+}
+# Fine-tuned arms by their rows; the second part tells where their results at two sizes are.
+ROWS = {
+    "`sampling_and_loss`": ("sampling_and_loss", ""),
+    "`everything`": ("everything", ""),
+    "`baseline`, two sizes": ("baseline", "two_scales"),
+    "`sampling_and_loss`, two sizes": ("sampling_and_loss", "two_scales"),
+    "`everything`, two sizes": ("everything", "two_scales"),
+}
+# The same differences in the words of the page.
+PAGE_ROWS = {
+    "[predictions at two sizes](small_objects.md), no training": "`baseline`, two sizes",
+    "[crops around objects and a loss that counts objects](small_objects.md)": "`sampling_and_loss`",
+    "these two, with predictions at two sizes": "`sampling_and_loss`, two sizes",
+    "hypercolumn head, without attention (`variant` `hypercolumn`)": "hypercolumn",
+    "attention to class prototypes": "prototypes",
+    "AFMA as released": "released",
+}
+
+
+def read_score(result: Path, title: str) -> float:
+    return float(json.loads(result.read_text(encoding="utf-8"))["scores"][SCORES[title][2]])
+
+
+def find_score(arm: str, seed: int, title: str) -> float | None:
+    """Of seed 0 from a CPU; of the others from a GPU: of its result, or else as its evaluation printed it."""
+    result = (ON_GPU if seed else ON_GPU.with_name("camvid_fast")) / f"{arm}_{seed}.json"
+    if result.is_file():
+        return read_score(result, title)
+    with (ON_GPU / "scores.csv").open(encoding="utf-8", newline="") as file:
+        printed = {(row["arm"], int(row["seed"]), row["class"]): row for row in csv.DictReader(file)}
+    row, column, _ = SCORES[title]
+    return float(printed[arm, seed, row][column]) if (arm, seed, row) in printed else None
+
+
+def trained_differences(arm: str, title: str) -> list[float | None]:
+    """Of an arm of the list to the baseline, in points, by seed."""
+    pairs = [(find_score(arm, seed, title), find_score("baseline", seed, title)) for seed in range(5)]
+    return [None if mine is None or bare is None else 100 * (mine - bare) for mine, bare in pairs]
+
+
+def fine_tuned_differences(row: str, title: str) -> list[float]:
+    """Of a fine-tuned arm to the fine-tuned baseline at one size, in points."""
+    arm, protocol = ROWS[row]
+    return [
+        100 * (read_score(result, title) - read_score(FINE_TUNED / f"baseline_{result.stem[-1]}.json", title))
+        for result in sorted((FINE_TUNED / protocol).glob(f"{arm}_*.json"))
+    ]
+
+
+def signed(points: float) -> str:
+    text = f"{points:+.1f}"
+    return "0.0" if text[1:] == "0.0" else text.replace("-", "−")
+
+
+def mean_and_interval(differences: list[float]) -> tuple[str, str]:
+    """The mean, and its 95 % interval."""
+    mean, deviation = statistics.mean(differences), statistics.stdev(differences)
+    reach = stats.t.ppf(0.975, len(differences) - 1) * deviation / math.sqrt(len(differences))
+    return signed(mean), f"{signed(mean - reach)} to {signed(mean + reach)}"
+
+
+def lines_of(page: Path) -> list[str]:
+    """Lines without the bold type of a table."""
+    return [line.replace("**", "") for line in page.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("title", SCORES)
+@pytest.mark.parametrize("arm", ["hypercolumn", "plain_head", "prototypes", "released"])
+def test_rows_of_the_list_on_a_gpu(arm: str, title: str) -> None:
+    differences = trained_differences(arm, title)
+    cells = ["" if one is None else signed(one) for one in differences]
+    cells += mean_and_interval([one for one in differences if one is not None])
+    assert f"| `{arm}`, {title} | {' | '.join(cells)} |" in lines_of(PROTOCOL)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_of_the_fine_tuned_arms(row: str) -> None:
+    titles = ("mIoU", "mIoU of small classes", "IoU of small objects", "recall of small objects")
+    found = [fine_tuned_differences(row, title) for title in titles]
+    cells = ["{} ({})".format(*mean_and_interval(one)) for one in found]
+    assert f"| {row} | {len(found[0])} | {' | '.join(cells)} |" in lines_of(PROTOCOL)
+
+
+@pytest.mark.parametrize("row", PAGE_ROWS)
+def test_rows_of_the_page(row: str) -> None:
+    source, cells = PAGE_ROWS[row], []
+    for title in ("mIoU", "mIoU of small classes", "recall of small objects"):
+        differences = fine_tuned_differences(source, title) if source in ROWS else trained_differences(source, title)
+        found = [one for one in differences if one is not None]
+        cells.append("{} ({})".format(*mean_and_interval(found)))
+    assert f"| {row} | {len(found)} | {' | '.join(cells)} |" in lines_of(PAGE)
