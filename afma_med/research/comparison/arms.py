@@ -250,11 +250,16 @@ def _shared_settings(run: Run) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> str:
-    return json.dumps(_shared_settings(run), sort_keys=True)
+    return _without(_shared_settings(run))
 
 
 def _without_afma(settings: Mapping[str, Any], *others: str) -> str:
-    kept = {name: value for name, value in settings.items() if name not in ("afma", *_OF_AFMA, *others)}
+    return _without(settings, "afma", *_OF_AFMA, *others)
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> str:
+    """Settings as text, without those of these names, and without None: older runs do not name what is off."""
+    kept = {name: value for name, value in settings.items() if name not in names and value is not None}
     return json.dumps(kept, sort_keys=True)
 
 
@@ -270,11 +275,12 @@ def _varying(settings: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
 
 def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str:
     """Network and encoder if they vary, AFMA or baseline, and the settings that differ from those of most arms."""
-    varying, usual = _varying(everyone), usual_settings(everyone)
+    usual, kind = usual_settings(everyone), _kind(own)
+    # Networks of one kind differ in the settings of AFMA; the kind tells them from the others.
+    of_kind = _varying([one for one in everyone if _kind(one) == kind])
+    varying = {name for name in _varying(everyone) if name not in _OF_AFMA or name in of_kind}
     model = [str(own[name]) for name in ("network_name", "encoder") if name in varying]
-    kind = "baseline" if not own["afma"] else "AFMA" if has_attention(own) else HYPERCOLUMN
-    said = ("variant", "patch_size", "source") if kind == HYPERCOLUMN else ()
-    named = [name for name in own if name in varying and name not in (*_MODEL, *said)]
+    named = [name for name in own if name in varying and name not in _MODEL]
     named.sort(key=lambda name: _OF_AFMA.index(name) + 1 if name in _OF_AFMA else 0)
     others = [
         f"{name.removeprefix('training.')} {spell_setting(own[name])}"
@@ -282,6 +288,10 @@ def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str
         if name not in usual or own[name] != usual[name]
     ]
     return ", ".join([" ".join([*model, kind]), *others])
+
+
+def _kind(settings: Mapping[str, Any]) -> str:
+    return "baseline" if not settings["afma"] else "AFMA" if has_attention(settings) else HYPERCOLUMN
 
 
 def _first_difference(a: Run, b: Run) -> str:

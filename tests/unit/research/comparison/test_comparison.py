@@ -262,6 +262,17 @@ def test_labels_hold_what_differs(folders: list[Path], tmp_path: Path) -> None:
         "resnet18 baseline, milestones 1, 18",
         "resnet34 baseline, milestones 1, 34",
     ]
+    head = {"afma": True, "variant": "hypercolumn", "feature": [2, 3], "training": {"attention_weight": 0.0}}
+    arms = arms_of(tmp_path / "e", folders[0], base, {"afma": True, "variant": "released"}, head)
+    assert arms == ["baseline", "AFMA", "hypercolumn"], "the kind says the rest"
+
+
+def test_settings_that_are_off_make_no_difference_to_older_runs(folders: list[Path], tmp_path: Path) -> None:
+    """They did not name them."""
+    changes = [{"afma": False}, {"afma": True, "variant": "hypercolumn", "image_range": None}]
+    runs = [read_run(copy_run(folders[0], tmp_path / str(i), **change)) for i, change in enumerate(changes)]
+    [pairing], alone = pair_with_baselines(group_runs(runs))
+    assert (pairing.label, alone) == ("hypercolumn − baseline", [])
 
 
 def test_seeds_folders_and_afma_of_a_baseline_make_no_arm(folders: list[Path], tmp_path: Path) -> None:
