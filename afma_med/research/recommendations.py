@@ -28,6 +28,8 @@ _LOST, _HIDDEN = 0.02, 0.5
 SIDE_MULTIPLE = 32
 # The paper's patch, and bounds of the recommended one.
 PATCH, _PATCH_SIDES = 10, (4, 10)
+# Side of a small object in pixels; above this share of them, images are also predicted enlarged.
+_SMALL_SIDE, _OFTEN_SMALL = 32, 0.25
 # Smaller objects are mostly fragments, such as what an occlusion leaves of a tree; no setting is chosen for them.
 LEAST_PIXELS = 16
 
@@ -84,8 +86,8 @@ def share_of_classes(owner: NDArray[np.int64], flags: NDArray[np.bool_], classes
 
 
 def recommend(found: MeasuredObjects) -> list[Recommendation]:
-    """Choose resolution, crop, feature, patch size, sampling and loss."""
-    return [rule(found) for rule in (_resolution, _crop, _depth, _patch_size, _sampling, _loss)]
+    """Choose resolution, crop, feature, patch size, sampling, loss and prediction."""
+    return [rule(found) for rule in (_resolution, _crop, _depth, _patch_size, _sampling, _loss, _prediction)]
 
 
 def _resolution(found: MeasuredObjects) -> Recommendation:
@@ -168,6 +170,19 @@ def _loss(found: MeasuredObjects) -> Recommendation:
         f"{spread:.0f} times as large as small ones (95th and 5th percentile)."
     )
     return Recommendation("loss", weights + instances, reason, {"class_weight_power": power})
+
+
+def _prediction(found: MeasuredObjects) -> Recommendation:
+    share = float((found.objects.area[found.rare()] < _SMALL_SIDE**2).mean())
+    reason = f"{share:.0%} of the objects are smaller than {_SMALL_SIDE}×{_SMALL_SIDE} pixels."
+    if share <= _OFTEN_SMALL:
+        return Recommendation("prediction", "at the images' own size", reason, {})
+    reason += (
+        " More of them are found in enlarged images, in five times the time: pass "
+        '--inference_scales "[1,2]" to evaluate.json and inference.json.'
+    )
+    # No id: it belongs to evaluation and prediction, not to the training that the overlay is for.
+    return Recommendation("prediction", "at the images' own and at twice their size", reason, {})
 
 
 def _worst(found: MeasuredObjects, flags: NDArray[np.bool_]) -> str:

@@ -53,6 +53,14 @@ def test_large_squares_take_a_deeper_map(tmp_path: Path) -> None:
     assert (chosen["feature"], chosen["patch_size"], chosen["crop_size"]) == (5, 10, [192, 192])
 
 
+@pytest.mark.parametrize(("sides", "enlarged"), [([31] * 2 + [40] * 4, True), ([31] + [40] * 4, False)])
+def test_images_of_small_objects_are_predicted_enlarged(tmp_path: Path, sides: list[int], enlarged: bool) -> None:
+    found = advise(ISIC, dataset(tmp_path / "isic", sides), encoder="resnet18").recommendations
+    [advice] = [one for one in found if one.setting == "prediction"]
+    assert ('--inference_scales "[1,2]"' in advice.reason) == enlarged
+    assert advice.ids == {}, "the overlay is for the training"
+
+
 def test_resizing_that_loses_objects_is_enlarged(tmp_path: Path) -> None:
     root = dataset(tmp_path / "isic", [4] * 10)
     advice = advise(ISIC, root, longest_side=32, encoder="resnet18")
@@ -75,6 +83,7 @@ def test_files_and_last_line(tmp_path: Path) -> None:
         "feature",
         "patch size",
         "loss",
+        "prediction",
     }
     bundle = json.loads((bundles_folder() / "isic_afma.json").read_text(encoding="utf-8"))
     overlay = json.loads((tmp_path / "advice" / "advised.json").read_text(encoding="utf-8"))
