@@ -15,13 +15,15 @@ from afma_med.research.table5 import PAPER, TABLE_5
 
 __all__ = ["benchmark", "table5"]
 
-# Columns of the printed table: / ratio of the medians, ~ median of the paired ratios, + more than bare.
+# Columns of the printed table: / ratio of the medians, ~ median of the paired ratios, head a hypercolumn head in place
+# of AFMA, as a ratio to bare, + more than bare.
 _COLUMNS = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "dense_ms": "dense", "bare_ms": "bare"}
 _COLUMNS |= {"ours/dense": "/dense", "ours~dense": "~dense", "ours/bare": "/bare", "ours~bare": "~bare"}
+_COLUMNS |= {"head/bare": "head"}
 _COLUMNS |= {"ours_added_mib": "+MiB", "dense_added_mib": "dense", "ours_gmacs": "GMACs", "dense_gmacs": "dense"}
 
 _GPU = {"ours_ms": "ours ms", "ours_iqr_ms": "IQR", "bare_ms": "bare", "ours/bare": "/bare", "ours~bare": "~bare"}
-_GPU |= {"ours_peak_mib": "MiB", "bare_peak_mib": "bare"}
+_GPU |= {"head/bare": "head", "ours_peak_mib": "MiB", "bare_peak_mib": "bare"}
 _ROOFLINE = {"ms": "ms", "iqr_ms": "IQR", "floor_ms": "floor", "ratio": "/floor"}
 
 
@@ -65,6 +67,7 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=10, help="timed rounds, at least 2 (default: %(default)s)")
     parser.add_argument("--batch", type=positive_int, default=1, help="images in a step (default: %(default)s)")
     parser.add_argument("--amp", action="store_true", help="autocast, without gradient scaling")
+    parser.add_argument("--channels_last", action="store_true", help="the memory layout of the bundles")
     parser.add_argument("--threads", type=positive_int, help="threads of the CPU (default: as many as torch uses)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/benchmark"), help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for tests: the figures mean nothing")
@@ -85,7 +88,8 @@ def benchmark(given: argparse.Namespace) -> int:
 
     Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole
     Unet; "growth", alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of
-    the logits. Labels and logits are regions of about 60 pixels across, in which every class occurs.
+    the logits. A whole Unet is also timed with a hypercolumn head in place of AFMA. Labels and logits are
+    regions of about 60 pixels across, in which every class occurs.
 
     examples:
     afma benchmark --cases unet --repeats 5
@@ -174,7 +178,9 @@ def _check_options(given: argparse.Namespace) -> BenchmarkOptions:
     except OSError as error:
         raise ValueError(f"--output_dir must be a folder that can be written; {error}. Name another folder.") from error
     threads = given.threads or torch.get_num_threads()
-    return BenchmarkOptions(given.device, given.repeats, given.batch, given.amp, threads)
+    return BenchmarkOptions(
+        given.device, given.repeats, given.batch, given.amp, threads, channels_last=given.channels_last
+    )
 
 
 def _cells(row: dict[str, Any]) -> str:

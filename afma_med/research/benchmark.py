@@ -1,8 +1,9 @@
 """Time AFMA against its dense form and the bare backbone; measure peak memory and count multiply-adds.
 
 Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole Unet; "growth",
-alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of the logits. Labels and logits are
-regions of about 60 pixels across, like those of scenes, in which every class occurs.
+alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of the logits. A whole Unet is also
+measured with a hypercolumn head in place of AFMA. Labels and logits are regions of about 60 pixels across, like those
+of scenes, in which every class occurs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from afma_med.functional import modulate_logits
 from afma_med.losses import AFMALoss
-from afma_med.networks import AFMABlock, AFMANet
+from afma_med.networks import AFMABlock, AFMANet, HypercolumnNet
 from afma_med.research import dense
 from afma_med.research.benchmark_cases import BenchmarkOptions, Case
 from afma_med.research.machine import available_bytes, in_child, limit_memory, peak_bytes
@@ -35,8 +36,9 @@ __all__ = ["count_macs", "fit_growth", "measure_case", "measure_cases", "measure
 __all__ += ["save_benchmark", "smooth_regions", "summarise", "time_variants"]
 
 _PATCH = (10, 10)
-_VARIANTS, _MODES = ("ours", "dense", "bare"), ("train", "inference")
-_PAIRS = (("ours", "dense"), ("ours", "bare"), ("dense", "bare"))
+_MODES = ("train", "inference")
+_PAIRS = (("ours", "dense"), ("ours", "bare"), ("dense", "bare"), ("head", "bare"))
+_GROWING = ("ours", "dense")
 _MIB = 2**20
 
 
@@ -67,7 +69,7 @@ def measure_case(case: Case, mode: str, given: BenchmarkOptions) -> dict[str, An
     notes: list[str] = []
     peaks: dict[str, int] = {}
     matrices = dense.matrix_bytes(case.size, 2**case.depth, patch=_PATCH, maps=maps, training=training)
-    for name in ("bare", "ours", "dense"):
+    for name in _variants(case):
         needed, free = peaks.get("bare", 0) + matrices * (name == "dense"), available_bytes(given.device)
         try:
             if needed > free:
@@ -78,9 +80,9 @@ def measure_case(case: Case, mode: str, given: BenchmarkOptions) -> dict[str, An
     row |= {f"{name}_peak_mib": peak / _MIB for name, peak in peaks.items()}
     row |= {f"{name}_added_mib": (peaks[name] - peaks["bare"]) / _MIB for name in peaks if "bare" in peaks}
     try:
-        row |= in_child(time_variants, case, mode, given, [name for name in _VARIANTS if name in peaks])
+        row |= in_child(time_variants, case, mode, given, [name for name in _variants(case) if name in peaks])
         # Alone, bare takes next to no time, and a ratio to it means nothing.
-        row |= summarise(row["seconds"], _PAIRS[: 3 if case.group == "unet" else 1])
+        row |= summarise(row["seconds"], _PAIRS[: 4 if case.group == "unet" else 1])
     except MemoryError as error:
         notes.append(f"times skipped: {error}")
     return row | {"note": "; ".join(notes)}
@@ -90,9 +92,9 @@ def count_macs(case: Case, batch: int) -> dict[str, float]:
     """Count the multiply-adds (G) of each variant's forward pass, attention products included, without data."""
     counts = {}
     with torch.device("meta"), torch.no_grad():
-        network, _, forward = _build(case, batch)
+        network, _, forward = _build(case, batch, torch.contiguous_format)
         network.eval()
-        for name in _VARIANTS:
+        for name in _variants(case):
             with FlopCounterMode(display=False) as counter:
                 forward(name, torch.zeros(batch, 3, *case.size))
             counts[f"{name}_gmacs"] = counter.get_total_flops() / 2e9
@@ -101,7 +103,7 @@ def count_macs(case: Case, batch: int) -> dict[str, float]:
 
 def peak_memory(case: Case, mode: str, given: BenchmarkOptions, name: str) -> int:
     """Return the most bytes that this process, or the allocator of its GPU, has held after one step of a variant."""
-    for other in _VARIANTS:  # a tiny size, so that what libraries load once counts for no variant
+    for other in _variants(case):  # a tiny size, so that what libraries load once counts for no variant
         _prepare(case._replace(size=(64, 64)), mode, given)(other)
     _prepare(case, mode, given)(name)
     return peak_bytes(given.device)
@@ -126,14 +128,14 @@ def time_variants(case: Case, mode: str, given: BenchmarkOptions, names: list[st
 
 
 def measure_step(case: Case, given: BenchmarkOptions) -> dict[str, float]:
-    """Measure the training step of a whole network with AFMA and of the bare one, in this process.
+    """Measure the training step of a whole network: bare, with AFMA and with a head, in this process.
 
     Returns:
-        What :func:`summarise` gives; on a GPU also the most memory that the allocator holds, ``ours_peak_mib`` and
-        ``bare_peak_mib``.
+        What :func:`summarise` gives; on a GPU also the most memory that the allocator holds for each,
+        ``ours_peak_mib`` and so on.
     """
-    names = ["bare", "ours"]
-    row = summarise(time_variants(case, "train", given, names)["seconds"], _PAIRS[1:2])
+    names = ["bare", "ours", "head"]
+    row = summarise(time_variants(case, "train", given, names)["seconds"], [_PAIRS[1], _PAIRS[3]])
     if given.device == "cuda":
         run = _prepare(case, "train", given)
         for name in names:
@@ -184,7 +186,7 @@ def fit_growth(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[s
 def save_benchmark(folder: Path, rows: Sequence[dict[str, Any]], **details: Any) -> None:
     """Write benchmark.json, with rows and details, benchmark.csv, and growth.png for rows of that group."""
     growing = [row for row in rows if row["case"].startswith("growth")]
-    growth = fit_growth(growing, [f"{name}_{unit}" for name in _VARIANTS[:2] for unit in ("added_ms", "added_mib")])
+    growth = fit_growth(growing, [f"{name}_{unit}" for name in _GROWING for unit in ("added_ms", "added_mib")])
     content = json.dumps({**details, "growth": growth, "rows": rows}, indent=1, default=str)
     (folder / "benchmark.json").write_text(content, encoding="utf-8")
     names = dict.fromkeys(name for row in rows for name in row if name != "seconds")
@@ -196,27 +198,38 @@ def save_benchmark(folder: Path, rows: Sequence[dict[str, Any]], **details: Any)
         _draw_growth(growth, folder / "growth.png")
 
 
-def _build(case: Case, batch: int) -> tuple[nn.Module, list[Tensor], Callable[[str, Tensor], Any]]:
-    """The network, the tensors that get gradients, and a function that runs a variant on an image."""
+def _variants(case: Case) -> tuple[str, ...]:
+    """The bare network, AFMA and its dense form; of a whole network, a head in place of AFMA too."""
+    return ("bare", "ours", "head", "dense") if case.group == "unet" else ("bare", "ours", "dense")
+
+
+def _build(
+    case: Case, batch: int, layout: torch.memory_format
+) -> tuple[nn.Module, list[Tensor], Callable[[str, Tensor], Any]]:
+    """The networks, the tensors that get gradients, and a function that runs a variant on an image."""
     host: Any
     net: nn.Module
     leaves: list[Tensor]
+    wholes: dict[str, nn.Module] = {}
     if case.group == "unet":
         host = smp.Unet(case.encoder, encoder_weights=None, classes=case.classes)
-        net = wrapped = AFMANet(host, case.classes, feature=case.depth, patch_size=_PATCH, attention_supervision=True)
-        block, leaves = wrapped.afma_block, [*net.parameters()]
+        afma = AFMANet(host, case.classes, feature=case.depth, patch_size=_PATCH, attention_supervision=True)
+        wholes = {"ours": afma, "head": HypercolumnNet(host, case.classes)}
+        block, net = afma.afma_block, nn.ModuleDict(wholes).to(memory_format=layout)
+        leaves = [*net.parameters()]
     else:
         with torch.device("meta"):
             channels = smp.encoders.get_encoder(case.encoder, weights=None).out_channels[case.depth]
-        net = block = AFMABlock(channels, case.classes, patch_size=_PATCH)
-        logits = (5 * smooth_regions(batch, case.classes, case.size)).requires_grad_()
-        feature = torch.randn(batch, channels, *(side // 2**case.depth for side in case.size)).relu_().requires_grad_()
+        block = AFMABlock(channels, case.classes, patch_size=_PATCH).to(memory_format=layout)
+        logits = 5 * smooth_regions(batch, case.classes, case.size)
+        feature = torch.randn(batch, channels, *(side // 2**case.depth for side in case.size)).relu_()
+        logits, feature = (x.contiguous(memory_format=layout).requires_grad_() for x in (logits, feature))
         host = SimpleNamespace(encoder=lambda _image: {case.depth: feature}, decoder=lambda _maps: logits)
-        host.segmentation_head, leaves = nn.Identity(), [logits, feature, *block.parameters()]
+        host.segmentation_head, net, leaves = nn.Identity(), block, [logits, feature, *block.parameters()]
 
     def run(name: str, image: Tensor) -> Any:
-        if name == "ours" and net is not block:
-            return net(image)
+        if name in wholes:
+            return wholes[name](image)
         maps = host.encoder(image)
         plain = host.segmentation_head(host.decoder(maps))
         if name == "bare":
@@ -242,13 +255,14 @@ def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = given.tf32
     if given.device == "cpu":
         limit_memory()
+    layout = torch.channels_last if given.channels_last else torch.contiguous_format
     with torch.device(given.device):
-        network, leaves, forward = _build(case, given.batch)
-        image = smooth_regions(given.batch, 3, case.size)
+        network, leaves, forward = _build(case, given.batch, layout)
+        image = smooth_regions(given.batch, 3, case.size).contiguous(memory_format=layout)
         label = smooth_regions(given.batch, case.classes, case.size).argmax(dim=1, keepdim=True)
     network.train(mode == "train")
     forward = torch.compile(forward) if given.compiled else forward
-    loss_of = AFMALoss()
+    loss_of, loss_of_logits = AFMALoss(), AFMALoss(attention_weight=0.0)
     # A learning rate of 0 costs the same, and all variants keep the same parameters and so the same losses.
     optimizer = torch.optim.SGD(leaves, lr=0.0, momentum=0.9)
 
@@ -262,7 +276,7 @@ def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], 
                 logits, attention = output
                 loss = dense.loss(logits, attention, label, 2**case.depth, patch=_PATCH)
             else:
-                loss = loss_of(output, label)
+                loss = (loss_of if variant == "ours" else loss_of_logits)(output, label)
         loss.backward()
         if case.group == "unet":
             optimizer.step()
@@ -286,7 +300,7 @@ def _draw_growth(series: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
     units = {"added time, ms": "added_ms", "added peak memory, MiB": "added_mib"}
     for axes, (title, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
-        for name, style in zip(_VARIANTS[:2], ("o-", "s--"), strict=True):
+        for name, style in zip(_GROWING, ("o-", "s--"), strict=True):
             points, exponent = series[f"{name}_{unit}"]["points"], series[f"{name}_{unit}"]["exponent"]
             values = [value if value > 0 else math.nan for _, value in points]
             label = name + (f", pixels^{exponent:.2f}" if exponent is not None else "")

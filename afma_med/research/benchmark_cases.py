@@ -30,6 +30,7 @@ class BenchmarkOptions(NamedTuple):
         threads: threads of the CPU.
         tf32: let a GPU compute products in TF32.
         compiled: compile the networks, but not the loss.
+        channels_last: lay images, maps and weights out as the bundles do.
     """
 
     device: str = "cpu"
@@ -39,6 +40,7 @@ class BenchmarkOptions(NamedTuple):
     threads: int = 1
     tf32: bool = False
     compiled: bool = False
+    channels_last: bool = False
 
 
 class Case(NamedTuple):
