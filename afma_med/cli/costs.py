@@ -87,9 +87,10 @@ def benchmark(given: argparse.Namespace) -> int:
     and count multiply-adds.
 
     Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole
-    Unet; "growth", alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of
-    the logits. A whole Unet is also timed with a hypercolumn head in place of AFMA. Labels and logits are
-    regions of about 60 pixels across, in which every class occurs.
+    Unet; "growth", "classes" and "batch", alone with growing images, numbers of classes and batches.
+    Bare is the same without AFMA: alone, the segmentation loss of the logits. A whole Unet is also timed
+    with a hypercolumn head in place of AFMA. Labels and logits are regions of about 60 pixels across, in
+    which every class occurs.
 
     examples:
     afma benchmark --cases unet --repeats 5

@@ -1,9 +1,9 @@
 """Time AFMA against its dense form and the bare backbone; measure peak memory and count multiply-adds.
 
 Groups: "alone", AFMA and its loss on a made-up image, feature map and logits; "unet", steps of a whole Unet; "growth",
-alone at growing sizes. Bare is the same without AFMA: alone, the segmentation loss of the logits. A whole Unet is also
-measured with a hypercolumn head in place of AFMA. Labels and logits are regions of about 60 pixels across, like those
-of scenes, in which every class occurs.
+"classes" and "batch", alone with growing images, numbers of classes and batches. Bare is the same without AFMA: alone,
+the segmentation loss of the logits. A whole Unet is also measured with a hypercolumn head in place of AFMA. Labels and
+logits are regions of about 60 pixels across, like those of scenes, in which every class occurs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +30,7 @@ from afma_med.functional import modulate_logits
 from afma_med.losses import AFMALoss
 from afma_med.networks import AFMABlock, AFMANet, HypercolumnNet
 from afma_med.research import dense
-from afma_med.research.benchmark_cases import BenchmarkOptions, Case
+from afma_med.research.benchmark_cases import GROWING, BenchmarkOptions, Case
 from afma_med.research.machine import available_bytes, in_child, limit_memory, peak_bytes
 
 __all__ = ["count_macs", "fit_growth", "measure_case", "measure_cases", "measure_step", "peak_memory"]
@@ -38,7 +39,7 @@ __all__ += ["save_benchmark", "smooth_regions", "summarise", "time_variants"]
 _PATCH = (10, 10)
 _MODES = ("train", "inference")
 _PAIRS = (("ours", "dense"), ("ours", "bare"), ("dense", "bare"), ("head", "bare"))
-_GROWING = ("ours", "dense")
+_GROWING, _UNITS = ("ours", "dense"), {"added_ms": "added time, ms", "added_mib": "added peak memory, MiB"}
 _MIB = 2**20
 
 
@@ -47,8 +48,8 @@ def measure_cases(
 ) -> Iterator[tuple[Case, str, Callable[[], dict[str, Any]]]]:
     """Yield case, mode, and a function that measures them; growth is measured in training only."""
     for case in cases:
-        for mode in _MODES[: 1 if case.group == "growth" else 2]:
-            yield case, mode, partial(measure_case, case, mode, given)
+        for mode in _MODES[: 1 if case.group in GROWING else 2]:
+            yield case, mode, partial(measure_case, case, mode, given._replace(batch=case.batch or given.batch))
 
 
 def measure_case(case: Case, mode: str, given: BenchmarkOptions) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def measure_case(case: Case, mode: str, given: BenchmarkOptions) -> dict[str, An
     Returns:
         A row of results; its ``note`` says what was skipped and why.
     """
-    row = {"case": str(case), "mode": mode, "pixels": math.prod(case.size), **in_child(count_macs, case, given.batch)}
+    row: dict[str, Any] = {"case": str(case), "mode": mode, "pixels": math.prod(case.size), "classes": case.classes}
+    row |= {"images": given.batch, **in_child(count_macs, case, given.batch)}
     maps, training = case.classes * given.batch, mode == "train"
     notes: list[str] = []
     peaks: dict[str, int] = {}
@@ -169,24 +171,34 @@ def summarise(seconds: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str,
     return result
 
 
-def fit_growth(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Collect ``points`` of (pixels, value) for each key, and their ``exponent``: the slope in logarithms.
+def fit_growth(rows: Sequence[Mapping[str, Any]], by: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Collect ``points`` of (what grows, value) for each key, and their ``exponent``: the slope in logarithms.
 
-    Rows without a key are left out; the exponent is None for fewer than two points.
+    Args:
+        rows: of :func:`measure_case`. Those without a key are left out.
+        by: name of what grows, such as ``"pixels"``.
+        keys: names of values.
+
+    Returns:
+        By key ``points``, ``exponent`` and the half-width ``reach`` of its 95 % interval, from the scatter of the
+        points about their line; None for fewer than three points.
     """
     series = {}
     for key in keys:
-        points = [(row["pixels"], row[key]) for row in rows if key in row]
-        logs = [(math.log(pixels), math.log(value)) for pixels, value in points if value > 0]
-        slope = statistics.linear_regression(*zip(*logs, strict=True)).slope if len(logs) > 1 else None
-        series[key] = {"points": points, "exponent": slope}
+        points = [(row[by], row[key]) for row in rows if key in row]
+        logs = [(math.log(size), math.log(value)) for size, value in points if value > 0]
+        series[key] = {"points": points, "exponent": None, "reach": None}
+        if len(logs) > 2:
+            line = stats.linregress(*zip(*logs, strict=True))
+            series[key] |= {"exponent": line.slope, "reach": stats.t.ppf(0.975, len(logs) - 2) * line.stderr}
     return series
 
 
 def save_benchmark(folder: Path, rows: Sequence[dict[str, Any]], **details: Any) -> None:
-    """Write benchmark.json, with rows and details, benchmark.csv, and growth.png for rows of that group."""
-    growing = [row for row in rows if row["case"].startswith("growth")]
-    growth = fit_growth(growing, [f"{name}_{unit}" for name in _GROWING for unit in ("added_ms", "added_mib")])
+    """Write benchmark.json, with rows and details, benchmark.csv, and growth.png for rows of groups that grow."""
+    of_group = {group: [row for row in rows if row["case"].startswith(f"{group}-")] for group in GROWING}
+    keys = [f"{name}_{unit}" for name in _GROWING for unit in _UNITS]
+    growth = {group: fit_growth(found, GROWING[group], keys) for group, found in of_group.items() if found}
     content = json.dumps({**details, "growth": growth, "rows": rows}, indent=1, default=str)
     (folder / "benchmark.json").write_text(content, encoding="utf-8")
     names = dict.fromkeys(name for row in rows for name in row if name != "seconds")
@@ -194,7 +206,7 @@ def save_benchmark(folder: Path, rows: Sequence[dict[str, Any]], **details: Any)
         writer = csv.DictWriter(file, [*names], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    if growing:
+    if growth:
         _draw_growth(growth, folder / "growth.png")
 
 
@@ -259,7 +271,8 @@ def _prepare(case: Case, mode: str, given: BenchmarkOptions) -> Callable[[str], 
     with torch.device(given.device):
         network, leaves, forward = _build(case, given.batch, layout)
         image = smooth_regions(given.batch, 3, case.size).contiguous(memory_format=layout)
-        label = smooth_regions(given.batch, case.classes, case.size).argmax(dim=1, keepdim=True)
+        regions = smooth_regions(given.batch, case.classes, case.size)
+        label = (regions > 0).long() if case.classes == 1 else regions.argmax(dim=1, keepdim=True)
     network.train(mode == "train")
     forward = torch.compile(forward) if given.compiled else forward
     loss_of, loss_of_logits = AFMALoss(), AFMALoss(attention_weight=0.0)
@@ -291,20 +304,21 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _draw_growth(series: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def _draw_growth(growth: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
     # Here, so that it is not in the memory of what is measured.
     from matplotlib.figure import Figure
 
     from afma_med.visualize.figure_file import save_figure
 
-    figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
-    units = {"added time, ms": "added_ms", "added peak memory, MiB": "added_mib"}
-    for axes, (title, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
-        for name, style in zip(_GROWING, ("o-", "s--"), strict=True):
-            points, exponent = series[f"{name}_{unit}"]["points"], series[f"{name}_{unit}"]["exponent"]
-            values = [value if value > 0 else math.nan for _, value in points]
-            label = name + (f", pixels^{exponent:.2f}" if exponent is not None else "")
-            axes.loglog([pixels for pixels, _ in points], values, style, label=label)
-        axes.set(xlabel="pixels", ylabel=title)
-        axes.legend()
+    figure = Figure(figsize=(5 * len(growth), 8), dpi=150, layout="constrained")
+    rows = figure.subplots(2, len(growth), squeeze=False)
+    for (unit, title), row in zip(_UNITS.items(), rows, strict=True):
+        for (group, series), axes in zip(growth.items(), row, strict=True):
+            for name, style in zip(_GROWING, ("o-", "s--"), strict=True):
+                points, exponent, reach = (series[f"{name}_{unit}"][key] for key in ("points", "exponent", "reach"))
+                values = [value if value > 0 else math.nan for _, value in points]
+                label = name + (f", power {exponent:.2f} ± {reach:.2f}" if exponent is not None else "")
+                axes.loglog([size for size, _ in points], values, style, label=label)
+            axes.set(xlabel=GROWING[group], ylabel=title)
+            axes.legend()
     save_figure(figure, path)

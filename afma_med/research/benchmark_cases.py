@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["BenchmarkOptions", "Case", "choose_cases", "list_cases", "list_gpu_steps"]
+__all__ = ["GROWING", "BenchmarkOptions", "Case", "choose_cases", "list_cases", "list_gpu_steps"]
+
+#: What grows in each group of AFMA alone at growing sizes.
+GROWING = {"growth": "pixels", "classes": "classes", "batch": "images"}
 
 # (height, width), depth, classes of a case.
 _GEOMETRIES = (((480, 640), 2, 12), ((480, 640), 3, 12), ((640, 960), 1, 12), ((1024, 2048), 2, 20))
-_GROWTH = tuple((size, 2, 12) for size in ((240, 320), (360, 480), (480, 640), (720, 960), (1024, 2048)))
+_SIZES = ((240, 320), (360, 480), (480, 640), (720, 960), (1024, 2048), (2048, 4096))
+_CLASSES, _BATCHES = (1, 5, 20, 60, 150), (1, 2, 4, 8, 16)
 # Tiny ones, for tests.
 _QUICK_GEOMETRIES = (((64, 96), 2, 3),)
-_QUICK_GROWTH = (((160, 160), 2, 3), ((320, 320), 2, 3))
+_QUICK_SIZES, _QUICK_CLASSES, _QUICK_BATCHES = ((160, 160), (240, 240), (320, 320)), (1, 3, 6), (1, 2, 3)
 
 
 # (height, width), images in a batch of the paper's recipes.
@@ -44,9 +48,10 @@ class BenchmarkOptions(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Describe a case of the group ``"alone"``, ``"unet"`` or ``"growth"``.
+    """Describe a case of the group ``"alone"``, ``"unet"``, or one in which something grows (:data:`GROWING`).
 
-    The encoder decides the channels of the feature map of this depth; ``size`` is height and width of the image.
+    The encoder decides the channels of the feature map of this depth; ``size`` is height and width of the image;
+    ``batch`` the number of images, None for that of the options.
     """
 
     group: str
@@ -54,18 +59,24 @@ class Case(NamedTuple):
     size: tuple[int, int]
     depth: int
     classes: int
+    batch: int | None = None
 
     def __str__(self) -> str:
         """Return the name of the case."""
-        return f"{self.group}-{self.encoder}-{self.size[0]}x{self.size[1]}-d{self.depth}"
+        grown = {"classes": f"-k{self.classes}", "batch": f"-b{self.batch}"}.get(self.group, "")
+        return f"{self.group}-{self.encoder}-{self.size[0]}x{self.size[1]}-d{self.depth}{grown}"
 
 
 def list_cases(quick: bool) -> list[Case]:
     """List all cases, or with ``quick`` those of tiny sizes."""
     encoders = ("resnet18",) if quick else ("resnet34", "resnet101")
-    geometries, growth = (_QUICK_GEOMETRIES, _QUICK_GROWTH) if quick else (_GEOMETRIES, _GROWTH)
+    geometries = _QUICK_GEOMETRIES if quick else _GEOMETRIES
+    sizes, counts, batches = (_QUICK_SIZES, _QUICK_CLASSES, _QUICK_BATCHES) if quick else (_SIZES, _CLASSES, _BATCHES)
+    size, depth, classes = (sizes[0], 2, 3) if quick else ((480, 640), 2, 12)
     cases = [Case(group, encoder, *g) for group in ("alone", "unet") for encoder in encoders for g in geometries]
-    return cases + [Case("growth", encoders[-1], *g) for g in growth]
+    cases += [Case("growth", encoders[-1], grown, depth, classes) for grown in sizes]
+    cases += [Case("classes", encoders[-1], size, depth, count) for count in counts]
+    return cases + [Case("batch", encoders[-1], size, depth, classes, batch) for batch in batches]
 
 
 def choose_cases(names: Sequence[str] | None, *, quick: bool) -> list[Case]:
@@ -77,10 +88,8 @@ def choose_cases(names: Sequence[str] | None, *, quick: bool) -> list[Case]:
     known = list_cases(quick)
     unknown = {*(names or [])} - {name for case in known for name in (str(case), case.group)}
     if unknown:
-        raise ValueError(
-            f"--cases must be alone, unet, growth or of {', '.join(map(str, known))}; got {sorted(unknown)}. "
-            "Name some of these."
-        )
+        names = ", ".join(dict.fromkeys([*(case.group for case in known), *map(str, known)]))
+        raise ValueError(f"--cases must be of {names}; got {sorted(unknown)}. Name some of these.")
     return [case for case in known if not names or {str(case), case.group} & set(names)]
 
 

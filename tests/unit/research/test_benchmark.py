@@ -47,7 +47,7 @@ def test_every_case_has_finite_numbers(quick_run) -> None:
     assert [(row["case"].split("-")[0], row["mode"]) for row in rows] == [
         *(("alone", mode) for mode in ("train", "inference")),
         *(("unet", mode) for mode in ("train", "inference")),
-        *[("growth", "train")] * 2,
+        *[(group, "train") for group in ("growth", "classes", "batch") for _ in range(3)],
     ]
     for row in rows:
         assert row["note"] == ""
@@ -65,7 +65,7 @@ def test_every_case_has_finite_numbers(quick_run) -> None:
 def test_both_forms_have_the_same_loss(quick_run) -> None:
     """What is timed side by side is the same function."""
     rows = [row for row in rows_of(quick_run[0]) if row["mode"] == "train"]
-    assert len(rows) == 4
+    assert len(rows) == 11
     for row in rows:
         assert row["ours_loss"] == pytest.approx(row["dense_loss"], rel=1e-4)
         assert row["ours_loss"] != row["bare_loss"]
@@ -83,7 +83,9 @@ def test_files_and_print(quick_run) -> None:
     assert result["machine"]["torch"] == torch.__version__
     assert result["machine"]["threads"] == 1
     assert len(result["machine"]["load_average"]) == 3
-    assert all(len(series["points"]) == 2 for series in result["growth"].values())
+    assert result["growth"].keys() == {"growth", "classes", "batch"}
+    for group in result["growth"].values():
+        assert all(len(series["points"]) == 3 for series in group.values())
     assert (folder / "growth.png").exists()
     assert printed.splitlines()[-1] == f"The results are in {folder}"
     assert sum(line.startswith("[") for line in printed.splitlines()) == len(rows)
@@ -91,8 +93,9 @@ def test_files_and_print(quick_run) -> None:
 
 def test_cases_are_those_of_the_paper_and_of_a_large_image() -> None:
     names = [str(case) for case in list_cases(quick=False)]
-    assert len(names) == len(set(names)) == 2 * 2 * 4 + 5
+    assert len(names) == len(set(names)) == 2 * 2 * 4 + 6 + 5 + 5
     assert {"unet-resnet101-640x960-d1", "alone-resnet34-1024x2048-d2", "growth-resnet101-240x320-d2"} <= set(names)
+    assert {"classes-resnet101-480x640-d2-k150", "batch-resnet101-480x640-d2-b16"} <= set(names)
 
 
 def test_dense_form_counts_the_multiply_adds_of_its_matrices() -> None:
@@ -117,12 +120,22 @@ def test_ratios_are_of_medians_and_of_pairs() -> None:
     assert "ours/bare" not in result
 
 
-def test_growth_exponent_is_the_power_of_the_pixels() -> None:
-    rows = [{"pixels": n, "ours_added_ms": 3.0 * n, "dense_added_ms": 0.5 * n**2} for n in (8, 64)]
-    series = fit_growth(rows, ["ours_added_ms", "dense_added_ms", "ours_added_mib"])
+def test_growth_exponent_is_the_power_of_what_grows() -> None:
+    rows = [{"pixels": n, "ours_added_ms": 3.0 * n, "dense_added_ms": 0.5 * n**2} for n in (8, 64, 100)]
+    series = fit_growth(rows, "pixels", ["ours_added_ms", "dense_added_ms", "ours_added_mib"])
     assert series["ours_added_ms"]["exponent"] == pytest.approx(1)
     assert series["dense_added_ms"]["exponent"] == pytest.approx(2)
-    assert series["ours_added_mib"] == {"points": [], "exponent": None}
+    assert series["dense_added_ms"]["reach"] == pytest.approx(0, abs=1e-6), "the points lie on a line"
+    assert series["ours_added_mib"] == {"points": [], "exponent": None, "reach": None}
+    assert fit_growth(rows[:2], "pixels", ["ours_added_ms"])["ours_added_ms"]["exponent"] is None
+
+
+def test_interval_of_an_exponent_is_that_of_a_straight_line() -> None:
+    rows = [{"classes": 2**x, "ours_added_ms": 2.0**y} for x, y in ((0, 0), (1, 2), (2, 1), (3, 3))]
+    found = fit_growth(rows, "classes", ["ours_added_ms"])["ours_added_ms"]
+    # By hand: slope 0.8, residuals -0.3, 0.9, -0.9, 0.3; their squares 1.8 / 2, over the 5 of x; t is 4.303.
+    assert found["exponent"] == pytest.approx(0.8)
+    assert found["reach"] == pytest.approx(4.3027 * math.sqrt(1.8 / 2 / 5), rel=1e-4)
 
 
 @pytest.fixture
@@ -159,8 +172,8 @@ def test_memory_that_runs_out_is_a_note(monkeypatch, given) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cases", "nothing"], "--cases must be alone, unet, growth or of alone-resnet34-480x640-d2"),
-        (["--quick", "--cases", "unet-resnet34-480x640-d2"], "or of alone-resnet18-64x96-d2"),
+        (["--cases", "nothing"], "--cases must be of alone, unet, growth, classes, batch, alone-resnet34-480x640-d2"),
+        (["--quick", "--cases", "unet-resnet34-480x640-d2"], "batch, alone-resnet18-64x96-d2"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
         (["--repeats", "1"], "--repeats must be at least 2"),
         (["--batch", "0"], "--batch: must be a whole number above 0"),
