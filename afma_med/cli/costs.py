@@ -110,12 +110,12 @@ def benchmark(given: argparse.Namespace) -> int:
     if given.roofline:
         return _run_roofline(cases, options, given.output_dir)
     machine = describe_machine(given.device) | {"threads": options.threads}
-    print(json.dumps(machine), f"{'':<48}" + "".join(f"{title:>8}" for title in _COLUMNS.values()), sep="\n")
+    print(json.dumps(machine), f"{'':<54}" + "".join(f"{title:>8}" for title in _COLUMNS.values()), sep="\n")
     stated = {name: value for name, value in vars(given).items() if name != "run"} | options._asdict()
     rows: list[dict[str, Any]] = []
     tasks = list(measure_cases(cases, options))
     for i, (case, mode, measure) in enumerate(tasks, 1):
-        print(f"{f'[{i}/{len(tasks)}]':<8}{case!s:<30}{mode:<10}", end="", flush=True)
+        print(f"{f'[{i}/{len(tasks)}]':<8}{case!s:<36}{mode:<10}", end="", flush=True)
         rows.append(measure())
         print(_cells(rows[-1]), rows[-1]["note"])
         save_benchmark(given.output_dir, rows, machine=machine, options=stated)  # the next may take long
