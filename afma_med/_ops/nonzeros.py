@@ -13,6 +13,8 @@ __all__ = ["count_nonzero_per_row"]
 
 # Numbers or words of a temporary, at most: 16 MiB as float32.
 _CHUNK_ELEMENTS = 2**22
+# Words of intersected sets, at most: on a CPU 512 KiB, which stay in its cache, are three times as fast as 32 MiB.
+_CPU_WORDS, _DEVICE_WORDS = 2**16, 2**22
 # From so many columns on, sets are intersected; below, products are cheaper.
 _LEAST_COLUMNS = 128
 # Pixels that a table of 2^10 entries covers; columns that one int64 holds.
@@ -67,7 +69,8 @@ def _count_by_sets(query: Tensor, key: Tensor) -> Tensor:
     choices = torch.cat([_read_digits(query[chunk].sign(), padding) for chunk in chunks])
     starts = torch.arange(table[..., 0, 0].numel(), dtype=torch.int32, device=key.device) << _TABLE_BITS
     entries = (choices + starts.view(len(key), 1, -1)).flatten(0, 1)
-    rows = max(1, _CHUNK_ELEMENTS // table.shape[-1])
+    words = _CPU_WORDS if query.device.type == "cpu" else _DEVICE_WORDS
+    rows = max(1, words // table.shape[-1])
     missed = torch.cat([_count_common(table.flatten(0, 2), chunk) for chunk in torch.split(entries, rows)])
     return key.shape[1] - missed.view(query.shape[:2])
 
