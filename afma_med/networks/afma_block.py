@@ -127,11 +127,19 @@ class AFMABlock(nn.Module):
         """
         self._check_channels(image, feature)
         image, feature = without_metadata(image), without_metadata(feature)
-        grid = PatchGrid((image.shape[2], image.shape[3]), read_stride(image, feature), self.patch_size)
+        grid = self.find_grid(image, feature)
         with autocast_off(image):
             query = self._project(self.embed_image(image)) if query is None else query
             key = self._project(self.embed_feature(feature, grid.stride))
         return PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
+
+    def find_grid(self, image: Tensor, feature: Tensor) -> PatchGrid:
+        """Tell where the patches of an image (B,C,H,W) and of its feature map (B,F,h,w) lie.
+
+        Raises:
+            ValueError: if no whole stride fits both axes.
+        """
+        return PatchGrid((image.shape[2], image.shape[3]), read_stride(image, feature), self.patch_size)
 
     def needs_strips(self, image: Tensor) -> bool:
         """Tell whether the embedded image (B,K,H,W) is large, and may be made strip by strip: by plain convolutions."""
@@ -147,22 +155,25 @@ class AFMABlock(nn.Module):
 
         Yields:
             Rows of the image, and their attention: its grid is the strip's, its key that of the whole feature map.
+
+        Raises:
+            TypeError, ValueError: as :meth:`forward` does.
         """
         self._check_channels(image, feature)
         image, feature = without_metadata(image), without_metadata(feature)
-        height, stride, patch_rows = image.shape[2], read_stride(image, feature), self.patch_size[0]
+        grid, patch_rows, height = self.find_grid(image, feature), self.patch_size[0], image.shape[2]
         numbers = self.out_channels * image[:, 0, 0].numel() * patch_rows
         step = patch_rows * max(1, _strip_size(image) // numbers)
         with autocast_off(image):
-            key = self._project(self.embed_feature(feature, stride))
+            key = self._project(self.embed_feature(feature, grid.stride))
         for start in range(0, height, step):
             rows = slice(start, min(start + step, height))
             above = min(start, _REACH)
             with autocast_off(image):
                 maps = self.embed_image(image[:, :, start - above : rows.stop + _REACH])
                 query = self._project(maps[:, :, above : above + rows.stop - start].contiguous())
-            grid = PatchGrid((rows.stop - start, image.shape[3]), stride, self.patch_size)
-            yield rows, PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, grid)
+            strip = grid._replace(image_size=(rows.stop - start, image.shape[3]))
+            yield rows, PatchAttention(query.expand(-1, self.out_channels, -1, -1), key, strip)
 
     def embed_image(self, image: Tensor) -> Tensor:
         """Embed the image: a 7×7 and a 3×3 convolution with nothing between.

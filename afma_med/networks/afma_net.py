@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from afma_med._ops.tensors import with_metadata_of, without_metadata
 from afma_med.checks import check_module
-from afma_med.functional import PatchGrid, compress_prediction, modulate_logits, split_patches
+from afma_med.functional import compress_prediction, modulate_logits, split_patches
 from afma_med.grouped_attention import Attention, correct_logits, split_prediction
-from afma_med.networks.afma_block import AFMABlock, Variant, check_variant, read_stride
+from afma_med.networks.afma_block import AFMABlock, Variant, check_variant
 from afma_med.networks.afma_blocks import Feature, PatchSize, Source, build_block, check_choices, list_depths
 from afma_med.networks.optimizer_watch import OptimizerWatch
 from afma_med.networks.scripting import AttentionCorrection, ScriptableHost
@@ -190,15 +190,16 @@ class AFMANet(TappedHost):
 
     def _needs_strips(self, run: HostRun) -> bool:
         """Tell whether to save memory: in inference, with large images, and where no subclass corrects otherwise."""
-        plain = type(self).correct is AFMANet.correct and isinstance(self.afma_block, AFMABlock)
+        # Of a subclass of the block, too, only the whole attention is known.
+        plain = type(self).correct is AFMANet.correct and type(self.afma_block) is AFMABlock
         infers = not self.training and not torch.is_grad_enabled()
-        return plain and infers and self.afma_block.needs_strips(run.image)  # type: ignore[operator]
+        return plain and infers and cast(AFMABlock, self.afma_block).needs_strips(run.image)
 
     def _correct_in_strips(self, run: HostRun) -> Tensor:
         """What :meth:`correct` gives, without the attention of all rows at once."""
         block, soft = cast(AFMABlock, self.afma_block), self.variant == "paper"
         plain, [feature] = without_metadata(run.logits), run.features
-        grid = PatchGrid((run.image.shape[2], run.image.shape[3]), read_stride(run.image, feature), block.patch_size)
+        grid = block.find_grid(run.image, feature)
         values = split_patches(compress_prediction(plain, grid, soft=soft), grid.patch_size)
         corrected = torch.empty_like(plain, dtype=values.dtype, memory_format=torch.contiguous_format)
         for i in range(len(plain)):

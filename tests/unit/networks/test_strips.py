@@ -90,6 +90,22 @@ def test_what_needs_the_whole_attention_has_it(counted: list[slice], change: Cal
     assert not counted
 
 
+class OwnBlock(afma_block.AFMABlock):
+    def forward(self, image: Tensor, feature: Tensor, query: Tensor | None = None) -> object:
+        return super().forward(image, feature / 2, query)
+
+
+def test_blocks_that_attend_otherwise_attend_to_the_whole(counted: list[slice]) -> None:
+    """The control with the resized image, whose block reads no feature map, and a user's own block."""
+    image, own = torch.rand(1, 3, 90, 120), build()
+    own.afma_block.__class__ = OwnBlock
+    for net in (build(source="image"), own):
+        expected = net(image).detach()
+        with torch.no_grad():
+            torch.testing.assert_close(net(image), expected)
+    assert not counted
+
+
 def test_several_attentions_are_computed_whole(counted: list[slice]) -> None:
     with torch.no_grad():
         AFMANet(smp.Unet("resnet18", encoder_weights=None, classes=3), feature=[2, 3]).eval()(torch.rand(1, 3, 90, 120))
