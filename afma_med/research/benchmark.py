@@ -84,7 +84,7 @@ def measure_case(case: Case, mode: str, given: BenchmarkOptions) -> dict[str, An
     try:
         row |= in_child(time_variants, case, mode, given, [name for name in _variants(case) if name in peaks])
         # Alone, bare takes next to no time, and a ratio to it means nothing.
-        row |= summarise(row["seconds"], _PAIRS[: 4 if case.group == "unet" else 1])
+        row |= summarise(row["seconds"], _PAIRS if case.group == "unet" else _PAIRS[:1])
     except MemoryError as error:
         notes.append(f"times skipped: {error}")
     return row | {"note": "; ".join(notes)}
@@ -137,7 +137,7 @@ def measure_step(case: Case, given: BenchmarkOptions) -> dict[str, float]:
         ``ours_peak_mib`` and so on.
     """
     names = ["bare", "ours", "head"]
-    row = summarise(time_variants(case, "train", given, names)["seconds"], [_PAIRS[1], _PAIRS[3]])
+    row = summarise(time_variants(case, "train", given, names)["seconds"], _PAIRS)
     if given.device == "cuda":
         run = _prepare(case, "train", given)
         for name in names:

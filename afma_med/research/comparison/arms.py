@@ -250,16 +250,16 @@ def _shared_settings(run: Run) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> str:
-    return _without(_shared_settings(run))
+    return _as_text(_shared_settings(run))
 
 
 def _without_afma(settings: Mapping[str, Any], *others: str) -> str:
-    return _without(settings, "afma", *_OF_AFMA, *others)
+    return _as_text(settings, "afma", *_OF_AFMA, *others)
 
 
-def _without(settings: Mapping[str, Any], *names: str) -> str:
-    """Settings as text, without those of these names, and without None: older runs do not name what is off."""
-    kept = {name: value for name, value in settings.items() if name not in names and value is not None}
+def _as_text(settings: Mapping[str, Any], *left_out: str) -> str:
+    """Spell settings, leaving out some, and those that are None: older runs do not have them."""
+    kept = {name: value for name, value in settings.items() if name not in left_out and value is not None}
     return json.dumps(kept, sort_keys=True)
 
 
