@@ -6,13 +6,65 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-__all__ = ["ArrayCache", "component_regions", "number_components"]
+__all__ = ["ArrayCache", "ObjectRuns", "component_regions", "find_object_runs", "number_components"]
+
+
+class ObjectRuns(NamedTuple):
+    """Hold the runs of a 2-D label: neighbouring pixels of one row that have the same value.
+
+    Args:
+        value: (R,) value of each run, in the order of the pixels.
+        length: (R,) its pixels.
+        number: (R,) number of its object, 0 to J-1.
+    """
+
+    value: NDArray[Any]
+    length: NDArray[np.int64]
+    number: NDArray[np.int32]
+
+
+def find_object_runs(label: NDArray[Any]) -> ObjectRuns:
+    """Find the objects of a label: connected components of one value; pixels that touch at a corner are connected.
+
+    A label has far fewer runs than pixels, so this is much faster than a search through its pixels.
+
+    Args:
+        label: (H,W) with at least one pixel.
+
+    Example:
+        >>> runs = find_object_runs(np.array([[1, 0, 0], [0, 1, 2]]))
+        >>> runs.value.tolist(), runs.length.tolist(), runs.number.tolist()
+        ([1, 0, 0, 1, 2], [1, 2, 1, 1, 1], [0, 1, 1, 0, 2])
+    """
+    width, flat = label.shape[1], label.ravel()
+    is_first = np.ones(label.size, dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=is_first[1:])
+    is_first[::width] = True
+    first = np.flatnonzero(is_first)
+    value, length = flat[first], np.diff(first, append=label.size)
+    # The pixels of the row above that a run touches, from its left neighbour's column to its right neighbour's.
+    lower = np.flatnonzero(first >= width)
+    left = first[lower] // width * width
+    touched = [
+        np.maximum(first[lower] - 1, left) - width,
+        np.minimum(first[lower] + length[lower], left + width - 1) - width,
+    ]
+    start, end = (np.searchsorted(first, pixel, side="right") - 1 for pixel in touched)
+    many = end - start + 1
+    lower = np.repeat(lower, many)
+    upper = np.arange(len(lower)) + np.repeat(start - np.cumsum(many) + many, many)
+    same = value[lower] == value[upper]
+    pairs = (lower[same], upper[same])
+    graph = coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(len(first), len(first)))
+    return ObjectRuns(value, length, connected_components(graph, directed=False)[1])
 
 
 def number_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:

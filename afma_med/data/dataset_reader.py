@@ -31,12 +31,15 @@ class Inspected(NamedTuple):
         size: (H, W) in pixels.
         counts: (K,) int64, the label's pixels of each class; None without a label.
         highest: the highest value of a picture of more than 8 bits; None for others.
+        objects: (n,3) int64, the label's objects as of :func:`~afma_med.data.object_sizes.tally_objects`; None without
+            a label, or if they are not counted, as those of slices.
     """
 
     item: dict[str, Any]
     size: tuple[int, int]
     counts: NDArray[np.int64] | None
     highest: float | None = None
+    objects: NDArray[np.int64] | None = None
 
 
 class DatasetReader(NamedTuple):

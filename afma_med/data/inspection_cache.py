@@ -74,7 +74,7 @@ class _Kept:
         if self.problem:
             return self.inspect(item)
         files = [(name, _identity(value)) for name, value in sorted(item.items())]
-        key = hashlib.sha256(json.dumps([__version__, self.kind, files]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([__version__, Inspected._fields, self.kind, files]).encode()).hexdigest()
         rows = self._execute("SELECT content FROM inspections WHERE key = ?", key)
         if rows:
             return [_decode(item, kept) for kept in json.loads(rows[0][0])]
@@ -118,10 +118,11 @@ def _identity(value: Any) -> str:
 
 
 def _encode(one: Inspected) -> dict[str, Any]:
-    counts = None if one.counts is None else one.counts.tolist()
-    return {"size": list(one.size), "counts": counts, "highest": one.highest}
+    counts, objects = (None if array is None else array.tolist() for array in (one.counts, one.objects))
+    return {"size": list(one.size), "counts": counts, "highest": one.highest, "objects": objects}
 
 
 def _decode(item: Item, kept: dict[str, Any]) -> Inspected:
     counts = None if kept["counts"] is None else np.array(kept["counts"], dtype=np.int64)
-    return Inspected(dict(item), (kept["size"][0], kept["size"][1]), counts, kept["highest"])
+    objects = None if kept["objects"] is None else np.array(kept["objects"], dtype=np.int64).reshape(-1, 3)
+    return Inspected(dict(item), (kept["size"][0], kept["size"][1]), counts, kept["highest"], objects)

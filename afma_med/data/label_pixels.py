@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import VOID, ClassInfo, color_lookup, raw_id_lookup
 from afma_med.data.datalist import PICTURES, files_below, files_by_name, unlabelled_items, warn_skipped
 from afma_med.data.dataset_reader import Inspected, Item
+from afma_med.data.file_threads import map_files
+from afma_med.data.object_sizes import tally_objects
 from afma_med.data.pictures import highest_deep_value, is_lossy, naming, oriented_size, read_stored_pixels
 from afma_med.data.problems import DatasetError, list_files
 
@@ -85,11 +87,10 @@ def read_coded_label(
                     f"a label must be stored without loss; this file is {image.format}, which changes class values. "
                     "Use the dataset's own label files (PNG, not JPEG)."
                 )
-            painted = np.asarray(image.convert("RGB")) if image.mode == "P" else None
-        # Programs reorder palettes, so the colours decide where they are those of classes.
-        if painted is not None and _are_listed(painted, color_classes or classes):
-            return map_raw_labels(painted, classes, color_classes=color_classes)
-        return map_raw_labels(read_stored_pixels(path), classes, color_classes=color_classes)
+            # Programs reorder palettes, so the colours decide where they are those of classes.
+            ids = _palette_ids(image, color_classes or classes) if image.mode == "P" else None
+        pixels = read_stored_pixels(path)
+        return map_raw_labels(pixels, classes, color_classes=color_classes) if ids is None else _translate(pixels, ids)
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -134,7 +135,7 @@ def read_mask_label(item: Item) -> NDArray[np.uint8]:
 
 
 def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint8]], classes: int) -> list[Inspected]:
-    """Read an image and its label to the last byte, and count the label's pixels.
+    """Read an image and its label to the last byte, and count the label's pixels and objects.
 
     Args:
         item: paths under ``"image"`` and, where there is one, ``"label"``.
@@ -164,8 +165,9 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
             f"`{item['label']}` must have the size of its image, {width}×{height}; got {label.shape[1]}×"
             f"{label.shape[0]}. Replace one of them."
         )
-    counts = np.bincount(label.ravel(), minlength=VOID + 1)[:classes]
-    return [Inspected(dict(item), (height, width), counts.astype(np.int64), highest)]
+    objects, counts = tally_objects(label, classes), np.zeros(classes, dtype=np.int64)
+    np.add.at(counts, objects[:, 0], objects[:, 1] * objects[:, 2])
+    return [Inspected(dict(item), (height, width), counts, highest, objects)]
 
 
 def find_pictures(source: Path) -> list[dict[str, str]]:
@@ -191,7 +193,7 @@ def find_pictures(source: Path) -> list[dict[str, str]]:
     warn_skipped(skipped)
     items = unlabelled_items(names, source)
     # To the last byte: a prediction of many images must not stop halfway.
-    outcomes = thread_map(_image_problem, items, desc="Reading the images", unit="image", disable=None)
+    outcomes = map_files(_image_problem, items, title="Reading the images", unit="image")
     if problems := list(filter(None, outcomes)):
         raise DatasetError([list_files("files that cannot be used", problems)])
     return items
@@ -205,15 +207,30 @@ def _image_problem(item: Item) -> str:
     return ""
 
 
-def _are_listed(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> bool:
-    return {tuple(color) for color in np.unique(colors.reshape(-1, 3), axis=0).tolist()} <= color_lookup(classes).keys()
+def _palette_ids(image: Image.Image, classes: Sequence[ClassInfo]) -> NDArray[np.uint8] | None:
+    """Return the (256,) train ids of a palette's colours; None if the picture shows a colour that is not listed."""
+    used = [index for index, count in enumerate(image.histogram()) if count]
+    palette = Image.fromarray(np.array([used], dtype=np.uint8), "P")
+    palette.putpalette(image.getpalette() or [])
+    train_ids, ids = color_lookup(classes), np.full(256, VOID, dtype=np.uint8)
+    colors = [tuple(color) for color in np.asarray(palette.convert("RGB"))[0].tolist()]
+    if not train_ids.keys() >= set(colors):
+        return None
+    ids[used] = [train_ids[color] for color in colors]
+    return ids
 
 
-def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[np.int64]:
+def _translate(pixels: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return ``table[pixels]`` of 8-bit pixels, four times as fast."""
+    return np.frombuffer(bytearray(pixels.tobytes()).translate(table.tobytes()), dtype=np.uint8).reshape(pixels.shape)
+
+
+def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Return the brightness as stored; of a palette its greys, or its indices where it has colours."""
     with Image.open(path) as image:
         palette = np.array(image.getpalette() or [], dtype=np.int64).reshape(-1, 3) if image.mode == "P" else None
-    pixels = read_stored_pixels(path).astype(np.int64)
+    stored = read_stored_pixels(path)
+    pixels: NDArray[Any] = stored.astype(np.int64) if stored.dtype.kind == "f" else stored
     if palette is not None and len(palette) > pixels.max(initial=0) and (palette == palette[:, :1]).all():
         return np.asarray(palette[pixels, 0])
     if pixels.ndim == 2:
@@ -225,23 +242,30 @@ def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[np.int64]:
 
 def _map_raw_ids(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
     listed = {info.raw_id for info in classes} | {VOID}
-    bad = [value for value in np.unique(raw).tolist() if value not in listed]
-    if bad:
+    ids = raw.astype(np.uint8, copy=False)
+    # Deleting the listed values is much faster than sorting all of them.
+    unlisted = ids.tobytes().translate(None, bytes(value for value in range(256) if value in listed))
+    if unlisted or not np.array_equal(ids, raw):
+        bad = [value for value in np.unique(raw).tolist() if value not in listed]
         raise ValueError(
             f"`label` must hold the raw ids {sorted(info.raw_id for info in classes)} or {VOID} for void; "
             f"got {bad[:8]}. Use the dataset's own label files, or extend its class table."
         )
-    return raw_id_lookup(classes)[raw.astype(np.uint8)]
+    return _translate(ids, raw_id_lookup(classes))
 
 
 def _map_colors(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
     train_ids = color_lookup(classes)
-    packed = colors.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
-    values, inverse = np.unique(packed, return_inverse=True)
+    red, green, blue = (colors[..., channel].ravel().astype(np.uint32) for channel in range(3))
+    packed = red << 16 | green << 8 | blue
+    # Only the first pixel of each run of a colour is looked up.
+    first = np.flatnonzero(np.diff(packed, prepend=~packed[:1]))
+    values, inverse = np.unique(packed[first], return_inverse=True)
     listed = [(value >> 16, value >> 8 & 255, value & 255) for value in values.tolist()]
     if bad := [color for color in listed if color not in train_ids]:
         raise ValueError(
             f"`label` must hold the {len(train_ids)} colours of the class table; got {bad[:8]}. "
             "Use the dataset's own label files (PNG, not JPEG), or extend its class table."
         )
-    return np.array([train_ids[color] for color in listed], dtype=np.uint8)[inverse].reshape(packed.shape)
+    ids = np.array([train_ids[color] for color in listed], dtype=np.uint8)[inverse]
+    return np.repeat(ids, np.diff(first, append=packed.size)).reshape(colors.shape[:2])

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
+from afma_med.data.file_threads import map_files
 from afma_med.data.object_sizes import label_objects
 
 __all__ = ["ObjectTable", "find_lost_classes", "measure_objects", "warn_of_lost_objects"]
@@ -112,7 +112,7 @@ def find_lost_classes(
         )
 
     labelled = [item for item in items if "label" in item]
-    counts = thread_map(count, labelled, desc="Looking for objects that resizing loses", unit="label", disable=None)
+    counts = map_files(count, labelled, title="Looking for objects that resizing loses", unit="label")
     total, lost = sum(counts, start=np.zeros((2, len(names)), dtype=np.int64))
     shares = {name: lost[k] / total[k] for k, name in enumerate(names) if total[k] and name not in reader.unscored}
     return {name: float(share) for name, share in shares.items() if share > tolerated}

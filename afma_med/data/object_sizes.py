@@ -11,7 +11,17 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-__all__ = ["SIZES", "SizeGroups", "count_objects", "group_pixels", "label_objects"]
+from afma_med._ops.components import find_object_runs
+
+__all__ = [
+    "SIZES",
+    "SizeGroups",
+    "count_objects",
+    "group_objects",
+    "group_pixels",
+    "label_objects",
+    "tally_objects",
+]
 
 #: Names of the groups, from the smallest objects to the largest.
 SIZES = ("small", "medium", "large")
@@ -88,12 +98,8 @@ def label_objects(label: NDArray[np.integer]) -> NDArray[np.int32]:
         [[1, 2, 2], [2, 1, 3]]
     """
     if label.ndim == 2:
-        components = SimpleITK.ScalarConnectedComponentImageFilter()
-        components.SetDistanceThreshold(0)
-        components.FullyConnectedOn()
-        image = components.Execute(SimpleITK.GetImageFromArray(label.astype(np.int16)))
-        return SimpleITK.GetArrayFromImage(image).astype(np.int32)
-    # The filter for all values at once is slow on volumes, where most voxels are of few values.
+        runs = find_object_runs(label)
+        return np.repeat(runs.number + np.int32(1), runs.length).reshape(label.shape)
     numbers, count = np.zeros(label.shape, dtype=np.int32), 0
     for value in np.unique(label).tolist():
         image = SimpleITK.ConnectedComponent(SimpleITK.GetImageFromArray((label == value).astype(np.uint8)), True)
@@ -156,10 +162,52 @@ def count_objects(
     """
     groups = groups or SizeGroups()
     unit = groups.pixel_size(spacing, label.ndim)
-    objects = label_objects(label)
-    numbers, first, pixels = np.unique(objects, return_index=True, return_counts=True)
-    owner, size = label.ravel()[first[numbers > 0]], groups.group_of(pixels[numbers > 0] * unit)
+    return group_objects(tally_objects(label, classes), classes, groups, pixel_size=unit)
+
+
+def tally_objects(label: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Count the objects of a label that have the same class and number of pixels.
+
+    Args:
+        label: (H,W) or (H,W,D) train ids; other values, such as void, do not count.
+        classes: K.
+
+    Returns:
+        (n,3) class, pixels of one object, number of objects; sorted, no class and size twice.
+
+    Example:
+        >>> tally_objects(np.array([[0, 1, 0, 1, 255]]), 2).tolist()
+        [[0, 1, 2], [1, 1, 2]]
+    """
+    owner, pixels = _measure_objects(label)
+    known = (owner >= 0) & (owner < classes)
+    keys = owner[known].astype(np.int64) * (label.size + 1) + pixels[known]
+    keys, many = np.unique(keys, return_counts=True)
+    return np.stack([*np.divmod(keys, label.size + 1), many], axis=1)
+
+
+def group_objects(
+    tally: NDArray[np.int64], classes: int, groups: SizeGroups, *, pixel_size: float = 1.0
+) -> NDArray[np.int64]:
+    """Sum the result of :func:`tally_objects` to the (K,3) small, medium and large objects of each class.
+
+    Args:
+        tally: (n,3), of one label or of several, one below the other.
+        classes: K.
+        groups: bounds between the groups.
+        pixel_size: size of a pixel or voxel in the groups' unit.
+    """
     counted = np.zeros((classes, len(SIZES)), dtype=np.int64)
-    known = owner < classes
-    np.add.at(counted, (owner[known], size[known]), 1)
+    np.add.at(counted, (tally[:, 0], groups.group_of(tally[:, 1] * pixel_size)), tally[:, 2])
     return counted
+
+
+def _measure_objects(label: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """Return the value and the number of pixels of each object."""
+    if label.ndim == 2:
+        value, length, number = find_object_runs(label)
+    else:
+        value, length, number = label.ravel(), None, label_objects(label).ravel() - 1
+    owner = np.zeros(number.max() + 1, dtype=value.dtype)
+    owner[number] = value
+    return owner, np.bincount(number, weights=length).astype(np.int64)

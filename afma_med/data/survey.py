@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.contrib.concurrent import thread_map
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
+from afma_med.data.file_threads import map_files
 from afma_med.data.inspection_cache import kept_inspections
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError, collect_warnings
@@ -36,6 +38,8 @@ class Survey(NamedTuple):
         problems: everything that is wrong, one text each.
         warnings: possible problems, one text each.
         highest: the highest value of the pictures of more than 8 bits; None without such pictures.
+        objects: (n,3) int64, the objects of all labels as of :func:`~afma_med.data.object_sizes.tally_objects`; None if
+            the reader's ``inspect`` does not count them.
     """
 
     files: list[dict[str, str]]
@@ -45,6 +49,7 @@ class Survey(NamedTuple):
     problems: list[str]
     warnings: Sequence[str] = ()
     highest: float | None = None
+    objects: NDArray[np.int64] | None = None
 
 
 def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section: str) -> Survey:
@@ -77,7 +82,7 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
             files, problems = error.items, list(error.problems)
         title = f"Reading {reader.title}, {section}"
         with kept_inspections(reader) as inspect:
-            outcomes = thread_map(partial(_inspect, inspect), files, desc=title, unit="file", disable=None)
+            outcomes = map_files(partial(_inspect, inspect), files, title=title)
     good = [item for item, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, str)]
     found = [one for outcome in outcomes if not isinstance(outcome, str) for one in outcome]
     if unusable := [outcome for outcome in outcomes if isinstance(outcome, str)]:
@@ -94,6 +99,7 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
         problems=[f"{section}: {text}" for text in problems],
         warnings=[*notes, *_absent_classes(reader, section, found, counts)],
         highest=max((one.highest for one in found if one.highest is not None), default=None),
+        objects=_join_objects(found),
     )
 
 
@@ -149,6 +155,12 @@ def _inspect(inspect: Callable[[Item], list[Inspected]], item: Item) -> list[Ins
         return inspect(item)
     except ValueError as error:
         return str(error)
+
+
+def _join_objects(found: Sequence[Inspected]) -> NDArray[np.int64] | None:
+    labelled = [one for one in found if one.counts is not None]
+    counted = [one.objects for one in labelled if one.objects is not None]
+    return np.concatenate([np.zeros((0, 3), dtype=np.int64), *counted]) if len(counted) == len(labelled) else None
 
 
 def _absent_classes(reader: DatasetReader, section: str, found: Sequence[Inspected], counts: Tensor) -> list[str]:

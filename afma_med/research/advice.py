@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.contrib.concurrent import thread_map
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
+from afma_med.data.file_threads import map_files
 from afma_med.data.object_shapes import ObjectTable, measure_objects
 from afma_med.data.survey import Survey, survey_dataset
 from afma_med.networks import list_features
@@ -168,7 +168,7 @@ def _measure(
         ]
 
     items = [item for item in (survey.items if reader.read_volume is None else survey.files) if "label" in item]
-    measured = thread_map(measure, items, desc="Measuring objects", unit="label", disable=None)
+    measured = map_files(measure, items, title="Measuring objects", unit="label")
     own, *others = (_join([table for tables in measured for table in tables[i]]) for i in range(1 + len(sides)))
     lost = {side: share_of_classes(one.owner, one.area == 0, classes) for side, one in zip(sides, others, strict=True)}
     image_side = round(float(np.median([min(size) for size in survey.sizes.elements()])))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.contrib.concurrent import thread_map
 
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
-from afma_med.data.object_sizes import SIZES, count_objects
+from afma_med.data.file_threads import map_files
+from afma_med.data.object_sizes import SIZES, count_objects, group_objects
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError
 from afma_med.data.survey import Survey, find_image_range, survey_section
@@ -112,7 +112,7 @@ def _survey(
     return surveys, missing
 
 
-def _count_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[np.int64]:
+def _count_objects(reader: DatasetReader, surveys: Collection[Survey]) -> NDArray[np.int64]:
     """(K,3) small, medium and large objects over whole labels; those of volumes in three dimensions."""
     classes, read_volume = len(class_names(reader.classes)), reader.read_volume
 
@@ -120,9 +120,11 @@ def _count_objects(reader: DatasetReader, surveys: Iterable[Survey]) -> NDArray[
         label, spacing = (reader.read_label(item), None) if read_volume is None else read_volume(item)
         return count_objects(label, classes, groups=reader.size_groups, spacing=spacing)
 
+    counts = [group_objects(one.objects, classes, reader.size_groups) for one in surveys if one.objects is not None]
+    uncounted = [survey for survey in surveys if survey.objects is None]
     # Items are images, or the slices of volumes; files are images or whole volumes.
-    items = [item for survey in surveys for item in (survey.files if read_volume else survey.items) if "label" in item]
-    counts = thread_map(count, items, desc="Counting objects", unit="label", disable=None)
+    items = [item for one in uncounted for item in (one.files if read_volume else one.items) if "label" in item]
+    counts += map_files(count, items, title="Counting objects", unit="label")
     return sum(counts, start=np.zeros((classes, len(SIZES)), dtype=np.int64))
 
 

@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from afma_med._ops.components import ArrayCache, component_regions, number_components
+from afma_med._ops.components import ArrayCache, component_regions, find_object_runs, number_components
 
 
 def flood(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
@@ -34,6 +34,18 @@ def test_components_equal_a_flood_fill(shape: tuple[int, ...], seed: int) -> Non
     numbers, count = number_components(mask)
     own = [{tuple(pixel) for pixel in np.argwhere(numbers == j).tolist()} for j in range(1, count + 1)]
     assert sorted(map(sorted, own)) == sorted(map(sorted, flood(mask)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (7, 12), (30, 31)])
+@pytest.mark.parametrize("values", [1, 2, 4])
+def test_runs_join_to_the_components_of_each_value(shape: tuple[int, int], values: int) -> None:
+    for seed in range(5):
+        label = np.random.default_rng(seed).integers(0, values, shape)
+        runs = find_object_runs(label)
+        assert np.repeat(runs.value, runs.length).reshape(shape).tolist() == label.tolist()
+        numbers = np.repeat(runs.number, runs.length).reshape(shape)
+        own = [set(map(tuple, np.argwhere(numbers == j).tolist())) for j in range(runs.number.max() + 1)]
+        assert sorted(map(sorted, own)) == sorted(sorted(part) for k in range(values) for part in flood(label == k))
 
 
 @pytest.mark.parametrize("spacing", [None, (1.0, 3.0, 0.5)])

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from afma_med.data import CAMVID, label_pixels
+from afma_med.data.dataset_reader import Inspected
 from afma_med.data.survey import Survey, survey_section
+from afma_med.research.dataset_report import report_dataset
 from afma_med.samples import write_street_scenes
 
 
@@ -37,7 +39,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def same(a: Survey, b: Survey) -> bool:
-    return a.counts.equal(b.counts) and a._replace(counts=b.counts) == b
+    assert a.objects is not None and b.objects is not None
+    same_objects = a.objects.tolist() == b.objects.tolist()
+    return a.counts.equal(b.counts) and same_objects and a._replace(counts=b.counts, objects=b.objects) == b
 
 
 def test_a_second_survey_reads_nothing_and_says_the_same(scenes: Path, opened: list[str]) -> None:
@@ -80,6 +84,51 @@ def test_a_survey_that_was_stopped_goes_on(scenes: Path, opened: list[str], monk
     before = len(opened)
     assert len(survey_section(CAMVID, scenes, "train").items) == 4
     assert len(opened) - before < 4
+
+
+def test_a_picture_that_vanishes_is_named_and_the_others_are_read(
+    scenes: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = CAMVID.datalist
+
+    def lose_the_second(root: Any, section: str) -> list[dict[str, str]]:
+        files = listed(root, section)
+        os.remove(files[1]["image"])
+        return files
+
+    survey = survey_section(CAMVID._replace(datalist=lose_the_second), scenes, "train")
+    assert len(survey.items) == len(opened) == 3
+    assert "1 files that cannot be used" in survey.problems[0] and "No such file" in survey.problems[0]
+
+
+def test_a_full_disk_is_a_warning(scenes: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def small(*given: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*given, **options)
+        connection.executescript("PRAGMA page_size = 512; PRAGMA max_page_count = 4")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    survey = survey_section(CAMVID, scenes, "train")
+    assert len(survey.items) == len(opened) == 4
+    assert "cannot keep what was read: database or disk is full" in survey.warnings[0]
+    assert "Set AFMA_MED_CACHE" in survey.warnings[0]
+
+
+def test_objects_are_counted_with_the_pixels_and_kept(scenes: Path, opened: list[str]) -> None:
+    def refuse(item: Any) -> Any:
+        raise AssertionError("the label is read a second time")
+
+    text, _ = report_dataset(CAMVID, scenes, ["train"])
+    again, _ = report_dataset(CAMVID._replace(read_label=refuse), scenes, ["train"])
+    assert again == text and len(opened) == 4
+    uncounted, _ = report_dataset(CAMVID._replace(inspect=_inspect_without_objects), scenes, ["train"])
+    assert uncounted == text
+
+
+def _inspect_without_objects(item: Any) -> list[Inspected]:
+    return [one._replace(objects=None) for one in CAMVID.inspect(item)]
 
 
 def test_readers_of_others_are_not_kept(scenes: Path, opened: list[str]) -> None:

@@ -544,6 +544,19 @@ def test_palettes_of_class_colours_are_taken_by_colour(tmp_path: Path) -> None:
     assert read_coded_label(tmp_path / "road, car.png", camvid.CLASSES).tolist() == [[3, 8]]
 
 
+def test_palettes_of_other_colours_are_taken_by_index(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[3, 8, 8]], dtype=np.uint8)).convert("P")
+    picture.putpalette([1, 2, 3] * 9)
+    picture.save(tmp_path / "label.png")
+    assert read_coded_label(tmp_path / "label.png", camvid.CLASSES).tolist() == [[3, 8, 8]]
+
+
+def test_ids_of_16_bits_are_not_cut_to_8(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[3, 256 + 8]], dtype=np.uint16)).save(tmp_path / "label.png")
+    with pytest.raises(ValueError, match=r"raw ids .* got \[264\]"):
+        read_coded_label(tmp_path / "label.png", camvid.CLASSES)
+
+
 def test_partial_split_files_share_nothing(tmp_path: Path) -> None:
     lits_tree(tmp_path)
     (tmp_path / "val.txt").unlink()
