@@ -14,7 +14,7 @@ __all__ = ["map_files"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# Seconds between the lines of progress in a log file; shorter work writes none there.
+# Seconds between two reports of the progress in a log file; shorter work is not reported there.
 _LOG_INTERVAL = 30
 
 
@@ -23,7 +23,7 @@ def map_files(
 ) -> list[_Result]:
     """Return ``[function(item) for item in items]``, computed in threads.
 
-    The terminal shows the progress and the remaining time; a log file gets a line every 30 seconds. An exception, or
+    The terminal shows the progress and the remaining time; a log file gets them every 30 seconds. An exception, or
     Ctrl-C, ends the work after the items that were begun.
 
     Args:
@@ -32,7 +32,8 @@ def map_files(
         title: of the progress bar.
         unit: name of one item.
     """
-    pace = {} if sys.stderr.isatty() else {"mininterval": _LOG_INTERVAL, "delay": _LOG_INTERVAL}
+    intervals = ("mininterval", "maxinterval", "delay")
+    pace = {} if sys.stderr.isatty() else dict.fromkeys(intervals, _LOG_INTERVAL)
     with ThreadPoolExecutor() as pool, tqdm(total=len(items), desc=title, unit=unit, **pace) as progress:
         try:
             results = []

@@ -82,7 +82,10 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
             files, problems = error.items, list(error.problems)
         title = f"Reading {reader.title}, {section}"
         with kept_inspections(reader) as inspect:
-            outcomes = map_files(partial(_inspect, inspect), files, title=title)
+            # The processes of a training begin at different files, and take the rest from the cache.
+            start = _first_file(len(files))
+            outcomes = map_files(partial(_inspect, inspect), files[start:] + files[:start], title=title)
+            outcomes = outcomes[len(files) - start :] + outcomes[: len(files) - start]
     good = [item for item, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, str)]
     found = [one for outcome in outcomes if not isinstance(outcome, str) for one in outcome]
     if unusable := [outcome for outcome in outcomes if isinstance(outcome, str)]:
@@ -147,6 +150,11 @@ def find_image_range(surveys: Mapping[str, Survey]) -> float | None:
     """
     found = [survey.highest for survey in surveys.values() if survey.highest is not None]
     return bits_range(max(found)) if found else None
+
+
+def _first_file(files: int) -> int:
+    rank, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    return files * rank // processes
 
 
 def _inspect(inspect: Callable[[Item], list[Inspected]], item: Item) -> list[Inspected] | str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from afma_med.data import CAMVID, label_pixels
+from afma_med.data import CAMVID, label_pixels, survey
 from afma_med.data.dataset_reader import Inspected
 from afma_med.data.survey import Survey, survey_section
 from afma_med.research.dataset_report import report_dataset
@@ -129,6 +129,21 @@ def test_objects_are_counted_with_the_pixels_and_kept(scenes: Path, opened: list
 
 def _inspect_without_objects(item: Any) -> list[Inspected]:
     return [one._replace(objects=None) for one in CAMVID.inspect(item)]
+
+
+def test_processes_of_a_training_begin_at_different_files(
+    scenes: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = survey_section(CAMVID, scenes, "train")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert same(survey_section(CAMVID, scenes, "train"), alone)
+    monkeypatch.setattr(survey, "map_files", lambda function, items, title: [function(item) for item in items])
+    opened.clear()
+    own = CAMVID._replace(inspect=lambda item: CAMVID.inspect(item))  # not kept
+    assert same(survey_section(own, scenes, "train"), alone)
+    names = [Path(item["image"]).name for item in alone.files]
+    assert opened == names[2:] + names[:2]
 
 
 def test_readers_of_others_are_not_kept(scenes: Path, opened: list[str]) -> None:
