@@ -140,8 +140,11 @@ def _draw_maps(figure: SubFigure, point: PointAttention, names: list[str], colum
     for panel in panels.flat[len(names) :]:
         panel.axis("off")
     for index, (panel, name) in enumerate(zip(panels.flat, names, strict=False)):
-        text = in_short(point.corrections[index]) if index in point.seen.classes else "not in this attention"
-        drawn = show_map(panel, point, index, title=f"{name}  {text}", scale=scale)
+        if index not in point.seen.classes:
+            panel.axis("off")
+            panel.text(0.5, 0.5, f"{name}\nnot in this attention", size=8, ha="center", transform=panel.transAxes)
+            continue
+        drawn = show_map(panel, point, index, title=f"{name}  {in_short(point.corrections[index])}", scale=scale)
     shown = panels.flat[: len(names)].tolist()
     figure.colorbar(drawn, ax=shown, shrink=0.9, aspect=30, label="attention").ax.tick_params(labelsize=8)
 
