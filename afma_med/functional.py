@@ -14,8 +14,7 @@ N       image patches, ceil(H / ph) * ceil(W / pw)
 M       feature patches, ceil(h / ph) * ceil(w / pw)
 ======  ==============================================================================================
 
-An attention is never stored as its (B,K,N,M) matrix. It is kept as the two thin factors whose product it is
-(:class:`PatchAttention`); spreading predictions with it and comparing two of them need the factors only.
+An attention is stored as two thin factors (:class:`PatchAttention`), never as their product of (B,K,N,M) numbers.
 
 Reference:
     Sang, Zhou, Islam, Xing: Small-Object Sensitive Segmentation Using Across Feature Map Attention, TPAMI 2023.
@@ -297,6 +296,5 @@ def _check_index(index: Tensor, classes: int) -> None:
         )
 
 
-def _matrix_shape(attention: PatchAttention) -> tuple[int, int, int, int]:
-    batch, classes, image_patches, _ = attention.query.shape
-    return batch, classes, image_patches, attention.key.shape[2]
+def _matrix_shape(attention: PatchAttention) -> tuple[int, ...]:
+    return (*attention.query.shape[:3], attention.key.shape[2])

@@ -102,7 +102,8 @@ def benchmark(given: argparse.Namespace) -> int:
     cases = choose_cases(given.cases, quick=given.quick)
     options = _check_options(given)
 
-    from afma_med.research.benchmark import measure_cases, save_benchmark
+    from afma_med.research.benchmark import measure_cases
+    from afma_med.research.benchmark_report import save_benchmark
     from afma_med.research.machine import describe_machine
 
     if given.gpu:

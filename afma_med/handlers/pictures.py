@@ -13,11 +13,12 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from afma_med.data.class_table import ClassInfo
-from afma_med.visualize.attention import attend_image, attend_point, find_afma
+from afma_med.visualize.attention import attend_image, find_afma
 from afma_med.visualize.attention_figure import compare_attention
 from afma_med.visualize.class_colors import compare_segmentations
 from afma_med.visualize.figure_file import figure_pixels
 from afma_med.visualize.object_points import object_classes, smallest_object
+from afma_med.visualize.point_attention import attend_point
 from afma_med.visualize.volume_slices import spread_evenly
 
 __all__ = ["AttentionPicturesHandler", "SegmentationPicturesHandler"]

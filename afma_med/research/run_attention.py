@@ -14,10 +14,11 @@ from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.runs.trained_network import TrainedNetwork
-from afma_med.visualize.attention import AttendedImage, attend_image, attend_point
+from afma_med.visualize.attention import AttendedImage, attend_image
 from afma_med.visualize.attention_figure import compare_attention, draw_attention
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_points import corrected_object, object_classes, object_points, smallest_object
+from afma_med.visualize.point_attention import attend_point
 from afma_med.visualize.volume_slices import draw_montage, fullest_slice, predict_slices, take_slice
 
 __all__ = ["SUFFIX", "check_runs", "find_class", "find_corrected_object", "find_points", "show_attention"]

@@ -15,10 +15,11 @@ from afma_med.atomic_write import replacing
 from afma_med.data.dataset_reader import SECTIONS, DatasetReader, Item
 from afma_med.research.run_attention import SUFFIX, check_runs, find_class, find_points
 from afma_med.runs.trained_network import TrainedNetwork
-from afma_med.visualize.attention import AttendedImage, attend_image, attend_point
+from afma_med.visualize.attention import AttendedImage, attend_image
 from afma_med.visualize.class_colors import stretch_image
 from afma_med.visualize.explorer import ExplorerSlice, format_explorer
 from afma_med.visualize.object_points import object_classes
+from afma_med.visualize.point_attention import attend_point
 from afma_med.visualize.volume_slices import fullest_slice, predict_slices, spread_evenly, stretch_slices, take_slice
 
 __all__ = ["explore_attention"]

@@ -1,4 +1,4 @@
-"""Compute the attention of an image and of one of its points."""
+"""Compute the attention of an image."""
 
 from __future__ import annotations
 
@@ -9,49 +9,36 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from afma_med._ops.modulation import row_scale
-from afma_med._ops.patches import PatchGrid, ceil_divide
-from afma_med._ops.tensors import at_least_float32, autocast_off, without_metadata
+from afma_med._ops.tensors import without_metadata
 from afma_med.functional import PatchAttention, compress_prediction, split_patches
-from afma_med.grouped_attention import Attention, GroupedAttention, correct_logits
-from afma_med.networks import AFMANet
+from afma_med.grouped_attention import GroupedAttention
+from afma_med.networks import AFMABlocks, AFMANet
 from afma_med.networks.probing import probing
 
-__all__ = [
-    "AttendedImage",
-    "PointAttention",
-    "Rectangle",
-    "Region",
-    "attend_image",
-    "attend_point",
-    "decide",
-    "find_afma",
-]
+__all__ = ["AttendedImage", "AttendedPart", "attend_image", "decide", "find_afma"]
 
 
-class Rectangle(NamedTuple):
-    """Part of an image, in pixels. Row ``bottom`` and column ``right`` are the first ones outside."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-
-class Region(NamedTuple):
-    """Contribution of one feature patch to the correction of an image patch.
+class AttendedPart(NamedTuple):
+    """Hold one of several attentions of an image.
 
     Args:
-        patch: Index m of the feature patch.
-        rectangle: Part of the image that the feature patch covers.
-        attention: A[n,m].
-        contribution: Contribution to the correction X, averaged over the image patch.
+        attention: With B = 1 and all K classes; zeros for classes that it does not hold.
+        values: (K,M), as those of :class:`AttendedImage`.
+        classes: Indices of the classes that it holds.
+        feature: Encoder depth or module name of its feature map; None if a block of your own does not name it.
     """
 
-    patch: int
-    rectangle: Rectangle
-    attention: float
-    contribution: float
+    attention: PatchAttention
+    values: Tensor
+    classes: tuple[int, ...]
+    feature: int | str | None
+
+    @property
+    def name(self) -> str:
+        """Feature map and patch size, such as ``depth 2, patches of 10×10 pixels``."""
+        height, width = self.attention.grid.patch_size
+        depth = f"depth {self.feature}" if isinstance(self.feature, int) else self.feature
+        return f"{depth or f'stride {self.attention.grid.stride}'}, patches of {height}×{width} pixels"
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ class AttendedImage:
         attention: Attention of this image, with B = 1. Of several depths or groups of classes, the first one; classes
             that it does not hold have zeros.
         values: (K,M) share of the class in each feature patch before the correction: V averaged over the patch.
-        parts: Of several attentions, each with its values and the indices of its classes; empty for one.
+        parts: The attentions of several depths or groups of classes; empty for one attention of all classes.
     """
 
     image: NDArray[np.float32]
@@ -73,14 +60,21 @@ class AttendedImage:
     after: NDArray[np.uint8]
     attention: PatchAttention
     values: Tensor
-    parts: tuple[tuple[PatchAttention, Tensor, tuple[int, ...]], ...] = ()
+    parts: tuple[AttendedPart, ...] = ()
 
     def for_class(self, index: int) -> AttendedImage:
         """Return a copy with the first attention that holds a class."""
-        for attention, values, classes in self.parts:
-            if index in classes:
-                return replace(self, attention=attention, values=values)
-        return self
+        return next((self.for_part(i) for i, part in enumerate(self.parts) if index in part.classes), self)
+
+    def for_part(self, index: int) -> AttendedImage:
+        """Return a copy with only one of several attentions, and the predictions of the whole network."""
+        part = self.parts[index]
+        return replace(self, attention=part.attention, values=part.values, parts=(part,))
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Indices of the classes that ``attention`` holds."""
+        return self.parts[0].classes if self.parts else tuple(range(len(self.values)))
 
     @property
     def changed(self) -> NDArray[np.bool_]:
@@ -93,36 +87,6 @@ class AttendedImage:
         """(height, width) of the part of the image that a feature patch covers, in pixels."""
         grid = self.attention.grid
         return grid.patch_size[0] * grid.stride, grid.patch_size[1] * grid.stride
-
-
-@dataclass(frozen=True)
-class PointAttention:
-    """Attention of the image patch at one point, and its effect on the prediction there.
-
-    Args:
-        seen: The image.
-        point: (row, column) in pixels.
-        patch: Index n of the image patch at the point.
-        rectangle: Part of the image that this patch covers.
-        maps: (K, rows, columns) attention A[n] to all feature patches, class by class.
-        corrections: (K,) X averaged over the patch; logits are multiplied by 1 + X.
-        class_index: Class of ``regions``, an index of ``maps``.
-        regions: Regions that contribute most to the correction of this class, largest first.
-    """
-
-    seen: AttendedImage
-    point: tuple[int, int]
-    patch: int
-    rectangle: Rectangle
-    maps: NDArray[np.float32]
-    corrections: NDArray[np.float32]
-    class_index: int
-    regions: tuple[Region, ...]
-
-    @property
-    def strongest(self) -> int:
-        """Index of the class whose map has the highest peak."""
-        return int(self.maps.max(axis=(1, 2)).argmax())
 
 
 def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
@@ -156,78 +120,20 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
     image = without_metadata(image)
     with probing(afma):
         logits, attention = afma.attend(image[None].to(next(afma.parameters())))
-        soft = afma.variant == "paper"
-        corrected = correct_logits(logits, attention, soft=soft)
-        parts = [
-            (part, _average_values(logits, part, soft=soft), classes)
-            for part, classes in _list_whole_parts(attention, logits.shape[1])
-        ]
+        corrected = afma.correct(logits, attention)
+        parts: tuple[AttendedPart, ...] = ()
+        if isinstance(attention, GroupedAttention):
+            parts = _list_parts(afma, logits, attention)
+            attention, values = parts[0].attention, parts[0].values
+        else:
+            values = _average_values(afma, logits, attention)
     return AttendedImage(
         image=np.asarray(image.cpu(), dtype=np.float32),
         before=decide(logits)[0],
         after=decide(corrected)[0],
-        attention=parts[0][0],
-        values=parts[0][1],
-        parts=tuple(parts) if isinstance(attention, GroupedAttention) else (),
-    )
-
-
-def attend_point(
-    seen: AttendedImage, point: tuple[int, int], *, class_index: int | None = None, regions: int = 5
-) -> PointAttention:
-    """Compute the attention of the image patch at a point: one row of A for each class.
-
-    By step 8, the correction X of image patch n, averaged over its pixels, is a sum over the feature patches m. Each
-    term, A[n,m] / (number of non-zeros of the row) · (V[m] averaged over its pixels), is a contribution. Padding counts
-    as part of a patch.
-
-    A network with several depths or groups of classes has several attentions. The first one that holds the class of the
-    regions is shown, and the corrections are those of this attention alone. The network corrects with the mean over the
-    attentions of a class.
-
-    Args:
-        seen: The image.
-        point: (row, column) in pixels.
-        class_index: Class of the regions; default: the class predicted at the point after the correction.
-        regions: Number of regions to list.
-
-    Raises:
-        ValueError: If the point lies outside the image, or the class does not exist.
-
-    Example:
-        >>> import torch
-        >>> net = AFMANet(nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 2, 2, 2)), 2, feature="0")
-        >>> point = attend_point(attend_image(net, torch.rand(3, 40, 60)), (25, 7))
-        >>> point.patch, point.rectangle, point.maps.shape
-        (12, Rectangle(top=20, left=0, bottom=30, right=10), (2, 2, 3))
-    """
-    (height, width), classes = seen.after.shape, len(seen.values)
-    if not (0 <= point[0] < height and 0 <= point[1] < width):
-        raise ValueError(
-            f"`point` must lie in the image, rows 0 to {height - 1}, columns 0 to {width - 1}; got {tuple(point)}. "
-            "Count pixels of the preprocessed image."
-        )
-    # A binary network has a single map.
-    index = (int(seen.after[point]) if classes > 1 else 0) if class_index is None else class_index
-    if not 0 <= index < classes:
-        raise ValueError(f"`class_index` must be from 0 to {classes - 1}; got {index}. Pass a class of the network.")
-    seen = seen.for_class(index)
-    grid = seen.attention.grid
-    patch = point[0] // grid.patch_size[0] * _columns(grid.image_size, grid) + point[1] // grid.patch_size[1]
-    query, key = (at_least_float32(factor[0]) for factor in seen.attention[:2])
-    with autocast_off(query):
-        products = key @ query[:, patch, :, None]
-        contributions = (products * row_scale(query[:, patch : patch + 1], key))[..., 0] * seen.values
-    maps = products[..., 0] / query.shape[-1]
-    return PointAttention(
-        seen=seen,
-        point=(int(point[0]), int(point[1])),
-        patch=patch,
-        rectangle=_rectangle(patch, _columns(grid.image_size, grid), grid.patch_size, limits=(height, width)),
-        maps=_array(maps.view(classes, -1, _columns(grid.feature_size, grid))),
-        corrections=_array(contributions.sum(dim=1)),
-        class_index=index,
-        regions=_strongest_regions(seen, maps[index], contributions[index], regions),
+        attention=attention,
+        values=values,
+        parts=parts,
     )
 
 
@@ -254,46 +160,20 @@ def decide(logits: Tensor) -> NDArray[np.uint8]:
     return decided
 
 
-def _list_whole_parts(attention: Attention, count: int) -> list[tuple[PatchAttention, tuple[int, ...]]]:
-    """Each part of an attention with all classes, zeros for those of other parts; and its own classes."""
-    if isinstance(attention, PatchAttention):
-        return [(attention, tuple(range(count)))]
-    wholes = []
-    for part, classes in zip(attention.parts, attention.classes, strict=True):
-        factors = [factor.new_zeros(1, count, *factor.shape[2:]) for factor in part[:2]]
+def _list_parts(afma: AFMANet, logits: Tensor, attention: GroupedAttention) -> tuple[AttendedPart, ...]:
+    block, depths = afma.afma_block, list(afma.feature_channels)
+    features = [depths[i] for i in block.inputs] if isinstance(block, AFMABlocks) else [None] * len(attention.parts)
+    parts = []
+    for part, classes, feature in zip(attention.parts, attention.classes, features, strict=True):
+        factors = [factor.new_zeros(1, logits.shape[1], *factor.shape[2:]) for factor in part[:2]]
         for whole, factor in zip(factors, part[:2], strict=True):
             whole[:, list(classes)] = factor
-        wholes.append((PatchAttention(factors[0], factors[1], part.grid), classes))
-    return wholes
+        whole_part = PatchAttention(factors[0], factors[1], part.grid)
+        parts.append(AttendedPart(whole_part, _average_values(afma, logits, whole_part), classes, feature))
+    return tuple(parts)
 
 
-def _average_values(logits: Tensor, attention: PatchAttention, *, soft: bool) -> Tensor:
+def _average_values(afma: AFMANet, logits: Tensor, attention: PatchAttention) -> Tensor:
     grid = attention.grid
-    return split_patches(compress_prediction(logits, grid, soft=soft), grid.patch_size)[0].mean(dim=-1)
-
-
-def _strongest_regions(seen: AttendedImage, row: Tensor, contributions: Tensor, count: int) -> tuple[Region, ...]:
-    """Return the feature patches with the largest contributions of either sign, but not 0."""
-    order = contributions.abs().argsort(descending=True, stable=True)[:count].tolist()
-    grid, limits = seen.attention.grid, (seen.after.shape[0], seen.after.shape[1])
-    columns = _columns(grid.feature_size, grid)
-    return tuple(
-        Region(m, _rectangle(m, columns, seen.region_size, limits=limits), row[m].item(), contribution)
-        for m in order
-        if (contribution := contributions[m].item()) != 0
-    )
-
-
-def _rectangle(patch: int, columns: int, size: tuple[int, int], *, limits: tuple[int, int]) -> Rectangle:
-    top, left = patch // columns * size[0], patch % columns * size[1]
-    sides = (min(top, limits[0]), min(left, limits[1]), min(top + size[0], limits[0]), min(left + size[1], limits[1]))
-    return Rectangle(*sides)
-
-
-def _columns(size: tuple[int, int], grid: PatchGrid) -> int:
-    return ceil_divide(size[1], grid.patch_size[1])
-
-
-def _array(x: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = x.cpu().numpy().astype(np.float32)
-    return array
+    values = compress_prediction(logits, grid, soft=afma.variant == "paper")
+    return split_patches(values, grid.patch_size)[0].mean(dim=-1)

@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.figure import Figure, SubFigure
 
 from afma_med.data.class_table import ClassInfo, class_names
-from afma_med.visualize.attention import PointAttention
 from afma_med.visualize.attention_panels import (
     class_patches,
     in_short,
@@ -22,6 +21,7 @@ from afma_med.visualize.attention_panels import (
     show_prediction,
     show_regions,
 )
+from afma_med.visualize.point_attention import PointAttention
 
 __all__ = ["compare_attention", "draw_attention"]
 
@@ -108,11 +108,12 @@ def compare_attention(
 
 
 def describe_point(point: PointAttention, classes: Sequence[ClassInfo]) -> str:
-    """Describe the prediction at a point, before and after the correction."""
+    """Describe the prediction at a point, before and after the correction, and which of several attentions is shown."""
     names = class_names(classes)
     after, before = names[point.seen.after[point.point]], names[point.seen.before[point.point]]
     text = f"row {point.point[0]}, column {point.point[1]}, predicted as {after}"
-    return text if after == before else f"{text}, before the correction as {before}"
+    text += "" if after == before else f", before the correction as {before}"
+    return f"{text}; attention of {point.seen.parts[0].name}" if point.seen.parts else text
 
 
 def _draw_panels(figure: SubFigure, point: PointAttention, names: list[str], classes: Sequence[ClassInfo]) -> None:
@@ -139,6 +140,10 @@ def _draw_maps(figure: SubFigure, point: PointAttention, names: list[str], colum
     for panel in panels.flat[len(names) :]:
         panel.axis("off")
     for index, (panel, name) in enumerate(zip(panels.flat, names, strict=False)):
+        if index not in point.seen.classes:
+            panel.axis("off")
+            panel.text(0.5, 0.5, f"{name}\nnot in this attention", size=8, ha="center", transform=panel.transAxes)
+            continue
         drawn = show_map(panel, point, index, title=f"{name}  {in_short(point.corrections[index])}", scale=scale)
     shown = panels.flat[: len(names)].tolist()
     figure.colorbar(drawn, ax=shown, shrink=0.9, aspect=30, label="attention").ax.tick_params(labelsize=8)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from afma_med._ops.patches import ceil_divide
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
-from afma_med.visualize.attention import AttendedImage, PointAttention, Rectangle
+from afma_med.visualize.attention import AttendedImage
 from afma_med.visualize.class_colors import colorize, stretch_image
+from afma_med.visualize.point_attention import PointAttention, Rectangle
 
 __all__ = [
     "class_patches",

@@ -5,53 +5,79 @@
 const PATCH = "#F0E442", REGION = "#56B4E9", CHANGED = [213, 94, 0];
 const CLOSE_UP = 10, REGIONS = 5, SMALL = 9, KEYS = "123456789abcdefghijklmnopqrstuvwxyz";
 const about = JSON.parse(document.getElementById("description").textContent);
-const [H, W] = about.size, [PH, PW] = about.patch, K = about.maps.length, D = PH * PW;
-const [ROWS, COLUMNS] = about.grid, [REGION_ROWS, REGION_COLUMNS] = about.regions, STRIDE = about.stride;
-const N = ROWS * COLUMNS, M = REGION_ROWS * REGION_COLUMNS, REGION_HEIGHT = PH * STRIDE, REGION_WIDTH = PW * STRIDE;
-// Patches that lie in the padding only are left out.
-const LAST_ROW = Math.ceil(H / PH) - 1, LAST_COLUMN = Math.ceil(W / PW) - 1;
+const [H, W] = about.size, K = about.maps.length, PARTS = about.parts.length;
+// The sizes of the attention that is shown, one of several.
+let PH, PW, D, COLUMNS, REGION_ROWS, REGION_COLUMNS, STRIDE, N, M, REGION_HEIGHT, REGION_WIDTH, LAST_ROW, LAST_COLUMN;
 const TYPES = {uint8: Uint8Array, int16: Int16Array, uint32: Uint32Array, float32: Float32Array};
 const $ = id => document.getElementById(id);
-const state = {slice: about.first, point: about.point, chosen: null, layer: "attention", held: false, drawn: false};
-const loaded = [];
+const state = {slice: about.first, part: 0, point: about.point, chosen: null, layer: "attention", held: false, drawn: false};
+const loaded = {};
 let data = null, now = null;
 
 // --- numbers
 
-async function load(index) {
-  if (loaded[index]) return loaded[index];
-  const text = $("slice" + index).textContent, binary = atob(text), packed = new Uint8Array(binary.length);
+async function load(index, part) {
+  const slice = about.slices[index], id = "slice" + index, own = id + "part" + part;
+  loaded[id] = loaded[id] || await loadPictures(id, slice);
+  loaded[own] = loaded[own] || await loadPart(own, slice.parts[part]);
+  return {...loaded[id], ...loaded[own], index, part};
+}
+
+async function loadPictures(id, slice) {
+  const found = await read(id, slice.arrays);
+  found.picture = await decodePicture(slice.picture);
+  found.grey = makeGrey(found.picture);
+  for (const name of ["before", "after", "label"]) if (found[name]) found[name + "Picture"] = paintClasses(found[name]);
+  found.changedPicture = paintChanges(found);
+  return found;
+}
+
+async function loadPart(id, {scales, signed, arrays}) {
+  const starts = [];
+  let components = 0;
+  for (const own of scales) { starts.push(components); components += own.length; }
+  return {...await read(id, arrays), scales, signed, starts, components, pooled: []};
+}
+
+async function read(id, arrays) {
+  const text = $(id).textContent, binary = atob(text), packed = new Uint8Array(binary.length);
   for (let i = 0; i < packed.length; i++) packed[i] = binary.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const bytes = new Uint8Array(await new Response(stream).arrayBuffer()), slice = about.slices[index], found = {slice};
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer()), found = {};
   let offset = 0;
-  for (const {name, type, length} of slice.arrays) {
+  for (const {name, type, length} of arrays) {
     const array = new TYPES[type](length), target = new Uint8Array(array.buffer), size = array.BYTES_PER_ELEMENT;
     for (let b = 0; b < size; b++, offset += length)
       for (let i = 0; i < length; i++) target[i * size + b] = bytes[offset + i];
     found[name] = array;
   }
-  found.starts = [];
-  let components = 0;
-  for (const scales of slice.scales) { found.starts.push(components); components += scales.length; }
-  found.pooled = [];
-  found.picture = await decodePicture(slice.picture);
-  found.grey = makeGrey(found.picture);
-  for (const name of ["before", "after", "label"]) if (found[name]) found[name + "Picture"] = paintClasses(found[name]);
-  found.changedPicture = paintChanges(found);
-  loaded[index] = found;
   return found;
+}
+
+function useSizes(part) {
+  [PH, PW] = part.patch;
+  [REGION_ROWS, REGION_COLUMNS] = part.regions;
+  STRIDE = part.stride;
+  COLUMNS = part.grid[1];
+  D = PH * PW;
+  N = part.grid[0] * COLUMNS;
+  M = REGION_ROWS * REGION_COLUMNS;
+  REGION_HEIGHT = PH * STRIDE;
+  REGION_WIDTH = PW * STRIDE;
+  // Patches that lie in the padding only are left out.
+  LAST_ROW = Math.ceil(H / PH) - 1;
+  LAST_COLUMN = Math.ceil(W / PW) - 1;
 }
 
 // Row n of A of class k: the sum of a few components.
 function attend(k, n) {
-  const row = new Float32Array(M), scales = data.slice.scales[k];
+  const row = new Float32Array(M), scales = data.scales[k];
   scales.forEach((scale, i) => {
     const r = data.starts[k] + i, weight = scale * data.query[r * N + n], key = r * M;
     if (weight) for (let m = 0; m < M; m++) row[m] += weight * data.key[key + m];
   });
   // Rounding must not give an attention a sign that it does not have.
-  if (!data.slice.signed) for (let m = 0; m < M; m++) if (row[m] < 0) row[m] = 0;
+  if (!data.signed) for (let m = 0; m < M; m++) if (row[m] < 0) row[m] = 0;
   return row;
 }
 
@@ -65,7 +91,7 @@ function vote(k, n, row) {
 // The label's average over the pixels of each feature pixel, (M,D).
 function pool(id) {
   if (data.pooled[id]) return data.pooled[id];
-  const pooled = new Float32Array(M * D), [rows, columns] = about.feature;
+  const pooled = new Float32Array(M * D), [rows, columns] = about.parts[data.part].feature_size;
   for (let y = 0; y < H; y++) for (let x = 0; x < W; x++) {
     if (data.label[y * W + x] !== id) continue;
     const fy = Math.floor(y / STRIDE), fx = Math.floor(x / STRIDE);
@@ -104,19 +130,23 @@ function look() {
   const predicted = about.maps.findIndex(map => map.id === data.after[y * W + x]);
   const k = state.chosen === null ? (K > 1 ? predicted : 0) : state.chosen;
   const maps = about.maps.map(({id}, index) => {
+    const shares = {before: shareOf(data.before, id, box), after: shareOf(data.after, id, box)};
+    if (!holders(index).includes(data.part)) return shares;
     const attention = attend(index, n), votes = vote(index, n, attention);
-    return {
-      attention, votes, gold: data.label ? attendGold(id, box) : null, sum: votes.reduce((a, b) => a + b, 0),
-      before: shareOf(data.before, id, box), after: shareOf(data.after, id, box),
-    };
+    return {...shares, attention, votes, gold: data.label ? attendGold(id, box) : null, sum: votes.reduce((a, b) => a + b, 0)};
   });
-  const voters = Array.from(maps[k].votes.keys()).filter(m => maps[k].votes[m] !== 0);
+  const voters = maps[k].votes ? Array.from(maps[k].votes.keys()).filter(m => maps[k].votes[m] !== 0) : [];
   voters.sort((a, b) => Math.abs(maps[k].votes[b]) - Math.abs(maps[k].votes[a]));
   const regions = voters.slice(0, REGIONS).map(m => ({
     box: boxOf(Math.floor(m / REGION_COLUMNS), m % REGION_COLUMNS, REGION_HEIGHT, REGION_WIDTH),
     vote: maps[k].votes[m], attention: maps[k].attention[m],
   }));
   return {row, column, box, k, maps, regions};
+}
+
+// The attentions that hold a class.
+function holders(k) {
+  return Array.from(about.parts.keys()).filter(part => about.parts[part].maps.includes(k));
 }
 
 function boxOf(row, column, height, width) {
@@ -177,13 +207,13 @@ function paintChanges({before, after, grey}) {
   return canvas;
 }
 
-const tile = newCanvas(REGION_COLUMNS, REGION_ROWS), tileContext = tile.getContext("2d", {willReadFrequently: true});
-const tilePixels = new ImageData(REGION_COLUMNS, REGION_ROWS), tileWords = new Uint32Array(tilePixels.data.buffer);
+const tile = newCanvas(1, 1), tileContext = tile.getContext("2d", {willReadFrequently: true});
 const viridisBytes = new Uint8Array(4 * 256), viridis = new Uint32Array(viridisBytes.buffer);
 for (let i = 0; i < 256; i++) viridisBytes.set([...about.viridis.slice(3 * i, 3 * i + 3), 255], 4 * i);
 
 // Draw a value per region over the whole of a canvas. The last regions may reach beyond the image.
 function drawMap(context, values, low, high, alpha) {
+  const tilePixels = new ImageData(REGION_COLUMNS, REGION_ROWS), tileWords = new Uint32Array(tilePixels.data.buffer);
   for (let m = 0; m < M; m++) {
     tileWords[m] = viridis[Math.max(0, Math.min(255, Math.round((values[m] - low) / (high - low) * 255)))];
   }
@@ -208,7 +238,7 @@ function fit(canvas, aspect) {
 // Scaling a large picture takes long; so each canvas keeps its scaled copy.
 function drawScaled(context, picture, name) {
   const {width, height} = context.canvas, canvas = context.canvas;
-  const key = [name, state.slice, width, height].join();
+  const key = [name, data.index, width, height].join();
   if (canvas.copyKey !== key) {
     canvas.copy = newCanvas(width, height);
     const copy = canvas.copy.getContext("2d");
@@ -258,19 +288,19 @@ function rangeOf(maps) {
 }
 
 function drawMain() {
-  const canvas = $("main"), context = canvas.getContext("2d"), plain = state.layer === "image";
+  const canvas = $("main"), context = canvas.getContext("2d"), plain = state.layer === "image", map = now.maps[now.k];
   fit(canvas, H / W);
   drawScaled(context, plain ? data.picture : data.grey, plain ? "picture" : "grey");
   const scale = canvas.width / W, {name} = about.maps[now.k];
-  if (!plain) {
-    const values = now.maps[now.k][state.layer] || new Float32Array(M), [low, high] = rangeOf([values]);
+  if (!plain && map.attention) {
+    const values = map[state.layer] || new Float32Array(M), [low, high] = rangeOf([values]);
     drawMap(context, values, low, high, 0.6);
     $("low").textContent = format(low);
     $("high").textContent = format(high);
   }
   const names = {attention: "Attention to " + name, votes: "Votes for " + name, gold: "Gold attention to " + name, image: ""};
-  $("layer_name").textContent = names[state.layer];
-  for (const id of ["low", "scale", "high"]) $(id).hidden = plain;
+  $("layer_name").textContent = names[state.layer] + (plain || map.attention ? "" : ": " + absence(now.k));
+  for (const id of ["low", "scale", "high"]) $(id).hidden = plain || !map.attention;
   now.regions.slice().reverse().forEach(({box}) => outline(context, box, REGION, scale));
   now.regions.slice().reverse().forEach(({box}, i) => writeNumber(context, now.regions.length - i, box, scale));
   outline(context, now.box, PATCH, scale);
@@ -321,6 +351,12 @@ function format(x) {
   return size >= 1e-3 && size < 1e4 ? x.toPrecision(3) : x.toExponential(2).replace("e-0", "e-").replace("e+", "e");
 }
 
+// Where a class is that the attention does not hold.
+function absence(k) {
+  const others = holders(k).map(part => part + 1);
+  return others.length ? "in attention " + others.join(", ") : "not corrected";
+}
+
 function named(id) {
   const found = about.classes[id], text = document.createElement("span");
   if (found) {
@@ -351,7 +387,8 @@ function writeReadout() {
 
 function writeRegions() {
   const most = Math.max(...now.regions.map(region => Math.abs(region.vote)), 0);
-  $("chosen").textContent = about.maps[now.k].name + ": " + format(now.maps[now.k].sum);
+  const map = now.maps[now.k];
+  $("chosen").textContent = about.maps[now.k].name + ": " + (map.votes ? format(map.sum) : absence(now.k));
   const rows = now.regions.map(({vote: amount, attention}, i) => {
     const row = document.createElement("li"), bar = document.createElement("i");
     row.append(...[i + 1, format(amount)].map(text => {
@@ -369,7 +406,9 @@ function writeRegions() {
   if (!rows.length) {
     rows.push(document.createElement("li"));
     rows[0].style.display = "block";
-    rows[0].textContent = "No region votes: nothing was predicted as this class before the correction, or nothing attends.";
+    rows[0].textContent = map.votes ?
+      "No region votes: nothing was predicted as this class before the correction, or nothing attends." :
+      "This attention does not hold the class.";
   }
   $("regions").replaceChildren(...rows);
 }
@@ -378,16 +417,19 @@ function writeClasses() {
   const percent = share => Math.round(100 * share);
   const attention = rangeOf(now.maps.map(map => map.attention)), gold = rangeOf(now.maps.map(map => map.gold));
   now.maps.forEach((map, k) => {
-    const row = rowsOfClasses[k], peak = map.attention.reduce((a, b) => Math.max(a, b), -Infinity);
+    const row = rowsOfClasses[k], held = Boolean(map.attention);
     row.element.classList.toggle("chosen", k === now.k);
     row.button.setAttribute("aria-pressed", k === now.k);
-    drawMap(row.attention.getContext("2d"), map.attention, ...attention, 1);
-    if (row.gold && (map.gold || row.hasGold !== false)) {
+    row.element.classList.toggle("absent", !held);
+    if (held) drawMap(row.attention.getContext("2d"), map.attention, ...attention, 1);
+    if (held && row.gold && (map.gold || row.hasGold !== false)) {
       drawMap(row.gold.getContext("2d"), map.gold || new Float32Array(M), ...gold, 1);
       row.hasGold = Boolean(map.gold);
     }
-    row.peak.textContent = format(peak);
-    row.sum.textContent = format(map.sum);
+    row.peak.textContent = held ? format(map.attention.reduce((a, b) => Math.max(a, b), -Infinity)) : absence(k);
+    row.peak.colSpan = held ? 1 : 2;
+    row.sum.hidden = !held;
+    row.sum.textContent = held ? format(map.sum) : "";
     const [before, after] = [percent(map.before), percent(map.after)];
     row.share.textContent = before === after ? (after ? after + " %" : "–") : before + " → " + after + " %";
     row.share.className = before || after ? "" : "none";
@@ -426,11 +468,28 @@ function build() {
     closeUps.push(addFigure("closeups", name, caption));
   buildTable(hasLabel);
   $("scale").getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(viridisBytes), 256), 0, 0);
+  buildParts();
   buildSlices();
-  const error = Math.max(...about.slices.map(slice => slice.error));
-  $("rounding").textContent = "The page holds the attention as " + data.slice.scales.map(s => s.length).reduce((a, b) => a + b, 0) +
-    " components of " + K + " maps, rounded. The rounding changes an attention by at most " + (100 * error).toPrecision(2) +
-    " % of the largest component of its class (measured at 512 patches or all). The predictions are exact.";
+}
+
+function writeRounding() {
+  const error = Math.max(...about.slices.map(slice => slice.parts[data.part].error));
+  $("rounding").textContent = "The page holds the attention as " + data.components +
+    " components of " + about.parts[data.part].maps.length + " maps, rounded. The rounding changes an attention by at most " +
+    (100 * error).toPrecision(2) + " % of the largest component of its class (measured at 512 patches or all). The predictions are exact.";
+}
+
+// A menu of several attentions, each with its feature map, patch size and classes.
+function buildParts() {
+  if (PARTS === 1) return;
+  for (const element of document.querySelectorAll(".several")) element.hidden = false;
+  about.parts.forEach(({name, maps}, i) => {
+    const option = document.createElement("option");
+    const names = maps.length === K ? "all classes" : maps.map(k => about.maps[k].name).join(", ");
+    option.textContent = i + 1 + ": " + name + ", " + names;
+    $("part").append(option);
+  });
+  $("part").addEventListener("change", () => change(state.slice, $("part").selectedIndex));
 }
 
 function buildTable(hasLabel) {
@@ -479,7 +538,7 @@ function buildSlices() {
   $("slices").hidden = false;
   slider.max = about.slices.length - 1;
   slider.value = state.slice;
-  slider.addEventListener("input", () => changeSlice(Number(slider.value)));
+  slider.addEventListener("input", () => change(Number(slider.value), state.part));
   const shown = numbers.length === about.depth ? "all " + about.depth + " slices of the volume" :
     numbers.length + " of the volume's " + about.depth + " slices: " + numbers.join(", ");
   $("title").append(" — the page holds " + shown);
@@ -494,14 +553,15 @@ function draw() {
     for (const button of $("layers").children) button.setAttribute("aria-pressed", button.dataset.layer === state.layer);
     $("follow").checked = state.chosen === null;
     $("follow").disabled = K === 1;
-    $("slice_number").textContent = data.slice.number === null ? "" : data.slice.number;
+    $("slice_number").textContent = about.depth === null ? "" : about.slices[data.index].number;
     drawMain();
     drawPanels();
     drawCloseUps();
     writeReadout();
     writeRegions();
     writeClasses();
-    document.body.dataset.patch = [state.slice, now.row, now.column].join();
+    document.body.dataset.part = data.part;
+    document.body.dataset.patch = [data.index, now.row, now.column].join();
   });
 }
 
@@ -510,12 +570,23 @@ function choose(k) {
   draw();
 }
 
-async function changeSlice(index) {
-  state.slice = Math.max(0, Math.min(about.slices.length - 1, index));
-  $("slice").value = state.slice;
-  const wanted = state.slice, found = await load(wanted);
-  // The slider may have moved on.
-  if (wanted === state.slice) { data = found; draw(); }
+function use(found) {
+  data = found;
+  useSizes(about.parts[data.part]);
+  tile.width = REGION_COLUMNS;
+  tile.height = REGION_ROWS;
+  writeRounding();
+}
+
+async function change(slice, part) {
+  const within = (index, list) => Math.max(0, Math.min(list.length - 1, index));
+  state.slice = $("slice").value = within(slice, about.slices);
+  state.part = $("part").selectedIndex = within(part, about.parts);
+  const found = await load(state.slice, state.part);
+  // The slider or the menu may have moved on.
+  if (found.index !== state.slice || found.part !== state.part) return;
+  use(found);
+  draw();
 }
 
 // --- pointer and keys
@@ -552,18 +623,19 @@ function nextLayer() {
 }
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target === $("part")) return;
   const far = event.shiftKey ? 5 : 1, inSlider = event.target === $("slice"), onControl = event.target.closest("button, input, summary");
   const actions = {
     ArrowUp: () => movePatch(-far, 0), ArrowDown: () => movePatch(far, 0),
     ArrowLeft: () => movePatch(0, -far), ArrowRight: () => movePatch(0, far),
-    PageUp: () => changeSlice(state.slice + 1), PageDown: () => changeSlice(state.slice - 1),
+    PageUp: () => change(state.slice + 1, state.part), PageDown: () => change(state.slice - 1, state.part),
+    "+": () => change(state.slice, state.part + 1), "-": () => change(state.slice, state.part - 1),
     Escape: () => choose(null), " ": nextLayer,
   };
   const class_index = KEYS.indexOf(event.key);
   let action = actions[event.key];
   if (event.key.startsWith("Arrow") && inSlider || event.key === " " && onControl) return;
-  if (event.key.startsWith("Page") && about.depth === null) return;
+  if (event.key.startsWith("Page") && about.depth === null || "+-".includes(event.key) && PARTS === 1) return;
   if (!action && event.key.length === 1 && class_index >= 0 && class_index < K) action = () => choose(class_index);
   if (!action) return;
   event.preventDefault();
@@ -572,7 +644,7 @@ function press(event) {
 
 async function start() {
   if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old; use one from 2023 or later");
-  data = await load(state.slice);
+  use(await load(state.slice, state.part));
   build();
   document.querySelector("main").hidden = false;
   $("message").hidden = true;

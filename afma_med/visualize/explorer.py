@@ -21,7 +21,7 @@ from afma_med._ops.patches import ceil_divide
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
 from afma_med.visualize.attention import AttendedImage
 from afma_med.visualize.attention_panels import map_names
-from afma_med.visualize.packed_attention import PackedAttention, count_nonzeros, pack_attention, split_attention
+from afma_med.visualize.packed_attention import count_nonzeros, pack_attention, split_attention
 
 __all__ = ["MAX_BYTES", "ExplorerSlice", "format_explorer"]
 
@@ -61,7 +61,8 @@ def format_explorer(
     """Format a page that shows the attention of the patch below the pointer. It opens without a server.
 
     The page holds the factors of the attention, rounded, and computes the rows of A itself. If it is too large, it is
-    rounded more coarsely, then every second slice is left out, and the last one is rounded more coarsely still.
+    rounded more coarsely, then every second slice is left out, and the last one is rounded more coarsely still. Of
+    several attentions, the page shows one at a time, and lets the reader choose it.
 
     Args:
         slices: The image, or slices of one volume.
@@ -76,8 +77,7 @@ def format_explorer(
         The page, and the numbers of its slices; without numbers for an image.
 
     Raises:
-        ValueError: If there are no slices, ``classes`` are not those of the network, the network has several
-            attentions, or the image is too large.
+        ValueError: If there are no slices, ``classes`` are not those of the network, or the image is too large.
 
     Example:
         >>> import torch
@@ -93,26 +93,19 @@ def format_explorer(
     """
     if not slices:
         raise ValueError("`slices` must hold at least one slice; got none. Pass the image as a slice.")
-    if slices[0].seen.parts:
-        raise ValueError(
-            f"`slices` must be of a network with one attention; got {len(slices[0].seen.parts)}, of several depths or "
-            "groups of classes. Draw pictures of it instead: afma show without --explore."
-        )
     described = _describe(slices[0].seen, classes) | {"title": title, "point": point, "depth": depth}
-    parts = [split_attention(one.seen.attention) for one in slices]
+    parts = [[_split_part(seen) for seen in _list_parts(one.seen)] for one in slices]
     for kept in _thinned(len(slices), first):
         for tolerance in _FINE if len(kept) > 1 else _FINE + _COARSE:
-            packed = [
-                _pack_slice(slices[i], pack_attention(slices[i].seen.attention, parts[i], tolerance=tolerance))
-                for i in kept
-            ]
+            packed = [_pack_slice(slices[i], parts[i], tolerance=tolerance) for i in kept]
             page = _fill_page(described | {"first": kept.index(first)}, packed)
             if len(page.encode("utf-8")) <= max_bytes:
                 return page, [n for i in kept if (n := slices[i].number) is not None]
     height, width = slices[0].seen.after.shape
     raise ValueError(
         f"`slices` must fit into a page of {max_bytes / 1e6:g} MB; got an image of {height}×{width} pixels with "
-        f"{len(slices[0].seen.values)} classes. Use a smaller image."
+        f"{sum(len(part['maps']) for part in described['parts'])} attention maps. Use a smaller image, or one of "
+        "several attentions: AttendedImage.for_part."
     )
 
 
@@ -126,47 +119,90 @@ def _thinned(count: int, first: int) -> Iterator[list[int]]:
         step *= 2
 
 
+def _list_parts(seen: AttendedImage) -> list[AttendedImage]:
+    """Return the image with each of its attentions."""
+    return [seen.for_part(i) for i in range(len(seen.parts))] or [seen]
+
+
 def _describe(seen: AttendedImage, classes: Sequence[ClassInfo]) -> dict[str, Any]:
     """Return what all slices have in common."""
-    grid, count = seen.attention.grid, len(seen.values)
+    count = len(seen.values)
     names, colors = class_names(classes), class_colors(classes)
     maps = [len(names) - 1] if count == 1 else list(range(count))
-    (height, width), (rows, columns) = grid.patch_size, grid.feature_size
     return {
         "classes": [{"name": name, "color": colors[k].tolist()} for k, name in enumerate(names)],
         "maps": [{"name": name, "id": k} for k, name in zip(maps, map_names(classes, count), strict=True)],
         "size": seen.after.shape,
-        "patch": grid.patch_size,
-        "stride": grid.stride,
-        "feature": grid.feature_size,
-        "grid": [ceil_divide(grid.image_size[0], height), ceil_divide(grid.image_size[1], width)],
-        "regions": [ceil_divide(rows, height), ceil_divide(columns, width)],
+        "parts": [_describe_part(part) for part in _list_parts(seen)],
         "viridis": (colormaps["viridis"](np.arange(256), bytes=True)[:, :3]).flatten().tolist(),
     }
 
 
-def _pack_slice(one: ExplorerSlice, packed: PackedAttention) -> tuple[dict[str, Any], bytes]:
-    """Return the description of a slice and its numbers, compressed."""
-    arrays: dict[str, NDArray[Any]] = {
-        "before": one.seen.before,
-        "after": one.seen.after,
-        "values": one.seen.values.cpu().numpy().astype(np.float32),
-        "counts": count_nonzeros(one.seen.attention),
-        "query": np.concatenate([x.query.ravel() for x in packed.maps]),
-        "key": np.concatenate([x.key.ravel() for x in packed.maps]),
+def _describe_part(seen: AttendedImage) -> dict[str, Any]:
+    """Return the grid of an attention, the indices of its maps, and its name, if it is one of several."""
+    grid = seen.attention.grid
+    (height, width), (rows, columns) = grid.patch_size, grid.feature_size
+    return {
+        "name": seen.parts[0].name if seen.parts else "",
+        "maps": seen.classes,
+        "patch": grid.patch_size,
+        "stride": grid.stride,
+        "feature_size": grid.feature_size,
+        "grid": [ceil_divide(grid.image_size[0], height), ceil_divide(grid.image_size[1], width)],
+        "regions": [ceil_divide(rows, height), ceil_divide(columns, width)],
     }
+
+
+class _Part(NamedTuple):
+    """One attention of a slice, before it is rounded."""
+
+    seen: AttendedImage
+    components: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+    counts: NDArray[np.uint32]
+
+
+def _split_part(seen: AttendedImage) -> _Part:
+    return _Part(seen, split_attention(seen.attention), count_nonzeros(seen.attention))
+
+
+def _pack_slice(one: ExplorerSlice, parts: Sequence[_Part], *, tolerance: float) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the description of a slice, and the numbers of its predictions and of each attention, compressed."""
+    arrays: dict[str, NDArray[Any]] = {"before": one.seen.before, "after": one.seen.after}
     if one.label is not None:
         arrays["label"] = one.label.clip(0, 255).astype(np.uint8)
+    packed = [_pack_part(part, tolerance) for part in parts]
     described = {
         "number": one.number,
         "picture": _as_jpeg(one.picture),
+        "arrays": _list_arrays(arrays),
+        "parts": [part for part, _ in packed],
+    }
+    return described, [_compress(arrays), *(numbers for _, numbers in packed)]
+
+
+def _pack_part(part: _Part, tolerance: float) -> tuple[dict[str, Any], bytes]:
+    packed = pack_attention(part.seen.attention, part.components, tolerance=tolerance)
+    arrays: dict[str, NDArray[Any]] = {
+        "values": part.seen.values.cpu().numpy().astype(np.float32),
+        "counts": part.counts,
+        "query": np.concatenate([x.query.ravel() for x in packed.maps]),
+        "key": np.concatenate([x.key.ravel() for x in packed.maps]),
+    }
+    described = {
         "scales": [x.scale.tolist() for x in packed.maps],
         "error": packed.error,
-        "signed": bool(min(factor.min() for factor in one.seen.attention[:2]) < 0),
-        "arrays": [{"name": name, "type": x.dtype.name, "length": x.size} for name, x in arrays.items()],
+        "signed": bool(min(factor.min() for factor in part.seen.attention[:2]) < 0),
+        "arrays": _list_arrays(arrays),
     }
-    content = b"".join(_as_planes(x) for x in arrays.values())
-    return described, gzip.compress(content, compresslevel=6, mtime=0)
+    return described, _compress(arrays)
+
+
+def _list_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    return [{"name": name, "type": x.dtype.name, "length": x.size} for name, x in arrays.items()]
+
+
+def _compress(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    return gzip.compress(b"".join(_as_planes(x) for x in arrays.values()), compresslevel=6, mtime=0)
 
 
 def _as_planes(x: NDArray[Any]) -> bytes:
@@ -186,15 +222,17 @@ def _as_base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _fill_page(described: Mapping[str, Any], slices: Sequence[tuple[dict[str, Any], bytes]]) -> str:
-    """Fill the template. The numbers of each slice are an element of their own, decoded when the slice is shown."""
+def _fill_page(described: Mapping[str, Any], slices: Sequence[tuple[dict[str, Any], list[bytes]]]) -> str:
+    """Fill the template. The numbers of each slice and attention are elements of their own, decoded when shown."""
     files = importlib.resources.files("afma_med.visualize")
     template, style, script = (
         (files / name).read_text(encoding="utf-8") for name in ("explorer.html", "explorer.css", "explorer.js")
     )
     content = json.dumps({**described, "slices": [one for one, _ in slices]}, separators=(",", ":"))
     numbers = "\n".join(
-        f'<script type="text/plain" id="slice{i}">{_as_base64(data)}</script>' for i, (_, data) in enumerate(slices)
+        f'<script type="text/plain" id="{name}">{_as_base64(data)}</script>'
+        for i, (_, (predictions, *parts)) in enumerate(slices)
+        for name, data in [(f"slice{i}", predictions), *((f"slice{i}part{p}", data) for p, data in enumerate(parts))]
     )
     return Template(template).substitute(
         title=escape(str(described["title"])),

@@ -19,11 +19,17 @@ def read_description(page: str) -> dict[str, Any]:
     return described
 
 
-def read_arrays(page: str, index: int = 0) -> dict[str, NDArray[Any]]:
-    """Return the numbers of a slice by name, as flat arrays."""
-    [text] = re.findall(rf'<script type="text/plain" id="slice{index}">(.*?)</script>', page)
+def read_arrays(page: str, index: int = 0, part: int = 0) -> dict[str, NDArray[Any]]:
+    """Return the numbers of a slice and one of its attentions by name, as flat arrays."""
+    described = read_description(page)["slices"][index]
+    predictions = _read(page, f"slice{index}", described["arrays"])
+    return predictions | _read(page, f"slice{index}part{part}", described["parts"][part]["arrays"])
+
+
+def _read(page: str, name: str, arrays: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    [text] = re.findall(rf'<script type="text/plain" id="{name}">(.*?)</script>', page)
     content, found, offset = gzip.decompress(base64.b64decode(text)), {}, 0
-    for one in read_description(page)["slices"][index]["arrays"]:
+    for one in arrays:
         dtype = np.dtype(one["type"]).newbyteorder("<")
         size = one["length"] * dtype.itemsize
         planes = np.frombuffer(content[offset : offset + size], np.uint8).reshape(dtype.itemsize, -1)
@@ -33,12 +39,12 @@ def read_arrays(page: str, index: int = 0) -> dict[str, NDArray[Any]]:
     return found
 
 
-def read_maps(page: str, index: int = 0) -> NDArray[np.float64]:
-    """Return A, (K,N,M), from the rounded components."""
-    described, arrays = read_description(page), read_arrays(page, index)
-    scales = described["slices"][index]["scales"]
+def read_maps(page: str, index: int = 0, part: int = 0) -> NDArray[np.float64]:
+    """Return A of one attention, (K,N,M), from the rounded components."""
+    described, arrays = read_description(page), read_arrays(page, index, part)
+    scales = described["slices"][index]["parts"][part]["scales"]
     ends = np.cumsum([len(scale) for scale in scales])[:-1]
-    sizes = [int(np.prod(described[name])) for name in ("grid", "regions")]
+    sizes = [int(np.prod(described["parts"][part][name])) for name in ("grid", "regions")]
     query, key = (
         np.split(arrays[name].reshape(-1, size), ends) for name, size in zip(("query", "key"), sizes, strict=True)
     )

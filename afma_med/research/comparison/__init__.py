@@ -1,6 +1,7 @@
 """Comparisons of finished runs: what AFMA adds to a baseline, with confidence intervals."""
 
-from afma_med.research.comparison.arms import Arm, Pairing, check_comparable, group_runs, pair_with_baselines
+from afma_med.research.comparison.arms import Arm, Pairing, group_runs, pair_with_baselines
+from afma_med.research.comparison.comparable import check_comparable
 from afma_med.research.comparison.compare import compare_runs
 from afma_med.runs.run import PixelCounts, Run, read_run
 

@@ -1,4 +1,4 @@
-"""Arms: runs that differ in nothing but their seed. Which runs can be compared, and with which baseline."""
+"""Arms: runs that differ in nothing but their seed, and the baseline of each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from afma_med.networks.afma_blocks import spell_choice
 from afma_med.networks.hypercolumn_net import HYPERCOLUMN, has_attention
 from afma_med.runs.run import Run
 
-__all__ = ["Arm", "Pairing", "check_comparable", "group_by_name", "group_runs", "pair_with", "pair_with_baselines"]
+__all__ = ["Arm", "Pairing", "group_by_name", "group_runs", "identify_arm", "pair_with", "pair_with_baselines"]
 __all__ += ["spell_setting", "usual_settings"]
 
 # Settings that may differ between the runs of an arm.
@@ -22,15 +20,6 @@ _IGNORED = ("dataset_dir", "training.seed")
 _OF_AFMA = ("study", "feature", "patch_size", "variant", "source", "training.attention_weight")
 _WEIGHT = "training.segmentation_weight"
 _MODEL = ("network_name", "encoder", "afma")
-# What must agree between all runs, by its name in messages: keys of the evaluation.
-_EVALUATED = {
-    "classes": "classes",
-    "unscored classes": "unscored",
-    "counting of unscored pixels": "count_unscored_pixels",
-    "section": "section",
-    "sizes of objects": "size_groups",
-    "number of images": "images",
-}
 
 
 class Arm(NamedTuple):
@@ -90,51 +79,11 @@ class Pairing(NamedTuple):
         return self.runs[0] if self.runs else (self.arm.runs[0], self.baseline.runs[0])
 
 
-def check_comparable(runs: Sequence[Run], *, named: bool = False) -> None:
-    """Refuse runs that were trained for different tasks or evaluated differently.
-
-    Args:
-        runs: at least one.
-        named: whether the names of their arms distinguish the runs too, for arms that differ in no setting.
-
-    Raises:
-        ValueError: if two runs differ in bundle, classes, section, sizes of objects, images or labels, if a run is
-            given twice, or if two runs have the same settings and seed. The message names both runs.
-
-    Example:
-        >>> check_comparable([])
-        Traceback (most recent call last):
-        ValueError: `folders` must name at least one run; got none. Name the folders of finished runs.
-    """
-    if not runs:
-        raise ValueError("`folders` must name at least one run; got none. Name the folders of finished runs.")
-    places: dict[object, Run] = {}
-    trained: dict[object, Run] = {}
-    for run in runs:
-        place, training = run.folder.resolve(), (_identity(run), run.seed, run.arm if named else "")
-        if place in places:
-            raise ValueError(
-                f"`folders` must name each run once; got {places[place].folder} and {run.folder}, which are one run. "
-                "Leave one out."
-            )
-        if training in trained:
-            raise ValueError(
-                f"`folders` must hold one run of each seed; {trained[training].folder} and {run.folder} have the same "
-                f"settings and the same seed, {run.seed}. Leave one out, or train it with another --seed."
-            )
-        if difference := _first_difference(runs[0], run):
-            raise ValueError(
-                f"`folders` must hold runs that can be compared; {runs[0].folder} and {run.folder} differ in "
-                f"{difference}. Leave one out, or evaluate both in the same way."
-            )
-        places[place] = trained[training] = run
-
-
 def group_runs(runs: Sequence[Run]) -> list[Arm]:
     """Group the runs that differ only in their seed (and the dataset's folder) into labelled arms.
 
     Args:
-        runs: runs that pass :func:`check_comparable`.
+        runs: runs that pass :func:`~.comparable.check_comparable`.
 
     Returns:
         The arms, sorted by network and encoder, baselines first; otherwise in the order of the runs.
@@ -147,7 +96,7 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_identity(run), []).append(run)
+        groups.setdefault(identify_arm(run), []).append(run)
     members = sorted(groups.values(), key=lambda group: tuple(str(group[0].settings[name]) for name in _MODEL))
     settings = [_shared_settings(group[0]) for group in members]
     return [
@@ -223,6 +172,11 @@ def pair_with_baselines(arms: Iterable[Arm]) -> tuple[list[Pairing], list[str]]:
     return pairings, alone
 
 
+def identify_arm(run: Run) -> str:
+    """Return the settings that a run shares with all runs of its arm, as text."""
+    return _as_text(_shared_settings(run))
+
+
 def usual_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the settings that vary but have the same value in more than half of the arms; labels leave them out."""
     usual = {}
@@ -247,10 +201,6 @@ def _shared_settings(run: Run) -> dict[str, Any]:
     flat["training.initial_weights"] = "another run" if flat.get("training.initial_weights") else None
     left_out = _IGNORED if run.settings["afma"] else (*_IGNORED, *_OF_AFMA)
     return {name: value for name, value in flat.items() if name not in left_out}
-
-
-def _identity(run: Run) -> str:
-    return _as_text(_shared_settings(run))
 
 
 def _without_afma(settings: Mapping[str, Any], *others: str) -> str:
@@ -292,21 +242,3 @@ def _label(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> str
 
 def _kind(settings: Mapping[str, Any]) -> str:
     return "baseline" if not settings["afma"] else "AFMA" if has_attention(settings) else HYPERCOLUMN
-
-
-def _first_difference(a: Run, b: Run) -> str:
-    """The first reason why two runs cannot be compared, with both values; empty if there is none."""
-    if a.settings["name"] != b.settings["name"]:
-        return f"bundle: {a.settings['name']} and {b.settings['name']}"
-    for name, key in _EVALUATED.items():
-        one, other = (run.evaluation.get(key, False) for run in (a, b))
-        if one != other:
-            return f"{name}: {one} and {other}"
-    if only := sorted({*a.counts.images} ^ {*b.counts.images}):
-        return f"images: only one was evaluated on {only[0]}"
-    # Older results do not have the last objects, "lone" and "accompanied".
-    common = min(len(run.counts.objects) for run in (a, b))
-    labels = a.counts.pixels[:, :, :common, 0] != b.counts.pixels[:, :, :common, 0]
-    if labels.any():
-        return f"labels: those of {a.counts.images[int(np.argwhere(labels)[0][0])]} have other pixels"
-    return ""

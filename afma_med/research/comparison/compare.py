@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from afma_med.research.comparison.arms import (
-    check_comparable,
     group_by_name,
     group_runs,
     pair_with,
@@ -17,6 +16,7 @@ from afma_med.research.comparison.arms import (
     usual_settings,
 )
 from afma_med.research.comparison.charts import draw_charts
+from afma_med.research.comparison.comparable import check_comparable
 from afma_med.research.comparison.files import check_replaceable, write_folder
 from afma_med.research.comparison.gallery import draw_galleries
 from afma_med.research.comparison.paper import DEPTH, find_paper_tables

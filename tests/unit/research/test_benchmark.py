@@ -15,8 +15,8 @@ import torch
 
 from afma_med.cli import main
 from afma_med.research import benchmark
-from afma_med.research.benchmark import fit_growth, summarise
 from afma_med.research.benchmark_cases import BenchmarkOptions, list_cases
+from afma_med.research.benchmark_report import fit_growth, summarise
 
 CASE = list_cases(quick=True)[0]
 

@@ -19,6 +19,7 @@ from _helpers.synthetic_runs import write_untrained
 from afma_med.data import CAMVID, camvid_datalist, class_names
 from afma_med.data.camvid import read_label
 from afma_med.functional import gold_attention
+from afma_med.networks import AFMABlock
 from afma_med.research.run_explorer import explore_attention
 from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
@@ -34,9 +35,10 @@ needs_browser = pytest.mark.skipif(
 def loaded(folder: Path) -> TrainedNetwork:
     """A run whose attention is large enough to change predictions."""
     run = load_network(folder)
+    blocks = [x for x in run.network.afma_block.modules() if isinstance(x, AFMABlock)]
     with torch.no_grad():
-        run.network.afma_block.patch_linear1.weight *= 60
-        run.network.afma_block.feature_conv.weight *= 60
+        for weight in {layer.weight for x in blocks for layer in (x.patch_linear1, x.feature_conv)}:
+            weight *= 60
     return run
 
 
@@ -49,6 +51,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def camvid(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
     return loaded(write_untrained(tmp_path_factory.mktemp("runs") / "camvid", "camvid", scenes))
+
+
+@pytest.fixture(scope="module", params=["depths", "groups"])
+def several(request: pytest.FixtureRequest, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
+    """A run with several attentions: of two depths, or of groups of classes whose patches differ in size."""
+    groups = {"feature": {"small": 2, "large": 3}, "patch_size": {"small": [12, 6]}}
+    options = {"depths": {"feature": [2, 3]}, "groups": groups}[request.param]
+    return loaded(write_untrained(tmp_path_factory.mktemp("runs") / request.param, "camvid", scenes, **options))
 
 
 @pytest.fixture(scope="module")
@@ -174,15 +184,18 @@ def texts(page: Page, selector: str) -> list[str]:
     return found
 
 
-def check_numbers(page: Page, seen: AttendedImage, point: tuple[int, int]) -> None:
+def check_numbers(page: Page, seen: AttendedImage, point: tuple[int, int], *, k: int | None = None) -> None:
     """Compare all numbers that the page shows with those of attend_point."""
-    expected = attend_point(seen, point)
-    columns = -1 - 2, -1 - 1
-    peaks, sums = (
-        [float(x) for x in texts(page, f"#classes tbody td:nth-last-child({-column})")] for column in columns
-    )
-    assert peaks == pytest.approx(expected.maps.max(axis=(1, 2)).tolist(), rel=1e-2)
-    assert sums == pytest.approx(expected.corrections.tolist(), rel=1e-2, abs=1e-2 * float(expected.corrections.max()))
+    expected = attend_point(seen, point, class_index=k)
+    held = list(seen.classes)
+    peaks, sums = (texts(page, f"#classes tbody td:nth-last-child({column})") for column in (3, 2))
+    for k in set(range(len(peaks))) - set(held):
+        assert peaks[k].startswith(("in attention ", "not corrected"))
+        assert not expected.maps[k].any()
+    peaks, sums = ([float(numbers[k]) for k in held] for numbers in (peaks, sums))
+    assert peaks == pytest.approx(expected.maps.max(axis=(1, 2))[held].tolist(), rel=1e-2)
+    corrections = expected.corrections[held]
+    assert sums == pytest.approx(corrections.tolist(), rel=1e-2, abs=1e-2 * float(corrections.max()))
     lines = texts(page, "#regions li span:nth-child(2)"), texts(page, "#regions li span:last-child")
     assert len(lines[0]) == len(expected.regions) > 0
     for vote, attention, region in zip(*lines, expected.regions, strict=True):
@@ -216,6 +229,60 @@ def test_hovering_shows_the_numbers_of_attend_point(camvid: TrainedNetwork, brow
 
 
 @needs_browser
+def test_menu_shows_the_numbers_of_each_attention(several: TrainedNetwork, browser: Page, tmp_path: Path) -> None:
+    explore_attention(several, tmp_path / "a.html", where=(30, 40))
+    seen = attend_image(several.network, several.prepare(several.find_image()))
+    browser.open(tmp_path / "a.html")
+    for index, part in enumerate(seen.parts):
+        if index:
+            browser.press("+", "+")
+        browser.wait_until(f"document.body && document.body.dataset.part === '{index}'")
+        [shown] = texts(browser, "#part option:checked")
+        height, width = part.attention.grid.patch_size
+        assert shown.startswith(f"{index + 1}: depth {part.feature}, patches of {height}×{width} pixels, ")
+        assert shown.endswith("all classes") == (len(part.classes) == 12)
+        # The class that the attention holds with most votes; the predicted one may be in another.
+        k = max(part.classes, key=lambda k: float(part.values[k].sum()))
+        browser.press("123456789abc"[k], "123456789abc"[k])
+        for point in ((5, 5), (64, 101), (117, 188)):
+            browser.mouse("mouseMoved", *place_of(browser, point, (120, 190)))
+            wait_for(browser, (point[0] // height, point[1] // width))
+            check_numbers(browser, seen.for_part(index), point, k=k)
+    assert browser.complaints == []
+
+
+@needs_browser
+def test_menu_is_used_by_keys_and_touch(several: TrainedNetwork, browser: Page, tmp_path: Path) -> None:
+    explore_attention(several, tmp_path / "a.html", where=(30, 40))
+    browser.open(tmp_path / "a.html", width=390, height=800, touch=True)
+    browser.wait_until("document.body && document.body.dataset.part === '0'")
+    left, top = browser.evaluate(
+        "(r => [r.left + 9, r.top + 9])(document.getElementById('part').getBoundingClientRect())"
+    )
+    browser.touch("touchStart", (left, top))
+    browser.touch("touchEnd")
+    browser.wait_until("document.activeElement.id === 'part'")
+    browser.evaluate("document.activeElement.blur()")
+    browser.evaluate("document.getElementById('part').focus()")
+    browser.press("ArrowDown")
+    browser.wait_until("document.body.dataset.part === '1'")
+    # The class that is left out says where it is.
+    held = attend_image(several.network, several.prepare(several.find_image())).parts[1].classes
+    missing = [k for k in range(11) if k not in held]
+    browser.evaluate("document.activeElement.blur()")
+    for k in missing[:1]:
+        browser.press("123456789abc"[k], "123456789abc"[k])
+        name = class_names(CAMVID.classes)[k]
+        browser.wait_until(f"document.getElementById('chosen').textContent === '{name}: in attention 1'")
+        assert texts(browser, "#regions") == ["This attention does not hold the class."]
+        assert texts(browser, "#layer_name") == [f"Attention to {name}: in attention 1"]
+    browser.press("-", "-")
+    browser.wait_until("document.body.dataset.part === '0'")
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+    assert browser.complaints == []
+
+
+@needs_browser
 def test_page_computes_the_gold_attention(camvid: TrainedNetwork, scenes: Path, browser: Page, tmp_path: Path) -> None:
     [item] = camvid_datalist(scenes, "test")
     label = torch.from_numpy(read_label(item)).long()
@@ -233,6 +300,7 @@ def test_page_computes_the_gold_attention(camvid: TrainedNetwork, scenes: Path, 
     browser.press(" ", " ")
     browser.press(" ", " ")
     browser.wait_until("document.getElementById('layer_name').textContent.startsWith('Gold')")
+    assert browser.evaluate("document.getElementById('parts').hidden"), "one attention needs no menu"
     name = class_names(CAMVID.classes)[k]
     assert texts(browser, "#layer_name") == [f"Gold attention to {name}"]
     assert float(texts(browser, "#high")[0]) == pytest.approx(peak, rel=1e-2)
@@ -280,4 +348,22 @@ def test_slider_changes_the_slice(lits: TrainedNetwork, few_slices: None, browse
     browser.evaluate("(s => { s.value = 0; s.dispatchEvent(new Event('input')); })(document.getElementById('slice'))")
     wait_for(browser, (6, 6), index=0)
     assert "slices" in texts(browser, "#title")[0]
+    assert browser.complaints == []
+
+
+@needs_browser
+def test_slider_keeps_the_attention(lits: TrainedNetwork, few_slices: None, browser: Page, tmp_path: Path) -> None:
+    folder = write_untrained(tmp_path / "two", "lits", Path(lits.settings["dataset_dir"]), feature=[2, 3])
+    run = loaded(folder)
+    numbers = explore_attention(run, tmp_path / "a.html", where=(60, 60), slice_number=3)
+    browser.open(tmp_path / "a.html")
+    wait_for(browser, (6, 6), index=numbers.index(3))
+    browser.press("+", "+")
+    browser.wait_until("document.body.dataset.part === '1'")
+    browser.evaluate("(s => { s.value = 0; s.dispatchEvent(new Event('input')); })(document.getElementById('slice'))")
+    wait_for(browser, (6, 6), index=0)
+    assert texts(browser, "#part option:checked")[0].startswith("2: depth 3, ")
+    seen = attend_image(run.network, run.prepare(run.find_image())[..., numbers[0]]).for_part(1)
+    peaks = [float(x) for x in texts(browser, "#classes tbody td:nth-last-child(3)")]
+    assert peaks == pytest.approx(attend_point(seen, (60, 60)).maps.max(axis=(1, 2)).tolist(), rel=1e-2)
     assert browser.complaints == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,6 +133,19 @@ def test_predictions_and_changes_are_those_of_the_logits(network: AFMANet, seen:
     np.testing.assert_array_equal(seen.image, make_image())
 
 
+def test_prediction_after_is_that_of_a_network_that_corrects_otherwise() -> None:
+    class Negated(AFMANet):
+        def correct(self, logits: Tensor, attention: Any, values: Any = None) -> Tensor:
+            return -logits
+
+    torch.manual_seed(0)
+    net = Negated(Tiny(), 3, feature="down").eval()
+    seen = attend_image(net, make_image())
+    with torch.no_grad():
+        np.testing.assert_array_equal(seen.after, net(make_image()[None]).argmax(1)[0])
+    assert seen.changed.any()
+
+
 def test_of_several_attentions_that_of_the_class_is_shown() -> None:
     torch.manual_seed(0)
     groups, patches = {"a": [0, 2], "b": [1]}, {"a": 4, "b": (2, 5)}
@@ -144,6 +158,7 @@ def test_of_several_attentions_that_of_the_class_is_shown() -> None:
         after = net(make_image()[None]).argmax(1)[0]
     seen = attend_image(net, make_image())
     np.testing.assert_array_equal(seen.after, after)
+    assert [(one.feature, one.classes) for one in seen.parts] == [("down", (0, 2)), ("down", (1,))]
     for k, part, place in ((0, parts[0], 0), (1, parts[1], 0), (2, parts[0], 1)):
         found = attend_point(seen, (9, 14), class_index=k)
         height, width = part.grid.patch_size
@@ -155,6 +170,12 @@ def test_of_several_attentions_that_of_the_class_is_shown() -> None:
         assert row.abs().max() > 0
         others = [x for x in range(3) if x != k and (x == 1) is not (k == 1)]
         assert not found.maps[others].any()
+        figure = draw_attention(found, CLASSES)
+        assert figure._suptitle.get_text().endswith(f"; attention of down, patches of {height}×{width} pixels")
+        absent = [axes for axes in figure.axes if any("not in this" in text.get_text() for text in axes.texts)]
+        names = [text.get_text() for axes in absent for text in axes.texts]
+        assert names == [f"{CLASSES[x].name}\nnot in this attention" for x in others]
+        assert not any(axes.images for axes in absent)
 
 
 @pytest.mark.parametrize("variant", ["released", "paper"])

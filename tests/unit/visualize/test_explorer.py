@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,15 @@ from afma_med import AFMANet
 from afma_med.data import camvid, isic, lits
 from afma_med.data.class_table import ClassInfo
 from afma_med.functional import PatchAttention, PatchGrid
-from afma_med.visualize import AttendedImage, ExplorerSlice, attend_image, attend_point, format_explorer, stretch_image
+from afma_med.visualize import (
+    AttendedImage,
+    AttendedPart,
+    ExplorerSlice,
+    attend_image,
+    attend_point,
+    format_explorer,
+    stretch_image,
+)
 from afma_med.visualize.packed_attention import pack_attention
 
 
@@ -112,20 +122,62 @@ def test_page_holds_the_numbers_of_attend_point(classes: int, variant: str) -> N
     names = {12: camvid.CLASSES, 3: lits.CLASSES, 1: isic.CLASSES}[classes]
     page, numbers = format_explorer([one], names, title="a", point=(3, 4))
     assert numbers == []
-    described, arrays, maps = read_description(page), read_arrays(page), read_maps(page)
+    described, arrays = read_description(page), read_arrays(page)
+    check_numbers(page, one.seen)
+    for name, values in (("before", one.seen.before), ("after", one.seen.after), ("label", one.label)):
+        np.testing.assert_array_equal(arrays[name].reshape(41, 62), values)
+    assert described["slices"][0]["parts"][0]["signed"] == bool(min(x.min() for x in one.seen.attention[:2]) < 0)
+    assert [x["id"] for x in described["maps"]] == ([1] if classes == 1 else list(range(classes)))
+    [part] = described["parts"]
+    assert (part["patch"], part["stride"], part["maps"]) == ([4, 5], 2, list(range(classes)))
+    assert described["point"] == [3, 4]
+
+
+def check_numbers(page: str, seen: AttendedImage, part: int = 0) -> None:
+    """Compare what a page says of one attention at three points with attend_point."""
+    arrays, maps, classes = read_arrays(page, part=part), read_maps(page, part=part), len(seen.values)
     for point in ((0, 0), (25, 33), (40, 61)):
-        expected = attend_point(one.seen, point)
+        expected = attend_point(seen, point)
         row = maps[:, expected.patch]
         for found, values in zip(row, expected.maps.reshape(classes, -1), strict=True):
             np.testing.assert_allclose(found, values, atol=1e-2 * max(np.abs(maps).max(), 1e-9))
         counts = arrays["counts"].reshape(classes, -1)[:, expected.patch, None] + 1e-5
         corrections = (row * arrays["values"].reshape(classes, -1) / counts).sum(axis=1)
         np.testing.assert_allclose(corrections, expected.corrections, atol=1e-2 * np.abs(expected.corrections).max())
-    for name, values in (("before", one.seen.before), ("after", one.seen.after), ("label", one.label)):
-        np.testing.assert_array_equal(arrays[name].reshape(41, 62), values)
-    assert described["slices"][0]["signed"] == bool(min(x.min() for x in one.seen.attention[:2]) < 0)
-    assert [x["id"] for x in described["maps"]] == ([1] if classes == 1 else list(range(classes)))
-    assert (described["patch"], described["stride"], described["point"]) == ([4, 5], 2, [3, 4])
+
+
+GROUPS: dict[str, Any] = {
+    "patch_size": {"a": 4, "b": (2, 5)},
+    "feature": {"a": "0", "b": "1"},
+    "class_groups": {"a": [0, 2], "b": [1]},
+}
+TWO_DEPTHS = {"feature": ["0", "1"], "patch_size": (4, 5)}
+
+
+@pytest.mark.parametrize("options", [TWO_DEPTHS, GROUPS], ids=["depths", "groups"])
+def test_page_holds_the_numbers_of_each_of_several_attentions(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    host = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 2, 2), nn.ConvTranspose2d(4, 4, 4, 4))
+    net = AFMANet(host, 4, **options).eval()
+    with torch.no_grad():
+        for block in net.afma_block.blocks:
+            block.feature_conv.weight.mul_(60)
+        for block in {x.image_conv2 for x in net.afma_block.blocks}:
+            block.weight.mul_(20)
+    one = slice_of(net)
+    page, _ = format_explorer([one], table(4), title="a", point=(3, 4))
+    parts = read_description(page)["parts"]
+    assert [part["stride"] for part in parts] == [2, 4]
+    groups = options is GROUPS
+    sizes = ["4×4", "2×5"] if groups else ["4×5", "4×5"]
+    assert [part["name"] for part in parts] == [f"{k}, patches of {size} pixels" for k, size in enumerate(sizes)]
+    assert [part["maps"] for part in parts] == ([[0, 2], [1]] if groups else [[0, 1, 2, 3]] * 2)
+    assert [part["patch"] for part in parts] == ([[4, 4], [2, 5]] if groups else [[4, 5]] * 2)
+    for part in range(2):
+        seen = one.seen.for_part(part)
+        assert seen.attention.dense().abs().max() > 0
+        check_numbers(page, seen, part)
+    np.testing.assert_array_equal(read_arrays(page, part=1)["after"].reshape(41, 62), one.seen.after)
 
 
 def test_page_needs_nothing_else_and_quotes_its_title() -> None:
@@ -152,8 +204,12 @@ def test_page_is_rounded_until_it_is_small_enough() -> None:
     bound = len(fine.encode()) - 2_000
     coarse = make(max_bytes=bound)[0]
     assert len(coarse.encode()) <= bound
-    assert read_description(coarse)["slices"][0]["error"] > read_description(fine)["slices"][0]["error"]
-    with pytest.raises(ValueError, match=r"`slices` must fit into a page of 0.02 MB; got an image of 120×160 pixels"):
+    errors = [read_description(page)["slices"][0]["parts"][0]["error"] for page in (coarse, fine)]
+    assert errors[0] > errors[1]
+    with pytest.raises(
+        ValueError,
+        match=r"must fit into a page of 0.02 MB; got an image of 120×160 pixels with 12 attention maps. ",
+    ):
         make(max_bytes=20_000)
 
 
@@ -169,13 +225,6 @@ def test_page_of_a_volume_leaves_slices_out_but_not_the_first() -> None:
     assert [one["number"] for one in read_description(less)["slices"]] == [11, 13]
     assert read_description(less)["first"] == 1
     np.testing.assert_array_equal(read_arrays(less, 1)["before"].reshape(41, 62), slices[3].seen.before)
-
-
-def test_a_network_with_several_attentions_is_refused() -> None:
-    host = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 2, 2), nn.ConvTranspose2d(4, 3, 4, 4))
-    one = slice_of(AFMANet(host, 3, feature=["0", "1"]).eval())
-    with pytest.raises(ValueError, match="network with one attention; got 2"):
-        format_explorer([one], table(3), title="", point=(0, 0))
 
 
 def test_nothing_and_other_classes_are_refused() -> None:
@@ -195,8 +244,12 @@ def test_large_image_with_twenty_classes_fits() -> None:
     ids = np.zeros(size, dtype=np.uint8)
     values = torch.rand(20, 1352, generator=generator)
     image = np.zeros((3, *size), dtype=np.float32)
-    seen = AttendedImage(image, ids, ids, PatchAttention(query, key, grid), values)
-    one = ExplorerSlice(seen, stretch_image(image), ids)
-    page, _ = format_explorer([one], table(20), title="large", point=(0, 0))
-    assert len(page.encode()) <= 15e6
-    assert read_description(page)["slices"][0]["error"] < 0.02
+    attention = PatchAttention(query, key, grid)
+    seen = AttendedImage(image, ids, ids, attention, values)
+    depths = (AttendedPart(attention, values, tuple(range(20)), depth) for depth in (2, 3, 4))
+    for several in (seen, dataclasses.replace(seen, parts=tuple(depths))):
+        one = ExplorerSlice(several, stretch_image(image), ids)
+        page, _ = format_explorer([one], table(20), title="large", point=(0, 0))
+        assert len(page.encode()) <= 15e6
+        errors = [part["error"] for part in read_description(page)["slices"][0]["parts"]]
+        assert max(errors) < 0.02
