@@ -15,6 +15,7 @@ compression         steps 6-7: the logits' arg max, pooled to the size of the fe
 correction          steps 8-9: attention times values, and logits + logits · X, with the count of non-zeros
 count of non-zeros  the part of step 8 that the correction includes, alone
 attention loss      step 10: the gold attention of a label, and the squared distance to it
+hypercolumn head    HypercolumnNet's addition: scores of three maps (B,F,h,w), enlarged and added to the logits
 ==================  ==========================================================================================
 
 Reference:
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from afma_med._ops.modulation import row_scale
 from afma_med.functional import (
@@ -43,10 +45,11 @@ from afma_med.functional import (
     split_patches,
 )
 from afma_med.networks import AFMABlock
+from afma_med.networks.hypercolumn_net import HypercolumnHead
 from afma_med.research.benchmark import smooth_regions
 from afma_med.research.benchmark_cases import BenchmarkOptions, Case
 
-__all__ = ["Part", "Rates", "Work", "build_parts", "measure_roofline"]
+__all__ = ["Part", "Rates", "Work", "build_head", "build_parts", "measure_roofline"]
 
 _FLOAT, _INTEGER = 4, 8  # bytes
 _SIDE = 1024  # of the matrices whose product is timed
@@ -100,7 +103,7 @@ def measure_roofline(case: Case, given: BenchmarkOptions) -> dict[str, Any]:
         the ratio of the two.
     """
     torch.set_num_threads(given.threads)
-    parts = build_parts(case, given)
+    parts = [*build_parts(case, given), build_head(case, given)]
     probes = _probes(given.device)
     passes = [one for part in parts for one in _passes(part)]
     seconds: dict[tuple[str, str], list[float]] = {}
@@ -191,6 +194,31 @@ def build_parts(case: Case, given: BenchmarkOptions) -> list[Part]:
             _work(2 * (large + small) * depth, 2 * (large + small) + pixels * _INTEGER / _FLOAT),
         ),
     ]
+
+
+def build_head(case: Case, given: BenchmarkOptions) -> Part:
+    """Build the hypercolumn head on encoder depths 2, 3 and 4, for made-up data of a case's size."""
+    hidden, depths, classes = 128, (2, 3, 4), case.classes
+    with torch.device("meta"):
+        channels = [smp.encoders.get_encoder(case.encoder, weights=None).out_channels[depth] for depth in depths]
+    sizes = [[side // 2**depth for side in case.size] for depth in depths]
+    with torch.device(given.device):
+        head = HypercolumnHead(channels, classes, hidden_channels=hidden)
+        maps = [
+            torch.randn(given.batch, *shape).relu_() for shape in zip(channels, *zip(*sizes, strict=True), strict=True)
+        ]
+        logits = smooth_regions(given.batch, classes, case.size).requires_grad_()
+    for one in maps:
+        one.requires_grad_()
+    read, scored = sum(one.numel() for one in maps), maps[0][:, 0].numel()
+    macs = read * hidden + scored * (hidden * hidden // 2 + hidden // 2 * classes)
+    return Part(
+        "hypercolumn head",
+        lambda: [logits + interpolate(head(maps), case.size, mode="bilinear")],
+        [logits, *maps, *head.parameters()],
+        _work(macs, read + 2 * logits.numel()),
+        _work(2 * macs, 2 * read + logits.numel()),
+    )
 
 
 def _work(macs: float, numbers: float) -> Work:

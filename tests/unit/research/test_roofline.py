@@ -11,19 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from afma_med.cli import main
 from afma_med.research.benchmark_cases import BenchmarkOptions, Case
-from afma_med.research.roofline import Part, Rates, Work, build_parts, measure_roofline
+from afma_med.research.roofline import Part, Rates, Work, build_head, build_parts, measure_roofline
 
 CASE = Case("alone", "resnet18", (160, 240), 2, 3)
 
 
 @pytest.fixture(scope="module")
 def parts() -> dict[str, Part]:
-    return {
-        part.name: part for part in build_parts(CASE._replace(size=(320, 480), classes=12), BenchmarkOptions(batch=2))
-    }
+    case, options = CASE._replace(size=(320, 480), classes=12), BenchmarkOptions(batch=2)
+    return {part.name: part for part in (*build_parts(case, options), build_head(case, options))}
 
 
-@pytest.mark.parametrize("name", ["image embedding", "feature embedding", "projections"])
+@pytest.mark.parametrize("name", ["image embedding", "feature embedding", "projections", "hypercolumn head"])
 def test_multiply_adds_are_those_that_torch_counts(parts: dict[str, Part], name: str) -> None:
     part = parts[name]
     with FlopCounterMode(display=False) as counter:
@@ -38,7 +37,7 @@ def test_multiply_adds_are_those_that_torch_counts(parts: dict[str, Part], name:
 
 
 def test_each_part_reads_its_inputs_and_writes_its_outputs(parts: dict[str, Part]) -> None:
-    for name in ("image embedding", "feature embedding", "projections", "correction"):
+    for name in ("image embedding", "feature embedding", "projections", "correction", "hypercolumn head"):
         outputs = parts[name].run()
         assert parts[name].forward.bytes > sum(4 * one.numel() for one in outputs)
 
@@ -51,7 +50,7 @@ def test_the_floor_is_the_larger_of_two_times() -> None:
 def test_every_pass_is_measured() -> None:
     found = measure_roofline(CASE, BenchmarkOptions(repeats=2))
     assert set(found["rates"]) == {"float32", "float64", "copy"} and min(found["rates"].values()) > 0
-    assert len(found["parts"]) == 12
+    assert len(found["parts"]) == 14
     for row in found["parts"]:
         assert row["ms"] > 0 and row["floor_ms"] > 0
         assert row["ratio"] == pytest.approx(row["ms"] / row["floor_ms"])
