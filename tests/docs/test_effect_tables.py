@@ -17,6 +17,7 @@ EXPERIMENTS = ROOT / "bundles" / "experiments"
 PROTOCOL, PAGE = EXPERIMENTS / "README.md", ROOT / "docs" / "does_it_help.md"
 ON_GPU = EXPERIMENTS / "results" / "camvid_fast_gpu"
 FINE_TUNED = EXPERIMENTS / "results" / "camvid_finetune_gpu"
+NUCLEI = EXPERIMENTS / "results" / "nuclei_fast"
 # Row and column of the scores that the evaluations printed, and the name of the score in a result.
 SCORES = {
     "mIoU": ("mean", "IoU", "mIoU"),
@@ -42,17 +43,28 @@ PAGE_ROWS = {
     "attention to class prototypes": "prototypes",
     "AFMA as released": "released",
 }
+# Scores of the nuclei, in the order of the columns.
+NUCLEUS_SCORES = ("mIoU", "recall_small_objects/nucleus", "object_recall_small/nucleus", "object_F1/nucleus")
+# Rows of the nuclei in the protocol and on the page: arm, and folder of its results.
+NUCLEUS_ROWS = {
+    "`hypercolumn`": ("hypercolumn", NUCLEI),
+    "`baseline`, two sizes": ("baseline", NUCLEI.with_name("nuclei_scales") / "two_scales"),
+}
+NUCLEUS_PAGE_ROWS = {
+    "predictions at two sizes, no training": "`baseline`, two sizes",
+    "hypercolumn head, without attention": "`hypercolumn`",
+}
 
 
-def read_score(result: Path, title: str) -> float:
-    return float(json.loads(result.read_text(encoding="utf-8"))["scores"][SCORES[title][2]])
+def read_score(result: Path, name: str) -> float:
+    return float(json.loads(result.read_text(encoding="utf-8"))["scores"][name])
 
 
 def find_score(arm: str, seed: int, title: str) -> float | None:
     """Of seed 0 from a CPU; of the others from a GPU: of its result, or else as its evaluation printed it."""
     result = (ON_GPU if seed else ON_GPU.with_name("camvid_fast")) / f"{arm}_{seed}.json"
     if result.is_file():
-        return read_score(result, title)
+        return read_score(result, SCORES[title][2])
     with (ON_GPU / "scores.csv").open(encoding="utf-8", newline="") as file:
         printed = {(row["arm"], int(row["seed"]), row["class"]): row for row in csv.DictReader(file)}
     row, column, _ = SCORES[title]
@@ -68,9 +80,14 @@ def trained_differences(arm: str, title: str) -> list[float | None]:
 def fine_tuned_differences(row: str, title: str) -> list[float]:
     """Of a fine-tuned arm to the fine-tuned baseline at one size, in points."""
     arm, protocol = ROWS[row]
+    return differences_to_baseline(arm, FINE_TUNED / protocol, FINE_TUNED, SCORES[title][2])
+
+
+def differences_to_baseline(arm: str, folder: Path, baselines: Path, name: str) -> list[float]:
+    """Of the results of an arm in a folder to the baseline of the same seed, in points."""
     return [
-        100 * (read_score(result, title) - read_score(FINE_TUNED / f"baseline_{result.stem[-1]}.json", title))
-        for result in sorted((FINE_TUNED / protocol).glob(f"{arm}_*.json"))
+        100 * (read_score(result, name) - read_score(baselines / f"baseline_{result.stem[-1]}.json", name))
+        for result in sorted(folder.glob(f"{arm}_*.json"))
     ]
 
 
@@ -116,3 +133,14 @@ def test_rows_of_the_page(row: str) -> None:
         found = [one for one in differences if one is not None]
         cells.append("{} ({})".format(*mean_and_interval(found)))
     assert f"| {row} | {len(found)} | {' | '.join(cells)} |" in lines_of(PAGE)
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "row"),
+    [(PROTOCOL, row, row) for row in NUCLEUS_ROWS] + [(PAGE, *both) for both in NUCLEUS_PAGE_ROWS.items()],
+)
+def test_rows_of_the_nuclei(page: Path, title: str, row: str) -> None:
+    arm, folder = NUCLEUS_ROWS[row]
+    found = [differences_to_baseline(arm, folder, NUCLEI, name) for name in NUCLEUS_SCORES]
+    cells = ["{} ({})".format(*mean_and_interval(one)) for one in found]
+    assert f"| {title} | {len(found[0])} | {' | '.join(cells)} |" in lines_of(page)
