@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BACKGROUND",
     "VOID",
     "ClassInfo",
     "class_colors",
@@ -22,6 +23,8 @@ __all__ = [
 
 # The label value of pixels that are of no class: left out of losses and metrics.
 VOID = 255
+#: Names of the class that has no objects: its pieces are what lies between them.
+BACKGROUND = ("background", "skin")
 
 
 class ClassInfo(NamedTuple):

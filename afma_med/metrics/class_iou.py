@@ -42,8 +42,9 @@ class ClassIoU(Metric):
     groups of classes) and ``<prefix>_IoU/<class>`` to ``engine.state.metrics``. With sizes, it adds
     ``<prefix>_IoU_by_size/<size>`` and ``<prefix>_recall_by_size/<size>``, the means over the classes that have such
     objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``. Lone
-    and accompanied objects have the same scores, with ``by_company`` in place of ``by_size``. Scores of classes and
-    objects that do not occur are NaN.
+    and accompanied objects have the same scores, with ``by_company`` in place of ``by_size``. The background
+    (:data:`~afma_med.data.class_table.BACKGROUND`) takes no part in these means: its pieces are the holes between
+    objects. Scores of classes and objects that do not occur are NaN.
 
     Args:
         classes: Table of the classes.

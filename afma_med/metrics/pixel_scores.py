@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from afma_med.data.class_table import BACKGROUND
 from afma_med.metrics.pixel_counts import COMPANY
 
 __all__ = ["image_iou", "mean_of_known", "scores_from_pixels"]
@@ -29,6 +30,7 @@ def scores_from_pixels(
     the number of covered pixels of the label divided by all of them. ``IoU_by_size/SIZE`` and ``recall_by_size/SIZE``
     are means over the classes that have objects of that size in the labels. ``IoU_by_company/lone`` is the mean for
     objects that are the only one of their class in an image, ``IoU_by_company/accompanied`` the mean for all others.
+    The background takes no part in the means of objects: its pieces are the holes between them.
 
     Args:
         pixels: (...,K,S,4) pixels of the label, of the prediction, of both, and of the label that are covered.
@@ -53,9 +55,10 @@ def scores_from_pixels(
         members = [k for k, name in enumerate(classes) if name in names]
         if members:
             scores[f"mIoU_{group}" if group else "mIoU"] = mean_of_known(iou[..., members, 0])
+    is_background = np.array([name in BACKGROUND for name in classes], dtype=bool)
     for s, which in enumerate(objects[1:], start=1):
         by = "company" if which in COMPANY else "size"
-        absent = counts[..., s, _LABEL] == 0
+        absent = (counts[..., s, _LABEL] == 0) | is_background
         for kind, values in (("IoU", iou[..., s]), ("recall", recall[..., s])):
             scores[f"{kind}_by_{by}/{which}"] = mean_of_known(np.where(absent, np.nan, values))
             scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(classes)}

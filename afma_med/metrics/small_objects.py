@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from afma_med.data.class_table import BACKGROUND
 from afma_med.metrics.pixel_scores import scores_from_pixels
 
 __all__ = ["SmallObjects", "score_small_objects"]
@@ -30,7 +31,7 @@ class SmallObjects(NamedTuple):
     classes: int
 
 
-def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> SmallObjects:
+def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str], classes: Sequence[str]) -> SmallObjects:
     """Score small objects in images whose label has a large object of their class, and in all other images.
 
     Pixels are summed over the images of each kind, class by class. Images without objects of a class are of the second
@@ -39,6 +40,7 @@ def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> 
     Args:
         pixels: (I,K,S,4) counts of single images, as in :class:`afma_med.runs.run.PixelCounts`.
         objects: S names of object sizes; all scores are NaN without ``"small"`` and ``"large"``.
+        classes: K names of classes. The background does not count, for its pieces are the holes between objects.
 
     Raises:
         ValueError: If ``pixels`` has another shape.
@@ -46,7 +48,7 @@ def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> 
     Example:
         >>> large = [[[9, 9, 9, 9], [4, 2, 2, 3], [5, 5, 5, 5]]]  # an image with one class: all, small, large
         >>> alone = [[[4, 4, 1, 1], [4, 4, 1, 1], [0, 0, 0, 0]]]
-        >>> score_small_objects(np.array([large, alone]), ["all", "small", "large"])
+        >>> score_small_objects(np.array([large, alone]), ["all", "small", "large"], ["car"])
         SmallObjects(iou_with=0.5, iou_without=0.14285714285714285, recall_with=0.75, recall_without=0.25, classes=1)
     """
     if pixels.ndim != 4 or pixels.shape[2:] != (len(objects), 4):
@@ -59,7 +61,7 @@ def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str]) -> 
     small, large = (pixels[:, :, objects.index(size)] for size in ("small", "large"))
     with_large = large[..., :1] > 0
     sums = np.stack([(small * where).sum(axis=0) for where in (with_large, ~with_large)])  # (2,K,4)
-    both = (sums[..., 0] > 0).all(axis=0)
+    both = (sums[..., 0] > 0).all(axis=0) & np.array([name not in BACKGROUND for name in classes])
     names = [str(k) for k in range(both.sum())]
     # The first size is "all", which stays empty here.
     scores = scores_from_pixels(np.stack([0 * sums, sums], axis=2)[:, both], names, ("all", "small"))

@@ -212,7 +212,7 @@ class _Tally:
             names = [self.names[k] for k in self.scored]
             scores = scores_from_pixels(pixels.sum(axis=0), names, OBJECTS, groups=groups)
             miou, small = (float(scores.get(name, np.nan)) for name in ("mIoU", "mIoU_small"))
-            found.append(FormScores(miou, small, *score_small_objects(pixels, OBJECTS)))
+            found.append(FormScores(miou, small, *score_small_objects(pixels, OBJECTS, names)))
         return MechanismReport(len(self._counts["before"]), *found)
 
     def attention(self, mechanism: MechanismReport) -> AttentionReport:

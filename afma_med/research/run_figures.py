@@ -140,7 +140,7 @@ def report_figures(found: Sequence[RunFigures], *, by_class: bool = False) -> st
         parts.append("\n\n".join(mechanisms) + f"\n{_MECHANISM}")
     counts = [(one.name, one.evaluated.counts) for one in found if one.evaluated is not None]
     if counts:
-        small = [(name, score_small_objects(one.pixels, one.objects)) for name, one in counts]
+        small = [(name, score_small_objects(one.pixels, one.objects, one.classes)) for name, one in counts]
         parts.append(f"{report_small_objects(small)}\n{_SMALL_OBJECTS}")
     parts += _missing(found)
     if by_class and attentions:

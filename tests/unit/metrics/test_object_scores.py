@@ -161,6 +161,20 @@ def test_merged_objects_count_as_large_in_the_prediction_and_as_found_in_the_rec
     assert found["IoU/car"] == pytest.approx(8 / 10), "sizes change nothing in the score of the class"
 
 
+def test_background_has_no_objects() -> None:
+    """Its pieces are the holes between objects: a mean with them says little of the objects."""
+    table = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("lesion", 1, 1, (255, 0, 0)))
+    label, prediction = np.array([[0, 1, 0, 1, 1]]), np.array([[0, 1, 1, 1, 0]])
+    metric = ClassIoU(table, size_groups=GROUPS)
+    metric.update(([logits_of(prediction, classes=2)], [torch.from_numpy(label)[None]]))
+    found = metric.compute()
+    for score in ("IoU", "recall"):
+        assert not math.isnan(found[f"{score}_small_objects/background"])
+        assert found[f"{score}_by_size/small"] == found[f"{score}_small_objects/lesion"]
+        assert found[f"{score}_by_company/accompanied"] == found[f"{score}_accompanied_objects/lesion"]
+    assert found["mIoU"] == pytest.approx((found["IoU/background"] + found["IoU/lesion"]) / 2)
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_scores_by_size_equal_counting_on_random_labels(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -200,7 +200,7 @@ def test_small_objects_next_to_large_ones_are_scored_apart() -> None:
     pixels[0, 1, 1] = 40, 30, 20, 25
     pixels[1, 1, 1] = 10, 20, 5, 5
     pixels[2, 1, 1:] = (8, 8, 4, 4), (50, 50, 50, 50)
-    found = score_small_objects(pixels, ("all", "small", "large"))
+    found = score_small_objects(pixels, ("all", "small", "large"), ("car", "pole"))
     assert found.classes == 2
     # Class 0: image 0 against images 1 and 2; class 1: image 2 against images 0 and 1.
     assert found.iou_with == pytest.approx((6 / (10 + 8 - 6) + 4 / (8 + 8 - 4)) / 2)
@@ -209,19 +209,20 @@ def test_small_objects_next_to_large_ones_are_scored_apart() -> None:
     assert found.recall_without == pytest.approx((10 / 20 + 30 / 50) / 2)
     # Class 1 has no small object next to a large one now: the means are over class 0.
     pixels[2, 1, 1] = 0, 8, 0, 0
-    found = score_small_objects(pixels, ("all", "small", "large"))
+    found = score_small_objects(pixels, ("all", "small", "large"), ("car", "pole"))
     assert found == pytest.approx((6 / 12, 5 / 30, 7 / 10, 10 / 20, 1))
+    assert score_small_objects(pixels, ("all", "small", "large"), ("background", "pole")).classes == 0
 
 
 def test_small_objects_are_nan_where_there_are_none() -> None:
-    nothing = score_small_objects(np.ones((2, 1, 4, 4), dtype=np.int64), ("all", "small", "medium", "large"))
+    nothing = score_small_objects(np.ones((2, 1, 4, 4), dtype=np.int64), ("all", "small", "medium", "large"), ["car"])
     assert all(map(math.isnan, nothing[:4])), "all images have a large object"
     assert nothing.classes == 0
-    assert score_small_objects(np.ones((2, 1, 1, 4), dtype=np.int64), ("all",)).classes == 0
+    assert score_small_objects(np.ones((2, 1, 1, 4), dtype=np.int64), ("all",), ["car"]).classes == 0
     with pytest.raises(
         ValueError, match=r"`pixels` must have the shape \(I,K,S,4\) with S = 1 `objects`; got \(1, 4\)"
     ):
-        score_small_objects(np.ones((1, 4), dtype=np.int64), ("all",))
+        score_small_objects(np.ones((1, 4), dtype=np.int64), ("all",), ["car"])
 
 
 # --- runs
@@ -292,7 +293,7 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes
         scores, one = metric.compute(), getattr(found, form)
         assert (one.miou, one.miou_small) == pytest.approx((scores["mIoU"], scores["mIoU_small"]), rel=2e-3)
         pixels = torch.stack(metric.images)[:, :11].numpy()
-        expected = score_small_objects(pixels, OBJECTS)
+        expected = score_small_objects(pixels, OBJECTS, metric.names[:11])
         assert expected.classes > 0
         assert one.small_objects == pytest.approx(expected, rel=2e-2, abs=1e-3)
     assert len({found.before.miou, found.after.miou, found.swap.miou, found.gold.miou}) == 4
