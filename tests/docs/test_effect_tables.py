@@ -44,15 +44,23 @@ PAGE_ROWS = {
     "AFMA as released": "released",
 }
 # Scores of the nuclei, in the order of the columns.
-NUCLEUS_SCORES = ("mIoU", "recall_small_objects/nucleus", "object_recall_small/nucleus", "object_F1/nucleus")
+NUCLEUS_SCORES = (
+    "mIoU",
+    "IoU_small_objects/nucleus",
+    "recall_small_objects/nucleus",
+    "object_recall_small/nucleus",
+    "object_F1/nucleus",
+)
 # Rows of the nuclei in the protocol and on the page: arm, and folder of its results.
 NUCLEUS_ROWS = {
     "`hypercolumn`": ("hypercolumn", NUCLEI),
     "`baseline`, two sizes": ("baseline", NUCLEI.with_name("nuclei_scales") / "two_scales"),
+    "`hypercolumn`, two sizes": ("hypercolumn", NUCLEI.with_name("nuclei_scales") / "two_scales"),
 }
 NUCLEUS_PAGE_ROWS = {
     "predictions at two sizes, no training": "`baseline`, two sizes",
     "hypercolumn head, without attention": "`hypercolumn`",
+    "both": "`hypercolumn`, two sizes",
 }
 
 
