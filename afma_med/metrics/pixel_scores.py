@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from afma_med.data.class_table import BACKGROUND
 from afma_med.metrics.pixel_counts import COMPANY
 
-__all__ = ["image_iou", "mean_of_known", "scores_from_pixels"]
+__all__ = ["has_objects", "image_iou", "mean_of_known", "scores_from_pixels"]
 
 # Places on the last axis of the counts.
 _LABEL, _PREDICTION, _INTERSECTION, _COVERED = range(4)
@@ -55,14 +55,24 @@ def scores_from_pixels(
         members = [k for k, name in enumerate(classes) if name in names]
         if members:
             scores[f"mIoU_{group}" if group else "mIoU"] = mean_of_known(iou[..., members, 0])
-    is_background = np.array([name in BACKGROUND for name in classes], dtype=bool)
+    counted = has_objects(classes)
     for s, which in enumerate(objects[1:], start=1):
         by = "company" if which in COMPANY else "size"
-        absent = (counts[..., s, _LABEL] == 0) | is_background
+        absent = (counts[..., s, _LABEL] == 0) | ~counted
         for kind, values in (("IoU", iou[..., s]), ("recall", recall[..., s])):
             scores[f"{kind}_by_{by}/{which}"] = mean_of_known(np.where(absent, np.nan, values))
             scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(classes)}
     return scores
+
+
+def has_objects(classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which of K classes have objects, (K,): all but the background.
+
+    Example:
+        >>> has_objects(["background", "lesion"]).tolist()
+        [False, True]
+    """
+    return np.array([name not in BACKGROUND for name in classes], dtype=bool)
 
 
 def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from afma_med.data.class_table import BACKGROUND
-from afma_med.metrics.pixel_scores import scores_from_pixels
+from afma_med.metrics.pixel_scores import has_objects, scores_from_pixels
 
 __all__ = ["SmallObjects", "score_small_objects"]
 
@@ -61,7 +60,7 @@ def score_small_objects(pixels: NDArray[np.integer], objects: Sequence[str], cla
     small, large = (pixels[:, :, objects.index(size)] for size in ("small", "large"))
     with_large = large[..., :1] > 0
     sums = np.stack([(small * where).sum(axis=0) for where in (with_large, ~with_large)])  # (2,K,4)
-    both = (sums[..., 0] > 0).all(axis=0) & np.array([name not in BACKGROUND for name in classes])
+    both = (sums[..., 0] > 0).all(axis=0) & has_objects(classes)
     names = [str(k) for k in range(both.sum())]
     # The first size is "all", which stays empty here.
     scores = scores_from_pixels(np.stack([0 * sums, sums], axis=2)[:, both], names, ("all", "small"))

@@ -82,7 +82,7 @@ def save_benchmark(folder: Path, rows: Sequence[dict[str, Any]], **details: Any)
 
 
 def _draw_growth(growth: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
-    # Here, so that it is not in the memory of what is measured.
+    # Imported here: the processes that are measured import this module, and do not draw.
     from matplotlib.figure import Figure
 
     from afma_med.visualize.figure_file import save_figure

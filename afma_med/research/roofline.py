@@ -201,11 +201,11 @@ def build_head(case: Case, given: BenchmarkOptions) -> Part:
     hidden, depths, classes = 128, (2, 3, 4), case.classes
     with torch.device("meta"):
         channels = [smp.encoders.get_encoder(case.encoder, weights=None).out_channels[depth] for depth in depths]
-    sizes = [[side // 2**depth for side in case.size] for depth in depths]
     with torch.device(given.device):
         head = HypercolumnHead(channels, classes, hidden_channels=hidden)
         maps = [
-            torch.randn(given.batch, *shape).relu_() for shape in zip(channels, *zip(*sizes, strict=True), strict=True)
+            torch.randn(given.batch, count, *(side // 2**depth for side in case.size)).relu_()
+            for count, depth in zip(channels, depths, strict=True)
         ]
         logits = smooth_regions(given.batch, classes, case.size).requires_grad_()
     for one in maps:
