@@ -11,10 +11,10 @@ from afma_med._ops.tensors import is_captured, item_chunks
 
 __all__ = ["count_nonzero_per_row"]
 
-# Numbers or words of a temporary, at most: 16 MiB as float32.
-_CHUNK_ELEMENTS = 2**22
-# Words of intersected sets, at most: on a CPU 512 KiB, which stay in its cache, are three times as fast as 32 MiB.
-_CPU_WORDS, _DEVICE_WORDS = 2**16, 2**22
+# Numbers or words of a temporary, at most: as float32 16 MiB on a CPU, 256 MiB elsewhere.
+_CHUNK_ELEMENTS, _DEVICE_ELEMENTS = 2**22, 2**26
+# Words of intersected sets, at most: 512 KiB, which stay in a CPU's cache, are three times as fast as 32 MiB.
+_WORDS = 2**16
 # From so many columns on, sets are intersected; below, products are cheaper.
 _LEAST_COLUMNS = 128
 # Pixels that a table of 2^10 entries covers; columns that one int64 holds.
@@ -26,8 +26,9 @@ def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
     """Count the non-zeros of each row of query keyᵀ, in bounded memory.
 
     Where no factor is negative, an entry is zero when there is no pixel at which both its patches are positive, which
-    sets of patches tell at a fraction of a product's cost. Factors with signs, few columns, and graphs, whose branches
-    must not depend on values, take products.
+    sets of patches tell at a fraction of a product's cost on a CPU. Factors with signs, few columns, other devices, to
+    which a product is cheaper than many small steps, and graphs, whose branches must not depend on values, take
+    products.
 
     Args:
         query: (items,N,D).
@@ -38,7 +39,8 @@ def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
     """
     if is_captured():
         return (query @ key.mT != 0).sum(dim=-1, keepdim=True).to(query.dtype)
-    if key.shape[1] < _LEAST_COLUMNS or not (query.is_meta or min(query.amin(), key.amin()) >= 0):
+    by_sets = key.shape[1] >= _LEAST_COLUMNS and query.device.type in ("cpu", "meta")
+    if not by_sets or not (query.is_meta or min(query.amin(), key.amin()) >= 0):
         return _count_in_products(query, key)
     tables = ceil_divide(key.shape[2], _TABLE_BITS) << _TABLE_BITS
     items = max(1, _CHUNK_ELEMENTS // (ceil_divide(key.shape[1], _WORD_BITS) * max(query.shape[1], tables)))
@@ -47,7 +49,8 @@ def count_nonzero_per_row(query: Tensor, key: Tensor) -> Tensor:
 
 
 def _count_in_products(query: Tensor, key: Tensor) -> Tensor:
-    rows = max(1, _CHUNK_ELEMENTS // (key.shape[0] * key.shape[1]))
+    elements = _CHUNK_ELEMENTS if query.device.type == "cpu" else _DEVICE_ELEMENTS
+    rows = max(1, elements // (key.shape[0] * key.shape[1]))
     counts = [(chunk @ key.mT).sign_().abs_().sum(dim=-1) for chunk in torch.split(query, rows, dim=1)]
     return torch.cat(counts, dim=1).unsqueeze(-1)
 
@@ -69,8 +72,7 @@ def _count_by_sets(query: Tensor, key: Tensor) -> Tensor:
     choices = torch.cat([_read_digits(query[chunk].sign(), padding) for chunk in chunks])
     starts = torch.arange(table[..., 0, 0].numel(), dtype=torch.int32, device=key.device) << _TABLE_BITS
     entries = (choices + starts.view(len(key), 1, -1)).flatten(0, 1)
-    words = _CPU_WORDS if query.device.type == "cpu" else _DEVICE_WORDS
-    rows = max(1, words // table.shape[-1])
+    rows = max(1, _WORDS // table.shape[-1])
     missed = torch.cat([_count_common(table.flatten(0, 2), chunk) for chunk in torch.split(entries, rows)])
     return key.shape[1] - missed.view(query.shape[:2])
 

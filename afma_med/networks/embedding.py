@@ -63,7 +63,9 @@ def convolve_twice(image: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> Tensor
         (B,K,H,W).
     """
     w1, b1, w2, b2 = first.weight, first.bias, second.weight, second.bias
-    kernel = F.conv2d(w1.transpose(0, 1), w2.flip(2, 3), padding=2).transpose(0, 1)
+    # Not in channels_last: patches are split from contiguous maps, and a GPU takes longer for three channels in it.
+    image = image.contiguous()
+    kernel = F.conv2d(w1.transpose(0, 1), w2.flip(2, 3), padding=2).transpose(0, 1).contiguous()
     bias = F.linear(b1, w2.sum(dim=(2, 3)), b2)  # type: ignore[arg-type]
     composed = F.conv2d(image, kernel, bias, padding=4)
     # The first convolution one pixel outside the image reads three rows (columns) of it; corners go with the rows.
