@@ -100,6 +100,10 @@ def _is_list(value: Any, holds: Callable[[Any], bool], length: int | None = None
     return listed and (length is None or len(value) == length) and all(holds(one) for one in value)
 
 
+def _is_mapping(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) and holds(one) for name, one in value.items())
+
+
 def _is_feature(value: Any) -> bool:
     return all(isinstance(one, str) or is_positive_int(one) for one in list_depths(value))
 
@@ -194,6 +198,12 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             stages=("evaluate", "inference"),
         ),
         "inference_flip": _TRUTH._replace(stages=("evaluate", "inference")),
+        "class_offsets": _Rule(
+            lambda value: value is None or _is_mapping(value, _is_number),
+            "none, or numbers by the names of classes or groups of classes",
+            "\"{'nucleus': 0.5}\"",
+            stages=("evaluate", "inference"),
+        ),
         "feature": _Rule(
             _is_feature,
             "an encoder depth from 1 on or the name of a module, a list of them, or groups or names of classes with "

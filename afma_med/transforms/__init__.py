@@ -1,5 +1,6 @@
 """MONAI transforms, on arrays and, with names in ``d``, on dictionaries: only those that MONAI does not have."""
 
+from afma_med.transforms.class_offsets import AddClassOffsets, AddClassOffsetsd
 from afma_med.transforms.object_crops import RandCropBySmallObjects, RandCropBySmallObjectsd
 from afma_med.transforms.pictures import (
     ColorizeClasses,
@@ -14,6 +15,8 @@ from afma_med.transforms.pictures import (
 from afma_med.transforms.volumes import LoadImageVolumed, LoadSliced, SaveImageVolumed
 
 __all__ = [
+    "AddClassOffsets",
+    "AddClassOffsetsd",
     "ColorizeClasses",
     "ColorizeClassesd",
     "LoadImagePicture",

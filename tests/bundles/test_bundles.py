@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 
 from _helpers.bundle_runs import NAMES, SMALL, run, workflow
 from _helpers.commands import run_script
@@ -99,6 +101,16 @@ def test_metadata_names_the_classes() -> None:
         "pred"
     ]
     assert outputs["channel_def"] == {str(info.train_id): info.name for info in CLASSES}
+
+
+def test_class_offsets_change_which_class_wins(scenes: Path, tmp_path: Path) -> None:
+    given = {"dataset_dir": str(scenes), "output_dir": str(tmp_path), **SMALL}
+    logits = torch.zeros(12, 2, 2)
+    logits[0] = 1
+    for offsets, index in ((None, 0), ({"pole": 2.0}, 2), ({"small": 2.0, "pole": 0.0}, 6)):
+        bundle = workflow("camvid_afma.json", **given, class_offsets=offsets)
+        _, *steps = bundle.parser.get_parsed_content("full_image#to_classes")  # without the inversion of transforms
+        assert Compose(steps)({"pred": logits})["index"].unique().tolist() == [index]
 
 
 def test_missing_dataset_dir_ends_with_the_layout(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ BAD = {
     "attention_weight": [-1, "x", float("inf")],
     "feature": [0, -1, 2.5, True, [], [2, 0], {"small": 2.5}, None],
     "patch_size": [0, "a", [10], [10, -1], None, {"pole": 0}],
+    "class_offsets": [0.5, "pole", {"pole": "high"}, {3: 0.5}, [0.5]],
     "source": ["label", 1],
     "variant": ["relased", 1],
     "nonfinite_loss": ["ignore", True],
@@ -55,6 +56,7 @@ GOOD = {
     "seed": [0, 3],
     "feature": [1, "encoder.layer2", [2, 3, 4], {"small": 2, "large": [3, "encoder.layer4"]}],
     "patch_size": [10, (4, 16), [5, 5], {"pole": [20, 5], "car": 8}],
+    "class_offsets": [None, {"pole": 0.5, "large": -1}],
     "source": ["feature", "image"],
     "variant": ["released", "paper"],
     "size_groups": [SizeGroups()],
@@ -107,7 +109,17 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", [*BAD, "num_classes", "sample_weights", "train_section", "dataset_dir", "resume", "group"]
+    "name",
+    # Offsets are for predictions alone.
+    [
+        *sorted(BAD.keys() - {"class_offsets"}),
+        "num_classes",
+        "sample_weights",
+        "train_section",
+        "dataset_dir",
+        "resume",
+        "group",
+    ],
 )
 def test_bundle_refuses_before_it_writes(name: str, scenes: Path, tmp_path: Path) -> None:
     values = {
