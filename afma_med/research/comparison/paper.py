@@ -101,6 +101,6 @@ def find_paper_tables(run: Run, networks: Collection[str], *, depths: bool = Fal
     *others, last = (str(table.number) for table in fitting)
     numbers = f"Tables {', '.join(others)} and {last}" if others else f"Table {last}"
     return fitting, (
-        f"Rows marked as the paper's are no runs of this comparison: {fitting[0].source}, {numbers}; {PAPER_TRAINING}; "
+        f"Rows marked as the paper's were not run here: {fitting[0].source}, {numbers}; {PAPER_TRAINING}; "
         f"section {fitting[0].section}."
     )

@@ -460,7 +460,7 @@ def test_paper_is_shown_with_its_own_images_only(tmp_path: Path) -> None:
     tables, reason = find_paper_tables(run, {"unet"})
     assert [table.number for table in tables] == [1, 4]
     assert [(row.network, row.afma) for row in tables[0].rows] == [("Unet", False), ("Unet", True)]
-    assert reason.startswith("Rows marked as the paper's are no runs of this comparison: Sang")
+    assert reason.startswith("Rows marked as the paper's were not run here: Sang")
     assert "TPAMI 2023, Tables 1 and 4; ResNet-101 from scratch, the paper's own training; section test." in reason
     tables, reason = find_paper_tables(run, {"unet"}, depths=True)
     assert [(table.number, len(table.rows)) for table in tables] == [(1, 2), (3, 3), (4, 2)]
