@@ -56,11 +56,18 @@ NUCLEUS_ROWS = {
     "`hypercolumn`": ("hypercolumn", NUCLEI),
     "`baseline`, two sizes": ("baseline", NUCLEI.with_name("nuclei_scales") / "two_scales"),
     "`hypercolumn`, two sizes": ("hypercolumn", NUCLEI.with_name("nuclei_scales") / "two_scales"),
+    "`baseline`, two sizes, mirrored, offset 0.5": (
+        "baseline",
+        NUCLEI.with_name("nuclei_scales") / "two_scales_mirrored_offset",
+    ),
 }
 NUCLEUS_PAGE_ROWS = {
     "predictions at two sizes, no training": "`baseline`, two sizes",
     "hypercolumn head, without attention": "`hypercolumn`",
     "both": "`hypercolumn`, two sizes",
+    "predictions at two sizes, mirrored, with an [offset](small_objects.md#offsets-of-classes) of 0.5, no training": (
+        "`baseline`, two sizes, mirrored, offset 0.5"
+    ),
 }
 
 
