@@ -12,6 +12,7 @@ from monai.transforms import MapTransform, Transform
 from torch import Tensor
 
 from afma_med.data.class_table import ClassInfo, class_names, named_classes
+from afma_med.transforms.pictures import apply_to_keys
 
 __all__ = ["AddClassOffsets", "AddClassOffsetsd"]
 
@@ -79,4 +80,4 @@ class AddClassOffsetsd(MapTransform):
         self.add = AddClassOffsets(offsets, classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: self.add(data[key]) for key in self.key_iterator(dict(data))}}
+        return apply_to_keys(self, self.add, data)

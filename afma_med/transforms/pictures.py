@@ -29,6 +29,7 @@ __all__ = [
     "MapToRawIds",
     "MapToRawIdsd",
     "SaveImagePictured",
+    "apply_to_keys",
     "to_rgb",
 ]
 
@@ -86,7 +87,7 @@ class LoadImagePictured(LoadImaged):
         self.load = LoadImagePicture(image_range)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
-        return _apply(self, partial(self.load, reader=reader), data)
+        return apply_to_keys(self, partial(self.load, reader=reader), data)
 
 
 class LoadLabeld(MapTransform):
@@ -155,7 +156,7 @@ class MapToRawIdsd(MapTransform):
         self.map_ids = MapToRawIds(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return _apply(self, self.map_ids, data)
+        return apply_to_keys(self, self.map_ids, data)
 
 
 class ColorizeClasses(Transform):
@@ -190,7 +191,7 @@ class ColorizeClassesd(MapTransform):
         self.paint = ColorizeClasses(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return _apply(self, self.paint, data)
+        return apply_to_keys(self, self.paint, data)
 
 
 class SaveImagePictured(SaveImaged):
@@ -243,7 +244,7 @@ class SaveImagePictured(SaveImaged):
         return dict(data)
 
 
-def _apply(
+def apply_to_keys(
     transform: MapTransform, function: Callable[[Any], Any], data: Mapping[Hashable, Any]
 ) -> dict[Hashable, Any]:
     """Apply a function to the items of a dictionary that a transform names."""

@@ -19,8 +19,10 @@ LISTS = ("camvid", "isic", "camvid_ablation")
 TUNING = "camvid_tuning"
 FAST = ("nuclei_fast",)
 # Lists whose arms are compared with the arm `baseline`, the results of all protocols together.
-NAMED = ("camvid_fast", "camvid_scales", "camvid_finetune", "camvid_finetune_gpu", "nuclei_finetune", "nuclei_scales")
-NAMED += ("covid_finetune",)
+NAMED = (
+    *("camvid_fast", "camvid_scales", "camvid_finetune", "camvid_finetune_gpu"),
+    *("nuclei_finetune", "nuclei_scales", "covid_finetune"),
+)
 # The pairs of the list on a GPU, with those of seed 0 from a CPU.
 ON_GPU = ("camvid_fast_gpu/*.json", "camvid_fast/*_0.json")
 
