@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -43,32 +44,60 @@ PAGE_ROWS = {
     "attention to class prototypes": "prototypes",
     "AFMA as released": "released",
 }
-# Scores of the nuclei, in the order of the columns.
-NUCLEUS_SCORES = (
-    "mIoU",
-    "IoU_small_objects/nucleus",
-    "recall_small_objects/nucleus",
-    "object_recall_small/nucleus",
-    "object_F1/nucleus",
+# Tables of which every score is in a result: folder of the baseline, and scores in the order of the columns.
+CAMVID_TABLE = (
+    EXPERIMENTS / "results" / "camvid_scales",
+    ("mIoU", "mIoU_small", "IoU_by_size/small", "recall_by_size/small"),
 )
-# Rows of the nuclei in the protocol and on the page: arm, and folder of its results.
-NUCLEUS_ROWS = {
-    "`hypercolumn`": ("hypercolumn", NUCLEI),
-    "`baseline`, two sizes": ("baseline", NUCLEI.with_name("nuclei_scales") / "two_scales"),
-    "`hypercolumn`, two sizes": ("hypercolumn", NUCLEI.with_name("nuclei_scales") / "two_scales"),
-    "`baseline`, two sizes, mirrored, offset 0.5": (
-        "baseline",
-        NUCLEI.with_name("nuclei_scales") / "two_scales_mirrored_offset",
+NUCLEI_TABLE = (
+    NUCLEI,
+    (
+        "mIoU",
+        "IoU_small_objects/nucleus",
+        "recall_small_objects/nucleus",
+        "object_recall_small/nucleus",
+        "object_F1/nucleus",
     ),
-}
-NUCLEUS_PAGE_ROWS = {
-    "predictions at two sizes, no training": "`baseline`, two sizes",
-    "hypercolumn head, without attention": "`hypercolumn`",
-    "both": "`hypercolumn`, two sizes",
-    "predictions at two sizes, mirrored, with an [offset](small_objects.md#offsets-of-classes) of 0.5, no training": (
-        "`baseline`, two sizes, mirrored, offset 0.5"
+)
+LESIONS_TABLE = (
+    EXPERIMENTS / "results" / "covid_finetune",
+    (
+        "mIoU",
+        "IoU_small_objects/lesion",
+        "recall_small_objects/lesion",
+        "lesion_recall_small/lesion",
+        "lesion_F1/lesion",
     ),
-}
+)
+# Their rows: page, title, table, arm, and folder of the arm's results.
+NUCLEI_AGAIN = NUCLEI.with_name("nuclei_scales")
+LINK = "[offset](small_objects.md#offsets-of-classes)"
+TABLE_ROWS = [
+    (PROTOCOL, "`baseline`, two sizes", CAMVID_TABLE, "baseline", CAMVID_TABLE[0] / "two_scales"),
+    (PROTOCOL, "`baseline`, mirrored", CAMVID_TABLE, "baseline", CAMVID_TABLE[0] / "mirrored"),
+    (PROTOCOL, "`baseline`, offsets", CAMVID_TABLE, "baseline", CAMVID_TABLE[0] / "offsets"),
+    (PROTOCOL, "`baseline`, two sizes and offsets", CAMVID_TABLE, "baseline", CAMVID_TABLE[0] / "two_scales_offsets"),
+    (PROTOCOL, "`hypercolumn`", NUCLEI_TABLE, "hypercolumn", NUCLEI),
+    (PAGE, "hypercolumn head, without attention", NUCLEI_TABLE, "hypercolumn", NUCLEI),
+    (PROTOCOL, "`baseline`, two sizes", NUCLEI_TABLE, "baseline", NUCLEI_AGAIN / "two_scales"),
+    (PAGE, "predictions at two sizes, no training", NUCLEI_TABLE, "baseline", NUCLEI_AGAIN / "two_scales"),
+    (PROTOCOL, "`hypercolumn`, two sizes", NUCLEI_TABLE, "hypercolumn", NUCLEI_AGAIN / "two_scales"),
+    (PAGE, "both", NUCLEI_TABLE, "hypercolumn", NUCLEI_AGAIN / "two_scales"),
+    *(
+        (page, title, NUCLEI_TABLE, "baseline", NUCLEI_AGAIN / folder)
+        for offset, folder in (
+            ("0.5", "two_scales_mirrored_offset"),
+        )
+        for page, title in (
+            (PROTOCOL, f"`baseline`, two sizes, mirrored, offset {offset}"),
+            (PAGE, f"predictions at two sizes, mirrored, with an {LINK} of {offset}, no training"),
+        )
+    ),
+    (PROTOCOL, "`baseline`, offset 0.25", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "offset"),
+    (PAGE, f"predictions with an {LINK} of 0.25, no training", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "offset"),
+    (PROTOCOL, "`baseline`, two sizes", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "two_scales"),
+    (PAGE, "predictions at two sizes, no training", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "two_scales"),
+]
 
 
 def read_score(result: Path, name: str) -> float:
@@ -151,11 +180,11 @@ def test_rows_of_the_page(row: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "title", "row"),
-    [(PROTOCOL, row, row) for row in NUCLEUS_ROWS] + [(PAGE, *both) for both in NUCLEUS_PAGE_ROWS.items()],
+    ("page", "title", "table", "arm", "folder"),
+    [pytest.param(*row, id=f"{row[0].stem}, {row[4].parent.stem}/{row[4].stem}, {row[3]}") for row in TABLE_ROWS],
 )
-def test_rows_of_the_nuclei(page: Path, title: str, row: str) -> None:
-    arm, folder = NUCLEUS_ROWS[row]
-    found = [differences_to_baseline(arm, folder, NUCLEI, name) for name in NUCLEUS_SCORES]
+def test_rows_of_results(page: Path, title: str, table: tuple[Path, Sequence[str]], arm: str, folder: Path) -> None:
+    baselines, names = table
+    found = [differences_to_baseline(arm, folder, baselines, name) for name in names]
     cells = ["{} ({})".format(*mean_and_interval(one)) for one in found]
     assert f"| {title} | {len(found[0])} | {' | '.join(cells)} |" in lines_of(page)
