@@ -87,6 +87,7 @@ TABLE_ROWS = [
         (page, title, NUCLEI_TABLE, "baseline", NUCLEI_AGAIN / folder)
         for offset, folder in (
             ("0.5", "two_scales_mirrored_offset"),
+            ("0.7", "two_scales_mirrored_larger_offset"),
         )
         for page, title in (
             (PROTOCOL, f"`baseline`, two sizes, mirrored, offset {offset}"),
