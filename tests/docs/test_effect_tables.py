@@ -59,6 +59,7 @@ NUCLEI_TABLE = (
         "object_F1/nucleus",
     ),
 )
+FINE_TUNED_NUCLEI = (EXPERIMENTS / "results" / "nuclei_finetune", NUCLEI_TABLE[1])
 LESIONS_TABLE = (
     EXPERIMENTS / "results" / "covid_finetune",
     (
@@ -92,6 +93,15 @@ TABLE_ROWS = [
         for page, title in (
             (PROTOCOL, f"`baseline`, two sizes, mirrored, offset {offset}"),
             (PAGE, f"predictions at two sizes, mirrored, with an {LINK} of {offset}, no training"),
+        )
+    ),
+    (PROTOCOL, "`everything`", FINE_TUNED_NUCLEI, "everything", FINE_TUNED_NUCLEI[0]),
+    (PROTOCOL, "`baseline`, two sizes", FINE_TUNED_NUCLEI, "baseline", FINE_TUNED_NUCLEI[0] / "two_scales"),
+    *(
+        (page, title, FINE_TUNED_NUCLEI, "everything", FINE_TUNED_NUCLEI[0] / "two_scales")
+        for page, title in (
+            (PROTOCOL, "`everything`, two sizes"),
+            (PAGE, "crops around objects, a loss that counts objects, the head, and predictions at two sizes"),
         )
     ),
     (PROTOCOL, "`baseline`, offset 0.25", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "offset"),
