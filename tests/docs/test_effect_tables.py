@@ -44,7 +44,7 @@ PAGE_ROWS = {
     "attention to class prototypes": "prototypes",
     "AFMA as released": "released",
 }
-# Tables of which every score is in a result: folder of the baseline, and scores in the order of the columns.
+# Tables whose scores are all in results: folder of the baseline, and names of the scores by column.
 CAMVID_TABLE = (
     EXPERIMENTS / "results" / "camvid_scales",
     ("mIoU", "mIoU_small", "IoU_by_size/small", "recall_by_size/small"),
@@ -72,6 +72,10 @@ LESIONS_TABLE = (
 )
 # Their rows: page, title, table, arm, and folder of the arm's results.
 NUCLEI_AGAIN = NUCLEI.with_name("nuclei_scales")
+SMALL_OFFSET = NUCLEI_AGAIN / "two_scales_mirrored_offset"
+LARGE_OFFSET = NUCLEI_AGAIN / "two_scales_mirrored_larger_offset"
+MIRRORED = "predictions at two sizes, mirrored"
+EVERYTHING = "crops around objects, a loss that counts objects, the head, and predictions at two sizes"
 LINK = "[offset](small_objects.md#offsets-of-classes)"
 TABLE_ROWS = [
     (PROTOCOL, "`baseline`, two sizes", CAMVID_TABLE, "baseline", CAMVID_TABLE[0] / "two_scales"),
@@ -84,26 +88,14 @@ TABLE_ROWS = [
     (PAGE, "predictions at two sizes, no training", NUCLEI_TABLE, "baseline", NUCLEI_AGAIN / "two_scales"),
     (PROTOCOL, "`hypercolumn`, two sizes", NUCLEI_TABLE, "hypercolumn", NUCLEI_AGAIN / "two_scales"),
     (PAGE, "both", NUCLEI_TABLE, "hypercolumn", NUCLEI_AGAIN / "two_scales"),
-    *(
-        (page, title, NUCLEI_TABLE, "baseline", NUCLEI_AGAIN / folder)
-        for offset, folder in (
-            ("0.5", "two_scales_mirrored_offset"),
-            ("0.7", "two_scales_mirrored_larger_offset"),
-        )
-        for page, title in (
-            (PROTOCOL, f"`baseline`, two sizes, mirrored, offset {offset}"),
-            (PAGE, f"predictions at two sizes, mirrored, with an {LINK} of {offset}, no training"),
-        )
-    ),
+    (PROTOCOL, "`baseline`, two sizes, mirrored, offset 0.5", NUCLEI_TABLE, "baseline", SMALL_OFFSET),
+    (PAGE, f"{MIRRORED}, with an {LINK} of 0.5, no training", NUCLEI_TABLE, "baseline", SMALL_OFFSET),
+    (PROTOCOL, "`baseline`, two sizes, mirrored, offset 0.7", NUCLEI_TABLE, "baseline", LARGE_OFFSET),
+    (PAGE, f"{MIRRORED}, with an {LINK} of 0.7, no training", NUCLEI_TABLE, "baseline", LARGE_OFFSET),
     (PROTOCOL, "`everything`", FINE_TUNED_NUCLEI, "everything", FINE_TUNED_NUCLEI[0]),
     (PROTOCOL, "`baseline`, two sizes", FINE_TUNED_NUCLEI, "baseline", FINE_TUNED_NUCLEI[0] / "two_scales"),
-    *(
-        (page, title, FINE_TUNED_NUCLEI, "everything", FINE_TUNED_NUCLEI[0] / "two_scales")
-        for page, title in (
-            (PROTOCOL, "`everything`, two sizes"),
-            (PAGE, "crops around objects, a loss that counts objects, the head, and predictions at two sizes"),
-        )
-    ),
+    (PROTOCOL, "`everything`, two sizes", FINE_TUNED_NUCLEI, "everything", FINE_TUNED_NUCLEI[0] / "two_scales"),
+    (PAGE, EVERYTHING, FINE_TUNED_NUCLEI, "everything", FINE_TUNED_NUCLEI[0] / "two_scales"),
     (PROTOCOL, "`baseline`, offset 0.25", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "offset"),
     (PAGE, f"predictions with an {LINK} of 0.25, no training", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "offset"),
     (PROTOCOL, "`baseline`, two sizes", LESIONS_TABLE, "baseline", LESIONS_TABLE[0] / "two_scales"),
