@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Run a list of trainings: skip finished ones, resume interrupted ones, and write one JSON file for each."""
+"""Run a list of trainings: skip finished ones, resume interrupted ones, and write one JSON file for each.
+
+Start the same command several times to run as many trainings at once.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
@@ -34,6 +34,9 @@ __all__ = ["Training", "count_done", "expected_end", "list_trainings", "run_trai
 
 logger = logging.getLogger(__name__)
 
+# Seconds between two looks at the trainings of other processes.
+_PAUSE = 5.0
+
 _CURVES = (
     *("val/mIoU_small", "val/mIoU_large", "val_raw/mIoU"),
     *("train/loss", "train/segmentation_loss", "train/attention_loss"),
@@ -50,7 +53,8 @@ def run_trainings(
 ) -> list[str]:
     """Run trainings one after the other, skipping those with a result and resuming those that were interrupted.
 
-    It may be stopped at any moment and started again.
+    It may be stopped at any moment and started again. Several processes may share the same folders: each takes
+    trainings that no other has, and returns when all are done.
 
     Args:
         trainings: trainings of :func:`list_trainings`.
@@ -61,31 +65,43 @@ def run_trainings(
 
     Returns:
         The names of trainings that failed; the errors are in their logs.
-
-    Raises:
-        ValueError: if another process runs trainings into the same folder.
     """
     runs_dir, results_dir = Path(runs_dir), Path(results_dir)
+    runs_dir.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     minutes: list[float] = []
-    with _locked(runs_dir):
-        done = count_done(trainings, results_dir)
-        for training in trainings:
-            if not _is_done(training, results_dir):
-                end = expected_end(minutes, len(trainings) - done - len(failed))
-                logger.info("%d of %d done, %d failed%s", done, len(trainings), len(failed), end)
-                logger.info("  running %s, log %s/%s.log", training.name, runs_dir, training.name)
-                started, result = time.monotonic(), result_path(training, results_dir)
-                try:
-                    run_training(training, runs_dir / training.name, result, options=options)
-                    minutes.append((time.monotonic() - started) / 60)
-                    done += 1
-                except (OSError, RuntimeError, ValueError) as error:
-                    logger.error("%s failed: %s", training.name, error)
-                    failed.append(training.name)
-            failed += [name for name in _pool(training, results_dir) if name not in failed]
-        logger.info("%d of %d done, %d failed", done, len(trainings), len(failed))
+
+    def pool(training: Training) -> None:
+        failed.extend(name for name in _pool(training, results_dir) if name not in failed)
+
+    def run_if_free(training: Training) -> bool:
+        with _claim(training, runs_dir) as free:
+            if not free or _is_done(training, results_dir):
+                return False
+            end = expected_end(minutes, len(left))
+            logger.info("%s%s", _progress(trainings, results_dir, failed), end)
+            logger.info("  running %s, log %s/%s.log", training.name, runs_dir, training.name)
+            started, result = time.monotonic(), result_path(training, results_dir)
+            try:
+                run_training(training, runs_dir / training.name, result, options=options)
+                minutes.append((time.monotonic() - started) / 60)
+            except (OSError, RuntimeError, ValueError) as error:
+                logger.error("%s failed: %s", training.name, error)
+                failed.append(training.name)
+        pool(training)
+        return True
+
+    for training in trainings:
+        pool(training)
+    while left := [one for one in trainings if one.name not in failed and not _is_done(one, results_dir)]:
+        if not any(map(run_if_free, left)):  # other processes run all that are left
+            time.sleep(_PAUSE)
+    logger.info("%s", _progress(trainings, results_dir, failed))
     return failed
+
+
+def _progress(trainings: Sequence[Training], results_dir: Path, failed: Sequence[str]) -> str:
+    return f"{count_done(trainings, results_dir)} of {len(trainings)} done, {len(failed)} failed"
 
 
 def count_done(trainings: Sequence[Training], results_dir: str | os.PathLike[str]) -> int:
@@ -247,15 +263,21 @@ def _is_trained(folder: Path, max_epochs: int | None) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from running trainings into the same folder; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w", encoding="utf-8") as file:
+def _claim(training: Training, runs_dir: Path) -> Iterator[bool]:
+    """Keep a training, and the one that it starts with, from other processes; tell whether both were free.
+
+    The locks end with the process. Others may start with the same weights at the same time.
+    """
+    with ExitStack() as files:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"`runs_dir` {folder} is in use by another process. Wait for it, or stop it.") from error
-        yield
+            for name, kind in ((training.name, fcntl.LOCK_EX), (training.start_from, fcntl.LOCK_SH)):
+                if name is not None:
+                    file = files.enter_context((runs_dir / f".{name}.lock").open("a", encoding="utf-8"))
+                    fcntl.flock(file, kind | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
 
 
 def _commit() -> str:

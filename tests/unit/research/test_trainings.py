@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,12 +219,33 @@ def test_training_that_went_on_is_evaluated_again(tmp_path: Path, bundle: FakeBu
     assert [kind for kind, *_ in bundle.calls[3:]] == ["evaluate", "evaluate"]
 
 
-def test_two_runners_in_one_folder_are_refused(tmp_path: Path, bundle: FakeBundle) -> None:
-    (tmp_path / "runs").mkdir()
-    with (tmp_path / "runs" / ".lock").open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"`runs_dir` .* is in use by another process"):
-            run_list(tmp_path)
+def other_process(folder: Path, name: str) -> Any:
+    """Hold the lock of a training, as a process does that runs it."""
+    (folder / "runs").mkdir(exist_ok=True)
+    file = (folder / "runs" / f".{name}.lock").open("w", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+@pytest.mark.parametrize("taken", ["afma_0", "baseline_0"])
+def test_a_training_of_another_process_is_left_to_it_until_it_gives_up(
+    tmp_path: Path, bundle: FakeBundle, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """Whether the other process runs the training itself, or the one whose weights it starts with."""
+    arms = {"baseline": {}, "afma": {"start_from": "baseline"}, "plain": {}}
+    listed = list_trainings(write_list(tmp_path, arms=arms), seeds=[0])
+    folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
+    with other_process(tmp_path, taken) as file:
+        done_meanwhile: list[str] = []
+
+        def end_of_the_other(seconds: float) -> None:
+            done_meanwhile.extend(sorted(path.stem for path in (tmp_path / "results").glob("*.json")))
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(trainings.time, "sleep", end_of_the_other)
+        assert run_trainings(listed, **folders) == []
+    assert done_meanwhile == {"afma_0": ["baseline_0", "plain_0"], "baseline_0": ["plain_0"]}[taken]
+    assert sorted(path.stem for path in (tmp_path / "results").glob("*.json")) == ["afma_0", "baseline_0", "plain_0"]
 
 
 def test_result_file_is_the_run_and_compares_as_one(tmp_path: Path) -> None:
