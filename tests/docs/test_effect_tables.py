@@ -103,6 +103,19 @@ TABLE_ROWS = [
 ]
 
 
+# Results of the table of depths by row, and the names of its scores by column.
+DEPTHS = EXPERIMENTS / "results" / "depth"
+DEPTH_ROWS = {
+    "baseline": ON_GPU.with_name("camvid_fast") / "baseline_0.json",
+    "depth_2": ON_GPU.with_name("camvid_fast") / "released_0.json",
+    **{path.stem.removesuffix("_0"): path for path in sorted(DEPTHS.glob("*_0.json"))},
+}
+DEPTH_SCORES = (
+    *("IoU/signsymbol", "IoU/pedestrian", "IoU/pole", "IoU/bicyclist"),
+    *("mIoU_small", "mIoU_large", "mIoU", "recall_by_size/small"),
+)
+
+
 def read_score(result: Path, name: str) -> float:
     return float(json.loads(result.read_text(encoding="utf-8"))["scores"][name])
 
@@ -191,3 +204,9 @@ def test_rows_of_results(page: Path, title: str, table: tuple[Path, Sequence[str
     found = [differences_to_baseline(arm, folder, baselines, name) for name in names]
     cells = ["{} ({})".format(*mean_and_interval(one)) for one in found]
     assert f"| {title} | {len(found[0])} | {' | '.join(cells)} |" in lines_of(page)
+
+
+@pytest.mark.parametrize("arm", DEPTH_ROWS)
+def test_rows_of_the_table_of_depths(arm: str) -> None:
+    cells = [f"{100 * read_score(DEPTH_ROWS[arm], name):.1f}" for name in DEPTH_SCORES]
+    assert f"| `{arm}` | {' | '.join(cells)} |" in lines_of(PROTOCOL)

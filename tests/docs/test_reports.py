@@ -25,6 +25,8 @@ NAMED = (
 )
 # The pairs of the list on a GPU, with those of seed 0 from a CPU.
 ON_GPU = ("camvid_fast_gpu/*.json", "camvid_fast/*_0.json")
+# Depths with the trainings of the fast protocol that are also theirs.
+DEPTH = ("camvid_fast/baseline_0.json", "camvid_fast/released_0.json", "depth/*.json")
 
 
 def spaced(line: str) -> str:
@@ -43,12 +45,12 @@ def test_report_is_what_compare_makes_of_the_results(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NAMED, "camvid_fast_gpu"])
+@pytest.mark.parametrize("name", [*NAMED, "camvid_fast_gpu", "depth"])
 def test_report_of_named_arms_is_what_compare_makes_of_the_results(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
-    patterns = ON_GPU if name == "camvid_fast_gpu" else (f"{name}/**/*.json",)
+    patterns = {"camvid_fast_gpu": ON_GPU, "depth": DEPTH}.get(name, (f"{name}/**/*.json",))
     results = [path for pattern in patterns for path in sorted((EXPERIMENTS / "results").glob(pattern))]
     made = compare_runs(results, tmp_path / "report", images=0, baseline="baseline") / "comparison.md"
     report = (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
