@@ -210,3 +210,10 @@ def test_rows_of_results(page: Path, title: str, table: tuple[Path, Sequence[str
 def test_rows_of_the_table_of_depths(arm: str) -> None:
     cells = [f"{100 * read_score(DEPTH_ROWS[arm], name):.1f}" for name in DEPTH_SCORES]
     assert f"| `{arm}` | {' | '.join(cells)} |" in lines_of(PROTOCOL)
+
+
+@pytest.mark.parametrize("arm", [arm for arm in DEPTH_ROWS if arm != "baseline"])
+def test_rows_of_the_mechanism_at_each_depth(arm: str) -> None:
+    measured = json.loads(DEPTH_ROWS[arm].read_text(encoding="utf-8"))["mechanism"]
+    cells = [f"{100 * measured[kind]['miou']:.1f}" for kind in ("zero", "after", "swap", "gold")]
+    assert f"| `{arm}` | {' | '.join(cells)} |" in lines_of(PROTOCOL)
