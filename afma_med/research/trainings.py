@@ -70,9 +70,7 @@ def run_trainings(
     runs_dir.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     minutes: list[float] = []
-
-    def pool(training: Training) -> None:
-        failed.extend(name for name in _pool(training, results_dir) if name not in failed)
+    others = 0
 
     def run_if_free(training: Training) -> bool:
         with _claim(training, runs_dir) as free:
@@ -88,13 +86,16 @@ def run_trainings(
             except (OSError, RuntimeError, ValueError) as error:
                 logger.error("%s failed: %s", training.name, error)
                 failed.append(training.name)
-        pool(training)
+        _pool(training, results_dir, failed)
         return True
 
     for training in trainings:
-        pool(training)
+        _pool(training, results_dir, failed)
     while left := [one for one in trainings if one.name not in failed and not _is_done(one, results_dir)]:
-        if not any(map(run_if_free, left)):  # other processes run all that are left
+        if not any(map(run_if_free, left)):
+            if others != len(left):
+                others = len(left)
+                logger.info("waiting for the last %d, which other processes run", others)
             time.sleep(_PAUSE)
     logger.info("%s", _progress(trainings, results_dir, failed))
     return failed
@@ -196,15 +197,15 @@ def _is_newer(scores: Path, checkpoint: Path) -> bool:
     return scores.is_file() and scores.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
 
 
-def _pool(training: Training, results_dir: Path) -> list[str]:
-    """Pool the folds of a training if all are there; return its name if they do not belong together."""
+def _pool(training: Training, results_dir: Path, failed: list[str]) -> None:
+    """Pool the folds of a training if all are there; note its name if they do not belong together."""
     try:
         for path in pool_if_complete(training, results_dir):
             logger.info("%s: all folds are done and pooled into %s", training.pooled, path)
     except ValueError as error:
         logger.error("%s cannot be pooled: %s", training.pooled, error)
-        return [str(training.pooled)]
-    return []
+        if training.pooled not in failed:
+            failed.append(str(training.pooled))
 
 
 def _is_done(training: Training, results_dir: Path) -> bool:

@@ -229,7 +229,11 @@ def other_process(folder: Path, name: str) -> Any:
 
 @pytest.mark.parametrize("taken", ["afma_0", "baseline_0"])
 def test_a_training_of_another_process_is_left_to_it_until_it_gives_up(
-    tmp_path: Path, bundle: FakeBundle, monkeypatch: pytest.MonkeyPatch, taken: str
+    tmp_path: Path,
+    bundle: FakeBundle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    taken: str,
 ) -> None:
     """Whether the other process runs the training itself, or the one whose weights it starts with."""
     arms = {"baseline": {}, "afma": {"start_from": "baseline"}, "plain": {}}
@@ -243,7 +247,9 @@ def test_a_training_of_another_process_is_left_to_it_until_it_gives_up(
             fcntl.flock(file, fcntl.LOCK_UN)
 
         monkeypatch.setattr(trainings.time, "sleep", end_of_the_other)
-        assert run_trainings(listed, **folders) == []
+        with caplog.at_level("INFO"):
+            assert run_trainings(listed, **folders) == []
+    assert f"waiting for the last {3 - len(done_meanwhile)}, which other processes run" in caplog.messages
     assert done_meanwhile == {"afma_0": ["baseline_0", "plain_0"], "baseline_0": ["plain_0"]}[taken]
     assert sorted(path.stem for path in (tmp_path / "results").glob("*.json")) == ["afma_0", "baseline_0", "plain_0"]
 
