@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import logging
@@ -40,7 +41,7 @@ TRIAL_LIST = Path(__file__).with_name("trial_list.json")
 #: Seeds, and minutes of all trainings together, where a trial names none.
 SEEDS, MINUTES = (0, 1), 60.0
 
-_PLAN = "trial.json"
+_PLAN, _LOCK = "trial.json", ".trial.lock"
 _BASELINE = "baseline"
 # Steps, and images to validate and to score, of the training that measures the speed.
 _PILOT_STEPS, _PILOT_IMAGES = 12, 4
@@ -95,11 +96,7 @@ def run_trial(trial: Trial) -> tuple[list[Training], list[str]]:
     plan = _read_plan(trial)
     material = _survey(trial)
     if plan is None:
-        extent = _choose(trial, listed, material)
-        options, evaluate = trial_options(material, extent, trial.reader)
-        plan = {**_request(trial), "options": options, "evaluate": evaluate, "extent": extent._asdict()}
-        with replacing(trial.output_dir / _PLAN) as temporary:
-            temporary.write_text(json.dumps(plan, indent=4) + "\n", encoding="utf-8")
+        plan = _make_plan(trial, listed, material)
     trainings = [_adapt(one, trial, plan["options"], plan["evaluate"]) for one in listed]
     _describe(trial, trainings, Extent(**plan["extent"]), material)
     failed = run_trainings(
@@ -157,8 +154,8 @@ def _read_plan(trial: Trial) -> dict[str, Any] | None:
     folder, path = trial.output_dir, trial.output_dir / _PLAN
     remedy = "Choose another --output_dir."
     if not path.is_file():
-        # A trial that was stopped while it measured the speed has its pilot alone.
-        if folder.exists() and not (folder.is_dir() and {one.name for one in folder.iterdir()} <= {"pilot"}):
+        # A trial that was stopped while it measured the speed has its pilot and its lock alone.
+        if folder.exists() and not (folder.is_dir() and {one.name for one in folder.iterdir()} <= {"pilot", _LOCK}):
             raise ValueError(f"`output_dir` must be a new folder or an earlier trial; `{folder}` is neither. {remedy}")
         return None
     try:
@@ -175,6 +172,25 @@ def _read_plan(trial: Trial) -> dict[str, Any] | None:
             f"`{name}` must be {earlier[name]}, as in the trial that `{folder}` holds; got {given[name]}. "
             f"Repeat that command, or choose another --output_dir."
         )
+    return plan
+
+
+def _make_plan(trial: Trial, listed: Sequence[Training], material: Material) -> dict[str, Any]:
+    """Choose how much is trained and keep it, or wait while another process of the same trial does so."""
+    trial.output_dir.mkdir(parents=True, exist_ok=True)
+    with (trial.output_dir / _LOCK).open("a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("Waiting for another process of this trial, which plans it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if (plan := _read_plan(trial)) is not None:
+            return plan
+        extent = _choose(trial, listed, material)
+        options, evaluate = trial_options(material, extent, trial.reader)
+        plan = {**_request(trial), "options": options, "evaluate": evaluate, "extent": extent._asdict()}
+        with replacing(trial.output_dir / _PLAN) as temporary:
+            temporary.write_text(json.dumps(plan, indent=4) + "\n", encoding="utf-8")
     return plan
 
 

@@ -6,7 +6,10 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +66,7 @@ def test_one_command_trains_all_and_says_where_page_and_table_are(
     assert bundle.names("train") == ["run", *names], "the speed is measured first"
     assert bundle.names("evaluate") == ["run", *names]
     written = {path.name for path in Path("trials/camvid").iterdir()}
-    assert written == {"comparison", "results", "runs", "table.md", "trial.json"}
+    assert written == {".trial.lock", "comparison", "results", "runs", "table.md", "trial.json"}
     text = capsys.readouterr().out
     last = text.splitlines()[-1]
     assert last == "The page is trials/camvid/comparison/index.html, the table trials/camvid/table.md"
@@ -134,6 +137,32 @@ def test_stopped_training_resumes_within_the_trial(
 def test_trial_that_was_stopped_while_it_measured_the_speed_starts_again(bundle: FakeTrial) -> None:
     Path("trials/camvid/pilot/run").mkdir(parents=True)
     assert start() == 0
+
+
+def test_two_that_start_together_share_one_plan(bundle: FakeTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, measure, plans = threading.Barrier(2), trial._measure_speed, []
+
+    def survey(one: trial.Trial) -> Material:
+        together.wait(timeout=60)
+        return Material(train=3, val=2, test=2, slices=1, size=(64, 96), section="test")
+
+    def measure_slowly(*given: Any) -> Speed:
+        speed = measure(*given)
+        time.sleep(0.2)
+        return speed
+
+    def keep(listed: Sequence[trainings.Training], **options: Any) -> list[str]:
+        plans.append([one.options for one in listed])
+        return []
+
+    monkeypatch.setattr(trial, "_survey", survey)
+    monkeypatch.setattr(trial, "_measure_speed", measure_slowly)
+    monkeypatch.setattr(trial, "run_trainings", keep)
+    given = trial.Trial("camvid", CAMVID, Path("scenes"), Path("trials/camvid"))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(trial.run_trial, [given, given]))
+    assert bundle.names("train") == ["run"], "one of them measures the speed"
+    assert plans[0] == plans[1]
 
 
 def test_given_epochs_need_no_measurement(bundle: FakeTrial) -> None:
