@@ -4,7 +4,7 @@
 Run it by hand, in an environment of its own: MONAI Label 0.8.5 needs older versions of some packages.
 
     python -m venv label
-    label/bin/pip install monailabel . && label/bin/pip install "pydicom<3" "dicomweb-client<0.60" "pynetdicom<3"
+    label/bin/pip install monailabel . "pydicom<3" "dicomweb-client<0.60" "pynetdicom<3"
     label/bin/python scripts/try_monai_label.py packages/camvid_afma data/camvid/test/0001TP_008550.png
 
 It exits with 0 if the server's segmentation is that of `configs/inference.json` in the package, pixel by pixel.
