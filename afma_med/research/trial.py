@@ -182,7 +182,7 @@ def _make_plan(trial: Trial, listed: Sequence[Training], material: Material) -> 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("Waiting for another process of this trial, which plans it")
+            logger.info("Waiting for another process, which measures the speed for this trial")
             fcntl.flock(lock, fcntl.LOCK_EX)
         if (plan := _read_plan(trial)) is not None:
             return plan
