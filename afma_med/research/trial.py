@@ -154,8 +154,8 @@ def _read_plan(trial: Trial) -> dict[str, Any] | None:
     folder, path = trial.output_dir, trial.output_dir / _PLAN
     remedy = "Choose another --output_dir."
     if not path.is_file():
-        # A trial that was stopped while it measured the speed has its pilot and its lock alone.
-        if folder.exists() and not (folder.is_dir() and {one.name for one in folder.iterdir()} <= {"pilot", _LOCK}):
+        # A trial without a plan has its lock: it was stopped before, or another process is about to write the plan.
+        if folder.exists() and not (folder.is_dir() and ((folder / _LOCK).is_file() or not any(folder.iterdir()))):
             raise ValueError(f"`output_dir` must be a new folder or an earlier trial; `{folder}` is neither. {remedy}")
         return None
     try:

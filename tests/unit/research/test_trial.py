@@ -134,8 +134,12 @@ def test_stopped_training_resumes_within_the_trial(
     assert resumed == ["hypercolumn_0"]
 
 
-def test_trial_that_was_stopped_while_it_measured_the_speed_starts_again(bundle: FakeTrial) -> None:
-    Path("trials/camvid/pilot/run").mkdir(parents=True)
+@pytest.mark.parametrize("left", ["pilot/run/last.pt", ".1a2b.trial.json"])
+def test_trial_that_was_stopped_before_it_had_a_plan_starts_again(bundle: FakeTrial, left: str) -> None:
+    for name in (".trial.lock", left):
+        path = Path("trials/camvid", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     assert start() == 0
 
 
