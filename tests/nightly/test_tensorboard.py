@@ -116,7 +116,7 @@ def test_hyperparameters_with_the_final_scores(server: str) -> None:
 
 def test_texts_and_charts(server: str) -> None:
     tags = get(server, "plugin/text/tags")
-    assert {tag.removesuffix("/text_summary") for tag in tags["isic"]} == {"settings", "command"}
+    assert {tag.removesuffix("/text_summary") for tag in tags["isic"]} == {"settings", "command", "attention explorer"}
     categories = get(server, "plugin/custom_scalars/layout")["category"]
     for category, objects in zip(categories, (SIZES, COMPANY), strict=True):
         charts = {chart["title"]: chart["multiline"]["tag"] for chart in category["chart"]}
