@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afma_med import __version__
-from afma_med.bundle.run import read_settings
+from afma_med.bundle.settings import read_settings
 from afma_med.data import DatasetReader, class_names
 from afma_med.handlers.run_files import EVALUATION, SCORES
 from afma_med.networks.afma_blocks import spell_choice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -79,7 +80,7 @@ class _Rule(NamedTuple):
 def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
     try:
         return bool(rule(value))
-    except (TypeError, ValueError, RuntimeError):  # a value of another type cannot be compared with a number
+    except (KeyError, TypeError, ValueError, RuntimeError):  # a value of another type cannot be compared with a number
         return False
 
 
@@ -113,6 +114,19 @@ def _is_patch_size(value: Any) -> bool:
     return True
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_normalization(value: Any) -> bool:
+    mean, deviation = value["mean"], value["std"]
+    return (
+        len(mean) == len(deviation)
+        and _is_list(mean, _is_number)
+        and _is_list(deviation, lambda one: _is_number(one) and one > 0)
+    )
+
+
 def _is_device(value: Any) -> bool:
     device = torch.device(value)
     return device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
@@ -142,6 +156,14 @@ _FOLDER = _Rule(_is_folder_to_write, "a folder that can be written to, or can be
 
 _RULES: Mapping[str, _Rule] = MappingProxyType(
     {
+        # It becomes part of the commands that are printed.
+        "name": _Rule(
+            lambda value: bool(re.fullmatch(r"\w[\w.-]*", value)),
+            "a name of letters, digits, _, - and .",
+            "camvid_afma",
+        ),
+        "network_name": _Rule(_is_text, "the name of a network", "Unet"),
+        "encoder": _Rule(_is_text, "the name of an encoder", "resnet34"),
         "max_epochs": _POSITIVE._replace(example="100"),
         "batch_size": _POSITIVE._replace(example="8"),
         "val_interval": _POSITIVE,
@@ -217,6 +239,30 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
         ),
         "source": _one_of(get_args(Source), "feature"),
         "variant": _one_of((*get_args(Variant), HYPERCOLUMN), "released"),
+        # A run's settings hold these; their own functions check what a user types.
+        "dataset_dir": _Rule(_is_text, "the path of a folder", "~/CamVid", stages=()),
+        "normalization": _Rule(
+            _is_normalization,
+            "as many finite means as deviations above 0",
+            "\"{'mean': [0.5], 'std': [0.25]}\"",
+            stages=(),
+        ),
+        "image_range": _Rule(
+            lambda value: value is None or (_is_number(value) and value > 0),
+            "none or a finite number above 0",
+            "4095",
+            stages=(),
+        ),
+        "fold": _NATURAL._replace(stages=()),
+        "missing_spacing": _Rule(
+            lambda value: value is None or _is_list(value, lambda one: _is_number(one) and one > 0, 3),
+            "none or three numbers of millimetres above 0",
+            '"[0.7,0.7,2.5]"',
+            stages=(),
+        ),
+        "missing_orientation": _Rule(
+            lambda value: value is None or _is_text(value), "none or three letters", "LPS", stages=()
+        ),
         "nonfinite_loss": _one_of(get_args(Action), "stop"),
         "size_groups": _Rule(
             lambda value: isinstance(value, SizeGroups),

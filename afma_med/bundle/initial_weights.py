@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from afma_med.bundle.run import read_settings
+from afma_med.bundle.settings import read_settings
 from afma_med.handlers.checkpoints import choose_weights
 from afma_med.handlers.run_files import BEST, LAST
 

@@ -18,7 +18,7 @@ from monai.utils.enums import BundlePropertyConfig
 from afma_med.atomic_write import replacing, replacing_folder
 from afma_med.bundle.card import PackageFacts, describe_package, write_readme
 from afma_med.bundle.installed import bundles_folder
-from afma_med.bundle.run import read_settings
+from afma_med.bundle.settings import read_settings
 from afma_med.data import READERS
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.handlers.run_files import BEST

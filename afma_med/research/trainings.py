@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from afma_med.bundle.installed import bundles_folder
-from afma_med.bundle.run import read_settings
+from afma_med.bundle.settings import read_settings
 from afma_med.handlers.run_files import EVALUATION, LAST, SCORES, SETTINGS
 from afma_med.research.machine import describe_machine
 from afma_med.research.mechanism import measure_run
@@ -238,9 +238,14 @@ def _run(bundle: str, overlays: Sequence[str], options: Mapping[str, Any], log: 
         # One thread: otherwise several lists on one machine slow each other down many times over.
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
         # A session of its own: Ctrl-C would reach it twice, from the terminal and from here, and the second signal
-        # ends a training at once.
+        # ends a training at once. The locks stay open in it.
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            close_fds=False,
         )
         try:
             code = process.wait()
@@ -267,7 +272,8 @@ def _is_trained(folder: Path, max_epochs: int | None) -> bool:
 def _claim(training: Training, runs_dir: Path) -> Iterator[bool]:
     """Keep a training, and the one that it starts with, from other processes; tell whether both were free.
 
-    The locks end with the process. Others may start with the same weights at the same time.
+    The locks end with the process and with the training that it started, which outlives a list that was killed. Others
+    may start with the same weights at the same time.
     """
     with ExitStack() as files:
         try:
@@ -275,6 +281,7 @@ def _claim(training: Training, runs_dir: Path) -> Iterator[bool]:
                 if name is not None:
                     file = files.enter_context((runs_dir / f".{name}.lock").open("a", encoding="utf-8"))
                     fcntl.flock(file, kind | fcntl.LOCK_NB)
+                    os.set_inheritable(file.fileno(), True)
             free = True
         except BlockingIOError:
             free = False

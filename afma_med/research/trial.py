@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -184,6 +185,8 @@ def _make_plan(trial: Trial, listed: Sequence[Training], material: Material) -> 
         except BlockingIOError:
             logger.info("Waiting for another process, which measures the speed for this trial")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        # A trial that is killed leaves the training that measures the speed, which keeps the lock.
+        os.set_inheritable(lock.fileno(), True)
         if (plan := _read_plan(trial)) is not None:
             return plan
         extent = _choose(trial, listed, material)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from afma_med.atomic_write import replacing
+from afma_med.bundle.settings import check_plain
 from afma_med.runs.run import PixelCounts, Run
 
 __all__ = ["read_result", "write_result"]
@@ -79,6 +80,7 @@ def read_result(path: str | os.PathLike[str]) -> Run:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        check_plain(content["settings"])
         counts = content["counts"]
         pixels = np.frombuffer(zlib.decompress(base64.b64decode(counts["pixels"]["zlib"])), dtype="<i8")
         return Run(

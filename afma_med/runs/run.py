@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from afma_med.bundle.installed import run_command
-from afma_med.bundle.run import read_settings
+from afma_med.bundle.settings import read_settings
 from afma_med.handlers.run_files import BEST, EVALUATION, IMAGES, SCORES, SETTINGS
 from afma_med.metrics.pixel_counts import COUNTS
 from afma_med.metrics.pixel_scores import scores_from_pixels
@@ -134,15 +134,9 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"`folder` must be the folder of a run; there is no file `{path}`. Name the --output_dir of a training."
         )
-    try:
-        settings = read_settings(folder / BEST)
-    except ValueError as error:
-        raise ValueError(f"`{path}` must be whole JSON; got: {error}. Train again, or restore the file.") from error
-    required = {"name", "network_name", "encoder", "afma", "training"}
-    missing = sorted(required - settings.keys()) if isinstance(settings, dict) else sorted(required)
-    if not missing and not (
-        isinstance(settings["training"], dict) and isinstance(settings["training"].get("seed"), int)
-    ):
+    settings = read_settings(folder / BEST)
+    missing = sorted({"name", "network_name", "encoder", "afma", "training"} - settings.keys())
+    if not missing and not isinstance(settings["training"].get("seed"), int):
         missing = ["training.seed"]
     if missing:
         raise ValueError(

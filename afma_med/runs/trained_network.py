@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from torch.nn.functional import interpolate
 
 from afma_med._ops.tensors import without_metadata
 from afma_med.bundle.installed import bundles_folder
-from afma_med.bundle.run import find_weights, list_inputs, read_settings
+from afma_med.bundle.run import list_inputs
+from afma_med.bundle.run_folder import find_weights
+from afma_med.bundle.settings import read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.handlers.checkpoints import load_weights
@@ -25,6 +26,9 @@ from afma_med.handlers.run_files import BEST, LAST
 from afma_med.networks.afma_blocks import spell_choice
 
 __all__ = ["TrainedNetwork", "load_network"]
+
+# The only function besides that of the bundles that builds the network of a run.
+_STUDIED = "afma_med.research.studies.build_studied_network"
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def load_network(
     settings = read_settings(path)
     device = _as_device(device)
     parser = _read_bundle(settings)
-    parser.update({"checkpoint": str(path), "output_dir": str(folder), "device": device})
+    # Absolute, because MONAI would run a path that begins with $.
+    parser.update({"checkpoint": str(path.absolute()), "output_dir": str(folder.absolute()), "device": device})
     network = parser.get_parsed_content("network_def")
     load_weights(network, path, weights=weights)
     return TrainedNetwork(
@@ -148,8 +153,8 @@ def load_network(
 
 def _read_bundle(settings: Mapping[str, Any]) -> ConfigParser:
     """Return the parser of a run's bundle with the overlay for inference."""
-    name = str(settings.get("name"))
-    if name.removesuffix("_afma") not in READERS:
+    name = settings.get("name")
+    if name not in [f"{reader}_afma" for reader in READERS]:
         known = ", ".join(f"{reader}_afma" for reader in READERS)
         raise ValueError(
             f"`run_dir` must be a run of one of the bundles {known}; its settings say {name!r}. Name another run."
@@ -158,11 +163,11 @@ def _read_bundle(settings: Mapping[str, Any]) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(files)
     if "network_target" in settings:
-        target = str(settings["network_target"])
-        if not re.fullmatch(r"afma_med(\.\w+)+", target):
+        target = settings["network_target"]
+        if target != _STUDIED or not isinstance(settings.get("study"), str):
             raise ValueError(
-                f"`network_target` of a run's settings must name a function of afma_med; got {target!r}. "
-                "Restore the run's settings.json."
+                f"`network_target` of a run's settings must be {_STUDIED}, and `study` a name; got {target!r} and "
+                f"{settings.get('study')!r}. Restore the run's settings.json."
             )
         parser.update({"network_def#_target_": target, "network_def#study": settings["study"]})
     return parser

@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from afma_med.bundle.installed import bundles_folder
-from afma_med.bundle.run import write_settings
+from afma_med.bundle.settings import write_settings
 from afma_med.data import CAMVID, camvid_datalist, class_groups, class_names
 from afma_med.data.camvid import read_label
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,8 +20,10 @@ from monai.apps.utils import extractall
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
+from _helpers.commands import run_afma
 from _helpers.paths import ROOT
-from afma_med.bundle.run import write_settings
+from _helpers.synthetic_runs import write_untrained
+from afma_med.bundle.settings import write_settings
 from afma_med.data import camvid_datalist
 from afma_med.handlers import next_epoch
 from afma_med.handlers.checkpoints import load_weights
@@ -92,6 +96,69 @@ def test_resuming_and_evaluating_runs_no_code(tmp_path: Path, mark: Path) -> Non
         bundle.run()
     with pytest.raises(ValueError, match="`checkpoint` must hold the weights"):
         load_network(tmp_path / "run")
+
+
+HOSTILE = {
+    "encoder": "$__import__('os').mkdir(MARK) or 'resnet18'",
+    "longest_side": "$__import__('os').mkdir(MARK)",
+    "feature": {"_target_": "os.mkdir", "path": "MARK"},
+    "normalization": "%MARK.json",
+    "study": {"_target_": "os.mkdir", "path": "MARK"},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_settings_of_others_run_no_code(tmp_path: Path, mark: Path, name: str) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1, "test": 1}, size=(64, 64))
+    run = write_untrained(tmp_path / "run", "camvid", scenes)
+    shutil.copy(run / "model.pt", run / "last.pt")
+    written = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    text = json.dumps({name: HOSTILE[name]}).replace("MARK", f"'{mark}'" if "$" in str(HOSTILE[name]) else str(mark))
+    settings = {**written, **json.loads(text), "network_target": "afma_med.research.studies.build_studied_network"}
+    (run / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    for command in (
+        ("package", "camvid", "--checkpoint", run / "model.pt", "--output_dir", tmp_path / "packages"),
+        ("show", run, "--output_dir", tmp_path / "figures"),
+        ("show", run, "--explore", tmp_path / "page.html"),
+        ("measure", run),
+        ("compare", run, run),
+    ):
+        done = run_afma(*command)
+        assert done.returncode == 2 and "must be plain data" in done.stderr, (command, done.stderr)
+    own = {"dataset_dir": str(scenes), "encoder": "resnet18", "num_workers": 0, "max_epochs": 1}
+    fresh = str(tmp_path / "fresh")
+    for files, options in (
+        (["evaluate.json"], {"output_dir": str(run), "num_workers": 0}),
+        (["inference.json"], {"output_dir": str(run), "num_workers": 0}),
+        ([], {**own, "output_dir": str(run), "resume": True}),
+        ([], {**own, "output_dir": fresh, "initial_weights": str(run)}),
+    ):
+        with pytest.raises((SystemExit, RuntimeError, ValueError)) as raised:
+            bundle = workflow("camvid_afma.json", *files, **options)
+            bundle.initialize()
+            bundle.run()
+        causes = [raised.value]
+        while causes[-1].__cause__:
+            causes.append(causes[-1].__cause__)
+        assert any("must be plain data" in str(cause) for cause in causes), files
+    assert not Path(fresh, "last.pt").exists()
+
+
+@pytest.mark.parametrize("target", ["afma_med.bundle.run.os.mkdir", "os.mkdir", "afma_med.research.studies.modulate"])
+def test_settings_name_no_other_function(tmp_path: Path, target: str) -> None:
+    run = write_untrained(tmp_path / "run", "camvid", tmp_path)
+    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    changed = {**settings, "network_target": target, "study": "gain"}
+    (run / "settings.json").write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"`network_target` .* got '{target}'"):
+        load_network(run)
+
+
+def test_names_of_run_folders_run_no_code(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "$__import__('os').mkdir('mark')"
+    write_untrained(Path(name), "camvid", tmp_path)
+    assert load_network(name).folder.name == name
 
 
 def test_kept_counts_run_no_code(tmp_path: Path, mark: Path) -> None:

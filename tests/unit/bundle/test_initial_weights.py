@@ -10,7 +10,7 @@ from torch import nn
 
 from afma_med import AFMANet
 from afma_med.bundle.initial_weights import start_from
-from afma_med.bundle.run import write_settings
+from afma_med.bundle.settings import write_settings
 from afma_med.networks import PaddedNetwork, create_backbone
 
 NORMALIZATION = {"mean": (0.5,), "std": (0.25,)}

@@ -23,7 +23,7 @@ from PIL import Image
 from _helpers.paths import ROOT
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.package import package_bundle, prune_config, reachable_ids
-from afma_med.bundle.run import write_settings
+from afma_med.bundle.settings import write_settings
 from afma_med.cli import main
 from afma_med.data import READERS, class_names
 from afma_med.samples import SAMPLES, write_birds, write_street_scenes

@@ -11,7 +11,8 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from afma_med.bundle.installed import bundles_folder
-from afma_med.bundle.run import list_inputs, write_settings
+from afma_med.bundle.run import list_inputs
+from afma_med.bundle.settings import write_settings
 from afma_med.data import DatasetWarning
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -252,6 +253,38 @@ def test_a_training_of_another_process_is_left_to_it_until_it_gives_up(
     assert f"waiting for the last {3 - len(done_meanwhile)}, which other processes run" in caplog.messages
     assert done_meanwhile == {"afma_0": ["baseline_0", "plain_0"], "baseline_0": ["plain_0"]}[taken]
     assert sorted(path.stem for path in (tmp_path / "results").glob("*.json")) == ["afma_0", "baseline_0", "plain_0"]
+
+
+def test_a_training_that_outlives_its_list_is_left_alone(tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    endless.write_text("#!/bin/sh\necho $$ > pid.new && mv pid.new pid && exec sleep 60\n", encoding="utf-8")
+    endless.chmod(0o755)
+    path = write_list(tmp_path, arms={"base": {}}, seeds=[0])
+    code = (
+        "import sys; from pathlib import Path; from afma_med.research import trainings as t; "
+        f"one = t.list_trainings({str(path)!r}); sys.executable = {str(endless)!r}; "
+        f"t.run_trainings(one, runs_dir=Path('runs'), results_dir=Path('results'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as killed:
+        _wait(lambda: (tmp_path / "pid").is_file())
+        killed.kill()
+    training = list_trainings(path)[0]
+    with trainings._claim(training, tmp_path / "runs") as free:
+        assert not free
+    os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), signal.SIGKILL)
+
+    def is_free() -> bool:
+        with trainings._claim(training, tmp_path / "runs") as free:
+            return free
+
+    _wait(is_free)
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_result_file_is_the_run_and_compares_as_one(tmp_path: Path) -> None:

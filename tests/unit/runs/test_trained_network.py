@@ -104,7 +104,7 @@ def test_settings_of_this_version_may_tell_of_the_training(camvid: Path, tmp_pat
     assert load_network(tmp_path).settings["training"] == {"seed": 3}
     del settings["name"], settings["feature"]
     (tmp_path / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"`run_dir` must be a run of one of the bundles camvid_afma, .*'None'"):
+    with pytest.raises(ValueError, match=r"`run_dir` must be a run of one of the bundles camvid_afma, .*None"):
         load_network(tmp_path)
 
 

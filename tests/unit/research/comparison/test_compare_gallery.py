@@ -345,7 +345,9 @@ def test_gallery_shows_the_most_changed_images(pairing: Pairing) -> None:
 def test_hurt_images_are_sorted_by_kind_and_then_by_loss(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [read_run(write_street_run(tmp_path / str(afma), scenes, step=2 + 3 * afma, afma=afma)) for afma in (0, 1)]
+    runs = [
+        read_run(write_street_run(tmp_path / str(afma), scenes, step=2 + 3 * afma, afma=bool(afma))) for afma in (0, 1)
+    ]
     pairing = Pairing(*(group_runs([run])[0] for run in reversed(runs)))
     ranked = [one.image for one in reversed(rank_images(pairing))]
     kinds = [OTHER, KINDS[2], KINDS[0], KINDS[2], OTHER]

@@ -179,9 +179,17 @@ def _cut_at_a_line(run: Path) -> None:
         (_cut("settings.json", 0.5), r"`.*settings.json` must be whole JSON; got: .*Train again"),
         (
             lambda run: (run / "settings.json").write_text("[]", encoding="utf-8"),
+            r"settings.json` must be settings by name; got another structure",
+        ),
+        (
+            lambda run: (run / "settings.json").write_text('{"name": "camvid_afma"}', encoding="utf-8"),
             r"settings of this version; got settings without afma, encoder",
         ),
-        (lambda run: copy_settings(run, training=None), r"this version; got settings without training.seed"),
+        (lambda run: copy_settings(run, training={}), r"this version; got settings without training.seed"),
+        (
+            lambda run: copy_settings(run, training=None),
+            r"settings.json` must be settings by name; got another structure",
+        ),
         (
             _cut("evaluation/scores.json", 0.5),
             r"`.*scores.json` must be whole JSON; got: .*Evaluate the run again: pyth",
