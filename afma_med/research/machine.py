@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: its description, its memory, and measurements in processes of their own."""
+"""The machine that a benchmark runs on: its description, code and memory, and measurements in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["available_bytes", "describe_machine", "in_child", "limit_memory", "peak_bytes"]
+__all__ = ["available_bytes", "describe_machine", "find_commit", "in_child", "limit_memory", "peak_bytes"]
 
 # What a measurement imports must not count as its memory.
 _PRELOADED = ["segmentation_models_pytorch", "torch.utils.flop_counter", "afma_med.losses", "afma_med.networks"]
@@ -76,3 +77,10 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise MemoryError("memory ran out") from None
+
+
+def find_commit() -> str:
+    """Return the commit of the running code, marked if it has changes; empty outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    return found.stdout.strip()

@@ -21,10 +21,11 @@ import torch
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.settings import read_settings
 from afma_med.handlers.run_files import EVALUATION, LAST, SCORES, SETTINGS
-from afma_med.research.machine import describe_machine
+from afma_med.research.machine import describe_machine, find_commit
 from afma_med.research.mechanism import measure_run
 from afma_med.research.pooled_folds import pool_if_complete, result_path
 from afma_med.research.run_figures import reports_as_json
+from afma_med.research.training_data import check_data, data_file, digest_data
 from afma_med.research.training_list import WEIGHTS, Training, list_trainings
 from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_curve, read_run
@@ -65,8 +66,13 @@ def run_trainings(
 
     Returns:
         The names of trainings that failed; the errors are in their logs.
+
+    Raises:
+        ValueError: if the dataset has changed since a training of the list began.
     """
     runs_dir, results_dir = Path(runs_dir), Path(results_dir)
+    data = digest_data(trainings, options or {})
+    check_data(trainings, data, runs_dir, results_dir)
     runs_dir.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     minutes: list[float] = []
@@ -81,7 +87,7 @@ def run_trainings(
             logger.info("  running %s, log %s/%s.log", training.name, runs_dir, training.name)
             started, result = time.monotonic(), result_path(training, results_dir)
             try:
-                run_training(training, runs_dir / training.name, result, options=options)
+                run_training(training, runs_dir / training.name, result, options=options, data=data[training.name])
                 minutes.append((time.monotonic() - started) / 60)
             except (OSError, RuntimeError, ValueError) as error:
                 logger.error("%s failed: %s", training.name, error)
@@ -129,12 +135,14 @@ def expected_end(minutes: Sequence[float], left: int) -> str:
     return f", {fmean(minutes):.0f} min each, expected end {end:%a %H:%M}"
 
 
-def run_training(training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None) -> None:
+def run_training(
+    training: Training, folder: Path, result: Path, *, options: Mapping[str, Any] | None = None, data: Any = None
+) -> None:
     """Train, evaluate the scored weights and those of the last epoch on the test section, and write the result.
 
     The result holds the figures of :func:`afma_med.research.mechanism.measure_run` on the validation section too.
     Results by other protocols go to folders next to it. A training with ``only_scores`` leaves out both the last epoch
-    and the figures.
+    and the figures. ``data`` is that of :func:`afma_med.data.dataset_digest.digest_dataset`, and is kept.
 
     Raises:
         RuntimeError: if training or evaluation ends with an error.
@@ -152,12 +160,14 @@ def run_training(training: Training, folder: Path, result: Path, *, options: Map
     if not _is_trained(folder, own.get("max_epochs")):
         commits.parent.mkdir(parents=True, exist_ok=True)
         with commits.open("a", encoding="utf-8") as file:
-            file.write(f"{_commit()}\n")
+            file.write(f"{find_commit()}\n")
+        data_file(folder).write_text(json.dumps(data or {}), encoding="utf-8")
         resume = {"resume": True} if (folder / LAST).is_file() else {}
         _run(training.bundle, training.overlays, {**own, "output_dir": str(folder), **resume}, log)
     _evaluate(training, folder, own, log)
     details = {
         "training": training._asdict(),
+        "data": data or {},
         # One for each start: the code may have changed between two starts.
         "commits": commits.read_text(encoding="utf-8").split() if commits.is_file() else [],
         "machine": describe_machine(_device()),
@@ -286,10 +296,3 @@ def _claim(training: Training, runs_dir: Path) -> Iterator[bool]:
         except BlockingIOError:
             free = False
         yield free
-
-
-def _commit() -> str:
-    """The commit of the running code, marked if it has changes; empty outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    return found.stdout.strip()

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from afma_med.atomic_write import replacing
 from afma_med.bundle.installed import bundle_names, bundles_folder
+from afma_med.checks import is_positive_int
+from afma_med.data.dataset_digest import describe_change, digest_dataset
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.problems import DatasetError
 from afma_med.data.survey import survey_dataset
@@ -74,6 +76,13 @@ class Trial(NamedTuple):
     num_workers: int = 1
 
 
+class _Plan(NamedTuple):
+    """How much each training of a trial does, and the digest of the data."""
+
+    extent: Extent
+    data: dict[str, str]
+
+
 def run_trial(trial: Trial) -> tuple[list[Training], list[str]]:
     """Check the dataset, choose how much is trained, train and evaluate. A stopped trial continues when called again.
 
@@ -90,16 +99,24 @@ def run_trial(trial: Trial) -> tuple[list[Training], list[str]]:
     Raises:
         FileNotFoundError: If the dataset, or a section that it needs, does not exist.
         ValueError: If the dataset has problems, an arm or a seed is unknown, the weights of the encoder are not
-            installed, or ``output_dir`` holds something else than this trial.
+            installed, the dataset has changed since the trial began, or ``output_dir`` holds something else than this
+            trial.
     """
     listed = _list(trial)
     _check_encoder_weights()
     plan = _read_plan(trial)
     material = _survey(trial)
+    data = digest_dataset(trial.reader, trial.dataset_dir)
     if plan is None:
-        plan = _make_plan(trial, listed, material)
-    trainings = [_adapt(one, trial, plan["options"], plan["evaluate"]) for one in listed]
-    _describe(trial, trainings, Extent(**plan["extent"]), material)
+        plan = _make_plan(trial, listed, material, data)
+    if change := describe_change(plan.data, data):
+        raise ValueError(
+            f"`dataset_dir` must hold the files of the trial in `{trial.output_dir}`; they have changed: {change}. "
+            "Choose another --output_dir, or restore the files."
+        )
+    options, evaluate = trial_options(material, plan.extent, trial.reader)
+    trainings = [_adapt(one, trial, options, evaluate) for one in listed]
+    _describe(trial, trainings, plan.extent, material)
     failed = run_trainings(
         trainings,
         runs_dir=trial.output_dir / "runs",
@@ -146,7 +163,7 @@ def _request(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _read_plan(trial: Trial) -> dict[str, Any] | None:
+def _read_plan(trial: Trial) -> _Plan | None:
     """Return the plan of an earlier, stopped trial; None in a new folder.
 
     Raises:
@@ -162,7 +179,8 @@ def _read_plan(trial: Trial) -> dict[str, Any] | None:
     try:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         earlier = {name: plan[name] for name in _request(trial)}
-    except (ValueError, KeyError, TypeError) as error:
+        read = _Plan(_read_extent(plan["extent"]), dict(plan["data"]))
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"`{path}` must be the plan of a trial; it is damaged. {remedy}") from error
     given = _request(trial)
     if trial.minutes is None and trial.max_epochs is None:
@@ -173,10 +191,18 @@ def _read_plan(trial: Trial) -> dict[str, Any] | None:
             f"`{name}` must be {earlier[name]}, as in the trial that `{folder}` holds; got {given[name]}. "
             f"Repeat that command, or choose another --output_dir."
         )
-    return plan
+    return read
 
 
-def _make_plan(trial: Trial, listed: Sequence[Training], material: Material) -> dict[str, Any]:
+def _read_extent(given: Mapping[str, Any]) -> Extent:
+    """Return the extent that a plan keeps; its numbers become part of the ids of a bundle."""
+    extent = Extent(**given)
+    if not all(map(is_positive_int, extent[:4])) or not isinstance(extent.minutes, float | int | None):
+        raise ValueError(f"`extent` must be positive numbers; got {given}.")
+    return extent
+
+
+def _make_plan(trial: Trial, listed: Sequence[Training], material: Material, data: dict[str, str]) -> _Plan:
     """Choose how much is trained and keep it, or wait while another process of the same trial does so."""
     trial.output_dir.mkdir(parents=True, exist_ok=True)
     with (trial.output_dir / _LOCK).open("a", encoding="utf-8") as lock:
@@ -190,11 +216,10 @@ def _make_plan(trial: Trial, listed: Sequence[Training], material: Material) -> 
         if (plan := _read_plan(trial)) is not None:
             return plan
         extent = _choose(trial, listed, material)
-        options, evaluate = trial_options(material, extent, trial.reader)
-        plan = {**_request(trial), "options": options, "evaluate": evaluate, "extent": extent._asdict()}
+        kept = {**_request(trial), "extent": extent._asdict(), "data": data}
         with replacing(trial.output_dir / _PLAN) as temporary:
-            temporary.write_text(json.dumps(plan, indent=4) + "\n", encoding="utf-8")
-    return plan
+            temporary.write_text(json.dumps(kept, indent=4) + "\n", encoding="utf-8")
+    return _Plan(extent, data)
 
 
 def _survey(trial: Trial) -> Material:

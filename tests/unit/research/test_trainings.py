@@ -19,6 +19,7 @@ import pytest
 import torch
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
+from PIL import Image
 
 from _helpers.fake_bundle import FakeBundle
 from _helpers.paths import BUNDLES, ROOT
@@ -188,6 +189,29 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> N
     run_list(tmp_path)
     assert run_list(tmp_path) == []
     assert len(bundle.calls) == 3
+
+
+def test_results_and_trainings_of_changed_data_are_not_mixed(tmp_path: Path, bundle: FakeBundle) -> None:
+    scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1, "test": 1}, size=(48, 64))
+
+    def run(data: Path, *names: str) -> list[str]:
+        listed = list_trainings(write_list(tmp_path), only=names)
+        folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
+        return run_trainings(listed, **folders, options={"dataset_dir": str(data)})
+
+    assert run(scenes, "afma") == []
+    assert json.loads((tmp_path / "results" / "afma_0.json").read_text(encoding="utf-8"))["data"]["train"]
+    shutil.copytree(scenes, tmp_path / "copy", copy_function=shutil.copyfile)
+    bundle.cut_after = 2
+    assert run(tmp_path / "copy", "afma", "baseline") == ["baseline_0"], "a copy is the same data"
+    label = next((scenes / "trainannot").iterdir())
+    Image.open(label).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(label)
+    calls = len(bundle.calls)
+    for arm in ("afma", "baseline"):
+        with pytest.raises(ValueError, match=rf"since {arm}_0, it has changed: train had 2 items, .* now has 2 items"):
+            run(scenes, arm)
+    assert len(bundle.calls) == calls
+    assert run(scenes, "once") == []
 
 
 @pytest.mark.parametrize("options", [{"max_epochs": 3}, {}], ids=["list", "overlay"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from _helpers.fake_bundle import FakeBundle
 from _helpers.places import files_of
@@ -85,7 +86,7 @@ def test_arms_share_the_plan_and_differ_as_the_list_says(bundle: FakeTrial) -> N
     trained = bundle.trained
     for name, options in trained.items():
         if name != "run":
-            assert plan["options"].items() <= options.items()
+            assert options["max_epochs"] == plan["extent"]["epochs"]
             assert (options["num_workers"], options["dataset_dir"]) == (0, str(Path("scenes").resolve()))
     assert trained["hypercolumn_1"]["variant"] == "hypercolumn"
     assert trained["released_1"] | {"output_dir": ""} == trained["baseline_1"] | {"output_dir": ""}
@@ -202,6 +203,39 @@ def test_other_dataset_in_the_same_folder_is_refused(bundle: FakeTrial, capsys: 
     shutil.copytree("scenes", "others")
     assert main(["trial", "camvid", "others"]) == 2
     assert "`dataset_dir` must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["label", "image", "removed"])
+def test_a_changed_dataset_needs_a_new_folder(
+    bundle: FakeTrial, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    assert start("--max_epochs", "3") == 0
+    before, calls = files_of(Path("trials")), len(bundle.calls)
+    names = {"label": "trainannot", "image": "test", "removed": "train"}
+    path = sorted(Path("scenes", names[change]).iterdir())[0]
+    if change == "removed":
+        path.unlink()
+        Path("scenes/trainannot", path.name).unlink()
+    else:
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    capsys.readouterr()
+    assert start() == 2
+    section = "test" if change == "image" else "train"
+    now = "2 items" if change in ("removed", "image") else "3 items"
+    assert re.search(rf"`dataset_dir` must .*: {section} had . items.*, and now has {now}", capsys.readouterr().err)
+    assert (files_of(Path("trials")), len(bundle.calls)) == (before, calls)
+    assert start("--max_epochs", "3", "--output_dir", "trials/new") == 0
+
+
+@pytest.mark.parametrize("images", ["$__import__('os').mkdir('mark')", "3", -1, True, None])
+def test_a_plan_holds_nothing_but_numbers(bundle: FakeTrial, capsys: pytest.CaptureFixture[str], images: Any) -> None:
+    assert start("--max_epochs", "3") == 0
+    path = Path("trials/camvid/trial.json")
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**plan, "extent": {**plan["extent"], "images": images}}), encoding="utf-8")
+    assert start() == 2
+    assert "trial.json` must be the plan of a trial; it is damaged" in capsys.readouterr().err
+    assert not Path("mark").exists()
 
 
 def test_damaged_plan_is_named(bundle: FakeTrial, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,82 @@
+"""What a dataset holds, in one line a section, to notice that its files have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from afma_med.data.cache_files import file_identity
+from afma_med.data.datalist import files_below
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.file_threads import map_files
+
+__all__ = ["describe_change", "digest_dataset"]
+
+_SECTIONS = ("train", "val", "test")
+_CHUNK = 2**20  # bytes
+
+
+def digest_dataset(reader: DatasetReader, root: str | os.PathLike[str]) -> dict[str, str]:
+    """Describe each section of a dataset by the number of its items and a digest of their names and contents.
+
+    Copies of a dataset have the same digests, wherever they lie and whenever they were made.
+
+    Args:
+        reader: Reader of the dataset.
+        root: Folder of the dataset.
+
+    Returns:
+        Such as ``{"train": "14 items, digest 0123456789abcdef"}``. Sections that cannot be listed are left out.
+
+    Example:
+        >>> import tempfile
+        >>> from afma_med.data import CAMVID
+        >>> from afma_med.samples import write_street_scenes
+        >>> digest_dataset(CAMVID, write_street_scenes(tempfile.mkdtemp() + "/scenes", counts={"train": 2}))
+        {'train': '2 items, digest ...'}
+    """
+    digests = {}
+    for section in _SECTIONS:
+        try:
+            items = reader.datalist(root, section)
+        except (FileNotFoundError, ValueError):  # whoever reads the dataset reports its problems
+            continue
+        files = sorted({(kind, file) for item in items for kind, path in item.items() for file in _files_of(path)})
+        contents = map_files(_digest_file, [file_identity(file) for _, file in files], title=f"Comparing {section}")
+        digest = hashlib.sha256()
+        for (kind, file), content in zip(files, contents, strict=True):
+            digest.update(f"{kind} {Path(os.path.relpath(file, root)).as_posix()} {content}\n".encode(errors="replace"))
+        digests[section] = f"{len(items)} items, digest {digest.hexdigest()[:16]}"
+    return digests
+
+
+def describe_change(earlier: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Describe the first section that differs between two digests of a dataset; empty text if none does.
+
+    Example:
+        >>> describe_change({"train": "14 items, digest 01"}, {"train": "11 items, digest 23"})
+        'train had 14 items, digest 01, and now has 11 items, digest 23'
+    """
+    for section in _SECTIONS:
+        if earlier.get(section) != now.get(section):
+            return f"{section} had {earlier.get(section, 'no items')}, and now has {now.get(section, 'no items')}"
+    return ""
+
+
+def _files_of(path: str) -> list[str]:
+    """Return a file, or the files of a folder, such as a DICOM series; nothing for a value that is no path."""
+    if os.path.isdir(path):
+        return [str(file) for file in files_below(Path(path))]
+    return [path] if os.path.isfile(path) else []
+
+
+@cache
+def _digest_file(identity: str) -> str:
+    digest = hashlib.sha256()
+    with open(identity.rsplit("|", 2)[0], "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""The data that the trainings of a list were trained on, so that they are not mixed with trainings on other data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from afma_med.bundle.installed import bundles_folder
+from afma_med.data.dataset_digest import describe_change, digest_dataset
+from afma_med.research.pooled_folds import result_path
+from afma_med.research.training_list import Training
+
+__all__ = ["check_data", "data_file", "digest_data"]
+
+
+def digest_data(trainings: Sequence[Training], options: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Digest the dataset of each training, by name; nothing for datasets whose folder is not given.
+
+    Args:
+        trainings: Trainings of a list.
+        options: Further ids and their values for all of them.
+    """
+    known: dict[str, dict[str, str]] = {}
+    digests = {}
+    for one in trainings:
+        given = {**one.options, **options}
+        of_reader: dict[str, Any] = {name: given[name] for name in ("dataset_dir", "reader", "fold") if name in given}
+        key = json.dumps([one.bundle, one.overlays, of_reader])
+        if key not in known:
+            parser = ConfigParser()
+            parser.read_config([str(bundles_folder() / f"{name}.json") for name in (one.bundle, *one.overlays)])
+            parser.update(of_reader)
+            folder = of_reader.get("dataset_dir")
+            known[key] = {} if folder is None else digest_dataset(parser.get_parsed_content("reader"), str(folder))
+        digests[one.name] = known[key]
+    return digests
+
+
+def check_data(
+    trainings: Sequence[Training], data: Mapping[str, Mapping[str, str]], runs_dir: Path, results_dir: Path
+) -> None:
+    """Refuse to add to results, or to go on with trainings, of other data.
+
+    Args:
+        trainings: Trainings of a list.
+        data: Digests of :func:`digest_data`.
+        runs_dir: Folder of the runs.
+        results_dir: Folder of the results.
+
+    Raises:
+        ValueError: If the dataset has changed since a training began; the message names both.
+    """
+    for training in trainings:
+        for path in (result_path(training, results_dir), data_file(runs_dir / training.name)):
+            if not path.is_file():
+                continue
+            content = json.loads(path.read_text(encoding="utf-8"))
+            earlier, now = content.get("data") if path.suffix == ".json" else content, data[training.name]
+            # Older results do not say what they were trained on.
+            if earlier and now and (change := describe_change(earlier, now)):
+                raise ValueError(
+                    f"the dataset must be that of the earlier trainings; since {training.name}, it has changed: "
+                    f"{change}. Name new folders for the trainings and their results, or restore the dataset."
+                )
+
+
+def data_file(folder: Path) -> Path:
+    """Return the file that keeps the digest of the data of a training."""
+    return folder.with_name(f"{folder.name}.data")
