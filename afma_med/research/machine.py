@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: its description, code and memory, and measurements in processes of their own."""
+"""The machine of a benchmark: its description, code and memory, and measurements in processes of their own."""
 
 from __future__ import annotations
 
