@@ -16,17 +16,18 @@ from afma_med.research.trainings import count_done, list_trainings, run_training
 
 # That of sysexits.h for a failure that another try may end.
 _NOT_DONE = 75
+_RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 
 
 def main() -> None:
     """Run the list and print where the results are."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("list", metavar="LIST", type=Path, help="such as bundles/experiments/camvid.json")
+    parser.add_argument("list", metavar="LIST", type=Path, help="such as experiments/lists/camvid.json")
     parser.add_argument("--dataset_dir", required=True, help="folder of the dataset")
     parser.add_argument("--only", metavar="ARM", nargs="+", help="these arms of the list only")
     parser.add_argument("--seeds", type=int, nargs="+", help="these seeds only")
     parser.add_argument("--runs_dir", type=Path, help="folder for the runs (default: runs/experiments/LIST)")
-    parser.add_argument("--results_dir", type=Path, help="folder for the results (default: results/LIST next to LIST)")
+    parser.add_argument("--results_dir", type=Path, help="folder for the results (default: experiments/results/LIST)")
     parser.add_argument("--num_workers", type=int, default=1, help="of each training (default: %(default)s)")
     parser.add_argument(
         "--minutes",
@@ -38,7 +39,7 @@ def main() -> None:
         parser.error(f"--dataset_dir must be a folder; there is none at {args.dataset_dir}. Check the path.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     runs = args.runs_dir or Path("runs", "experiments", args.list.stem)
-    results = args.results_dir or args.list.parent / "results" / args.list.stem
+    results = args.results_dir or _RESULTS / args.list.stem
     try:
         trainings = list_trainings(args.list, only=args.only, seeds=args.seeds)
         # However the list ends, its running training ends too and saves a checkpoint.

@@ -1,6 +1,6 @@
 """Changed forms of the method for ablations: what each part adds, and what might add more.
 
-They are written for small images. The lists in ``bundles/experiments`` use them and report the results; a form that
+They are written for small images. The lists in ``experiments`` use them and report the results; a form that
 clearly helps becomes an option of the package itself.
 """
 

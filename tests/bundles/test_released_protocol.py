@@ -22,7 +22,7 @@ from afma_med.samples import write_street_scenes
 def test_released_protocol_sees_and_scores_the_centre_alone(tmp_path: Path) -> None:
     scenes = write_street_scenes(tmp_path / "scenes", counts={"test": 1}, size=(360, 480))
     folder = write_untrained(tmp_path / "run", "camvid", scenes)
-    files = ("camvid_afma.json", "evaluate.json", "experiments/camvid_released_protocol.json")
+    files = ("camvid_afma.json", "evaluate.json", "../experiments/lists/camvid_released_protocol.json")
     evaluation = ConfigWorkflow(
         config_file=[str(ROOT / "bundles" / file) for file in files],
         workflow_type="train",

@@ -14,7 +14,7 @@ from scipy import stats
 
 from _helpers.paths import ROOT
 
-EXPERIMENTS = ROOT / "bundles" / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 PROTOCOL, PAGE = EXPERIMENTS / "README.md", ROOT / "docs" / "does_it_help.md"
 ON_GPU = EXPERIMENTS / "results" / "camvid_fast_gpu"
 FINE_TUNED = EXPERIMENTS / "results" / "camvid_finetune_gpu"

@@ -21,7 +21,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 import bundle_ids  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-WITH_COMMANDS = [*PAGES, ROOT / "bundles" / "experiments" / "README.md"]
+WITH_COMMANDS = [*PAGES, ROOT / "experiments" / "README.md"]
 TORCH = tuple(int(number) for number in torch.__version__.split(".")[:2])
 STEPS = re.findall(
     r"^\| (\d+) \((Eq\. [\d-]+)\) \| .* \| `([\w.]+)` \|$",

@@ -13,7 +13,7 @@ from _helpers.paths import ROOT
 from afma_med.research.comparison import compare, compare_runs
 from afma_med.research.trainings import list_trainings
 
-EXPERIMENTS = ROOT / "bundles" / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 REPORTS = EXPERIMENTS / "reports"
 LISTS = ("camvid", "isic", "camvid_ablation")
 TUNING = "camvid_tuning"
@@ -61,7 +61,9 @@ def test_report_of_named_arms_is_what_compare_makes_of_the_results(
 
 @pytest.mark.parametrize("name", [*LISTS, TUNING])
 def test_every_training_of_a_list_has_its_result(name: str) -> None:
-    trainings = {training.pooled or training.name for training in list_trainings(EXPERIMENTS / f"{name}.json")}
+    trainings = {
+        training.pooled or training.name for training in list_trainings(EXPERIMENTS / "lists" / f"{name}.json")
+    }
     assert trainings == {path.stem for path in (EXPERIMENTS / "results" / name).glob("*.json")}
 
 

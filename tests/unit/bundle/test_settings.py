@@ -68,14 +68,14 @@ def test_settings_of_a_training_are_read_as_written(tmp_path: Path) -> None:
 
 
 def test_settings_of_all_committed_results_are_plain() -> None:
-    found = list((ROOT / "bundles" / "experiments" / "results").rglob("*.json"))
+    found = list((ROOT / "experiments" / "results").rglob("*.json"))
     assert len(found) > 100
     for path in found:
         check_plain(json.loads(path.read_text(encoding="utf-8"))["settings"])
 
 
 def test_result_files_with_code_are_refused(tmp_path: Path) -> None:
-    path = next((ROOT / "bundles" / "experiments" / "results" / "depth").glob("*.json"))
+    path = next((ROOT / "experiments" / "results" / "depth").glob("*.json"))
     content = json.loads(path.read_text(encoding="utf-8"))
     content["settings"]["encoder"] = CODE
     (tmp_path / "result.json").write_text(json.dumps(content), encoding="utf-8")

@@ -28,7 +28,7 @@ LIST: dict[str, Any] = {
     "seeds": [0, 1],
     "arms": {"baseline": {"overlays": ["baseline"]}, "afma": {}},
 }
-PROTOCOL = "experiments/camvid_released_protocol"
+PROTOCOL = "../experiments/lists/camvid_released_protocol"
 
 
 def write_list(folder: Path, **changes: object) -> Path:

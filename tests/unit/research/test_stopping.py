@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from _helpers.fake_bundle import FakeBundle
-from _helpers.paths import BUNDLES, SCRIPTS
+from _helpers.paths import BUNDLES, ROOT, SCRIPTS
 from afma_med.research import trainings
 from afma_med.research.stopping import TimeIsUp, stop_after, stop_on_signals
 from afma_med.research.training_list import list_trainings
@@ -84,7 +84,13 @@ def test_runner_stops_after_its_minutes_and_goes_on(
     fake = SlowBundle()
     monkeypatch.setattr(trainings, "_run", fake)
     results = tmp_path / "results"
-    typed = [str(BUNDLES / "experiments" / "camvid_paper.json"), "--dataset_dir", str(tmp_path), "--minutes", "0.01"]
+    typed = [
+        str(ROOT / "experiments" / "lists" / "camvid_paper.json"),
+        "--dataset_dir",
+        str(tmp_path),
+        "--minutes",
+        "0.01",
+    ]
     typed += ["--only", "paper_baseline", "paper_afma", "--seeds", "0"]
     typed += ["--runs_dir", str(tmp_path / "runs"), "--results_dir", str(results)]
     monkeypatch.setattr(sys, "argv", ["run_experiments", *typed])
@@ -103,7 +109,7 @@ def test_runner_stops_after_its_minutes_and_goes_on(
 
 
 def test_paper_list_has_both_recipes_at_full_size() -> None:
-    path = BUNDLES / "experiments" / "camvid_paper.json"
+    path = ROOT / "experiments" / "lists" / "camvid_paper.json"
     first = {training.name: training for training in list_trainings(path, seeds=[0])}
     assert list(first) == ["paper_baseline_0", "paper_afma_0", "released_baseline_0", "released_afma_0"]
     bundle = json.loads((BUNDLES / "camvid_afma.json").read_text(encoding="utf-8"))

@@ -76,7 +76,7 @@ def test_arms_of_the_depth_study_build_their_networks_from_the_command_line(tmp_
         "slender_poles": ([(64, 10, 10), (64, 20, 5)], 11),
         "source_image": ([(3, 10, 10)], 12),
     }
-    listed = list_trainings(BUNDLES / "experiments" / "depth.json", seeds=[0])
+    listed = list_trainings(ROOT / "experiments" / "lists" / "depth.json", seeds=[0])
     assert [one.name for one in listed[:4]] == ["baseline_0", "depth_2_0", "depth_3_0", "depth_4_0"]
     for training in listed[4:]:
         parser = ConfigParser()
@@ -149,7 +149,7 @@ def test_training_is_evaluated_twice_and_kept_as_one_file(tmp_path: Path, bundle
 
 
 def test_evaluations_by_other_protocols_are_kept_apart(tmp_path: Path, bundle: FakeBundle) -> None:
-    protocol = "experiments/camvid_released_protocol"
+    protocol = "../experiments/lists/camvid_released_protocol"
     [training] = list_trainings(write_list(tmp_path, evaluations={"released": [protocol]}), only=["afma"], seeds=[0])
     run_trainings([training], runs_dir=tmp_path / "runs", results_dir=tmp_path / "results")
     overlays = [call.overlays for call in bundle.calls if call.kind == "evaluate"]
