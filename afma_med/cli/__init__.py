@@ -7,18 +7,19 @@ import inspect
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 
 from afma_med import __version__
+from afma_med.cli.arguments import Command
 from afma_med.cli.bundles import bundle, package
-from afma_med.cli.costs import benchmark, table5
 from afma_med.cli.datasets import advise, check, objects
 from afma_med.cli.runs import compare, measure, show
 from afma_med.cli.trials import trial
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser", "main", "run_command_line"]
 
 # In the order of a user's steps.
-_COMMANDS = (bundle, check, objects, advise, trial, show, compare, measure, package, table5, benchmark)
+_COMMANDS = (bundle, check, objects, advise, trial, show, compare, measure, package)
 
 _EPILOG = """\
 examples:
@@ -36,24 +37,35 @@ exit codes:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line.
+def build_parser(
+    commands: Sequence[Command] = _COMMANDS,
+    *,
+    prog: str = "afma",
+    description: str = "Bundles, datasets, trained networks and comparisons of afma_med.",
+    epilog: str = _EPILOG,
+) -> argparse.ArgumentParser:
+    """Build the parser of a command line.
+
+    Args:
+        commands: Commands in the order of the help.
+        prog: Name of the program.
+        description, epilog: Text above and below the commands in the help.
 
     Example:
         >>> build_parser().parse_args(["bundle", "camvid"]).name
         'camvid'
     """
     parser = argparse.ArgumentParser(
-        prog="afma",
-        description="Bundles, datasets, trained networks and comparisons of afma_med.",
-        epilog=_EPILOG,
+        prog=prog,
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"afma_med {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
-    for command in _COMMANDS:
+    chosen = parser.add_subparsers(required=True, metavar="command", dest="command")
+    for command in commands:
         description, _, examples = (inspect.getdoc(command.run) or "").partition("\n\nexamples:\n")
-        own = commands.add_parser(
+        own = chosen.add_parser(
             command.run.__name__,
             help=command.summary,
             description=description,
@@ -81,7 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
         >>> main(["compare", "runs/none"])
         2
     """
-    given = build_parser().parse_args(arguments)
+    return run_command_line(build_parser(), arguments)
+
+
+def run_command_line(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> int:
+    """Run a command of a parser as :func:`main` does, and return its exit code."""
+    given = parser.parse_args(arguments)
     try:
         code: int = given.run(given)
         sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ import torch
 from monai.bundle import run
 
 from _helpers.paths import ROOT
-from afma_med.cli import main
+from afma_med.cli import main as afma
+from experiments.lab.__main__ import main as laboratory
 
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -97,13 +98,16 @@ def test_files_named_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
-def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("named", "main"), [(r"(?:^|`|\$\()afma", afma), (r"python -m experiments\.lab", laboratory)], ids=["afma", "lab"]
+)
+def test_commands_exist(page: Path, named: str, main: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     text = page.read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         main(["--help"])
     known = capsys.readouterr().out
-    named = set(re.findall(r"(?:^|`|\$\()afma ([a-z]\w*)", text, flags=re.MULTILINE))
-    assert not [name for name in named if not re.search(rf"^ +{name}\b", known, flags=re.MULTILINE)]
+    names = set(re.findall(rf"{named} ([a-z]\w*)", text, flags=re.MULTILINE))
+    assert not [name for name in names if not re.search(rf"^ +{name}\b", known, flags=re.MULTILINE)]
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
@@ -176,7 +180,7 @@ def test_own_dataset_takes_less_than_forty_lines_and_trains(tmp_path: Path, monk
             path.rename(tmp_path / "data" / kind / path.name.replace("_segmentation", ""))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert main(["check", "polyps:POLYPS", "data"]) == 0
+    assert afma(["check", "polyps:POLYPS", "data"]) == 0
     config = [str(ROOT / "bundles" / "isic_afma.json"), "polyps.json"]
     small = {"encoder": "resnet18", "crop_size": [64, 64], "batch_size": 2, "max_epochs": 1, "num_workers": 0}
     run(config_file=config, dataset_dir="data", **small)

@@ -34,8 +34,6 @@ COMMANDS = (
     "compare",
     "measure",
     "package",
-    "table5",
-    "benchmark",
 )
 
 # The command line, typed in the folder of the fixture, and the error; all exit with 2.
@@ -98,15 +96,6 @@ REFUSED: list[tuple[str, str]] = [
     ("package camvid --checkpoint none.pt", r"none\.pt"),
     ("package isic --checkpoint untrained/model.pt", r"isic|camvid"),
     ("package camvid --checkpoint untrained/model.pt --version new", r"version.*new"),
-    ("table5 --hosts Unett", r"Unett"),
-    ("table5 --feature 9 --hosts Unet --encoder resnet18", r"feature.*9"),
-    ("table5 --encoder resnet1 --hosts Unet", r"resnet1"),
-    ("table5 --classes 0 --hosts Unet --encoder resnet18", r"classes.* must be .*got .0"),
-    ("table5 --patch_size 0 --hosts Unet --encoder resnet18", r"patch_size.* must be .*got .0"),
-    ("benchmark --repeats 0", r"repeats.* must be .*got 0"),
-    ("benchmark --batch 0", r"batch.* must be .*got .0"),
-    ("benchmark --cases none", r"none"),
-    ("benchmark --threads 0", r"threads.* must be .*got .0"),
 ]
 
 
@@ -313,23 +302,6 @@ def test_compare_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_measure_prints_a_line_for_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "untrained", "--limit", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("untrained ")
-
-
-def test_table5_writes_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "new" / "table.csv"
-    options = ["--hosts", "Unet", "--encoder", "resnet18", "--size", "64", "64", "--csv", str(path)]
-    assert main(["table5", *options]) == 0
-    assert path.is_file()
-    assert capsys.readouterr().out.endswith(f"The table is in {path}\n")
-
-
-def test_benchmark_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--quick", "--repeats", "2", "--threads", "1", "--cases", "alone", "--output_dir", str(tmp_path)]
-    assert main(["benchmark", *options]) == 0
-    assert {"benchmark.json", "benchmark.csv"} <= {path.name for path in tmp_path.iterdir()}
-    stated = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["options"]
-    assert (stated["repeats"], stated["threads"], stated["quick"]) == (2, 1, True)
-    assert capsys.readouterr().out.endswith(f"The results are in {tmp_path}\n")
 
 
 def test_output_that_nobody_reads_any_more_is_no_traceback(place: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from afma_med import AFMABlock, AFMALoss, gold_attention, modulate_logits
-from afma_med.research import dense
+from experiments.lab import dense
 
 PATCH = (3, 4)  # not square, and no divisor of the sides below, so that a swap or a lost border is seen
 SIZE = (20, 28)

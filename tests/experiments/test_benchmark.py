@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from afma_med.cli import main
-from afma_med.research import benchmark
-from afma_med.research.benchmark_cases import BenchmarkOptions, list_cases
-from afma_med.research.benchmark_report import fit_growth, summarise
+from experiments.lab import benchmark
+from experiments.lab.__main__ import main
+from experiments.lab.benchmark_cases import BenchmarkOptions, list_cases
+from experiments.lab.benchmark_report import fit_growth, summarise
 
 CASE = list_cases(quick=True)[0]
 

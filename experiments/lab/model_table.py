@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from afma_med.functional import split_patches
 from afma_med.networks import AFMANet
-from afma_med.research.table5 import COMPARED, NOTES, OPTIONS, PAPER, REASONS, TABLE_5
+from experiments.lab.table5 import COMPARED, NOTES, OPTIONS, PAPER, REASONS, TABLE_5
 
 __all__ = ["HostSettings", "count_calls", "format_model_table", "list_differences", "measure_hosts"]
 __all__ += ["write_model_table"]

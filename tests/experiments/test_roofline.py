@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from afma_med.cli import main
-from afma_med.research.benchmark_cases import BenchmarkOptions, Case
-from afma_med.research.roofline import Part, Rates, Work, build_head, build_parts, measure_roofline
+from experiments.lab.__main__ import main
+from experiments.lab.benchmark_cases import BenchmarkOptions, Case
+from experiments.lab.roofline import Part, Rates, Work, build_head, build_parts, measure_roofline
 
 CASE = Case("alone", "resnet18", (160, 240), 2, 3)
 

@@ -46,8 +46,8 @@ from afma_med.functional import (
 )
 from afma_med.networks import AFMABlock
 from afma_med.networks.hypercolumn_net import HypercolumnHead
-from afma_med.research.benchmark import smooth_regions
-from afma_med.research.benchmark_cases import BenchmarkOptions, Case
+from experiments.lab.benchmark import smooth_regions
+from experiments.lab.benchmark_cases import BenchmarkOptions, Case
 
 __all__ = ["Part", "Rates", "Work", "build_head", "build_parts", "measure_roofline"]
 

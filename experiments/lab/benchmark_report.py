@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy import stats
 
-from afma_med.research.benchmark_cases import GROWING
+from experiments.lab.benchmark_cases import GROWING
 
 __all__ = ["fit_growth", "save_benchmark", "summarise"]
 

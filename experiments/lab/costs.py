@@ -1,4 +1,4 @@
-"""``afma table5`` and ``afma benchmark``: parameters, multiply-adds, time and memory of AFMA."""
+"""``table5`` and ``benchmark``: parameters, multiply-adds, time and memory of AFMA."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from afma_med.cli.arguments import command, positive_int
-from afma_med.research.benchmark_cases import BenchmarkOptions, Case, choose_cases, list_cases, list_gpu_steps
-from afma_med.research.table5 import PAPER, TABLE_5
+from experiments.lab.benchmark_cases import BenchmarkOptions, Case, choose_cases, list_cases, list_gpu_steps
+from experiments.lab.table5 import PAPER, TABLE_5
 
 __all__ = ["benchmark", "table5"]
 
@@ -44,10 +44,10 @@ def table5(given: argparse.Namespace) -> int:
     Table 5, and name every difference. Nothing is trained and nothing is downloaded.
 
     examples:
-    afma table5
-    afma table5 --hosts Unet FPN --encoder resnet18 --size 512 512 --csv unet_fpn.csv
+    python -m experiments.lab table5
+    python -m experiments.lab table5 --hosts Unet FPN --encoder resnet18 --size 512 512 --csv unet_fpn.csv
     """
-    from afma_med.research.model_table import HostSettings, format_model_table, measure_hosts, write_model_table
+    from experiments.lab.model_table import HostSettings, format_model_table, measure_hosts, write_model_table
 
     settings = HostSettings(given.encoder, given.classes, given.feature, given.patch_size, tuple(given.size))
     rows = list(measure_hosts(given.hosts, settings))
@@ -93,18 +93,18 @@ def benchmark(given: argparse.Namespace) -> int:
     which every class occurs.
 
     examples:
-    afma benchmark --cases unet --repeats 5
-    afma benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
-    afma benchmark --roofline --cases alone-resnet101-480x640-d2
-    afma benchmark --gpu --device cuda          whole training steps of a ResNet-101 Unet, in minutes
-    afma benchmark --quick                      tiny sizes, to see that it runs
+    python -m experiments.lab benchmark --cases unet --repeats 5
+    python -m experiments.lab benchmark --cases unet-resnet101-480x640-d2 --device cuda --batch 4 --amp
+    python -m experiments.lab benchmark --roofline --cases alone-resnet101-480x640-d2
+    python -m experiments.lab benchmark --gpu --device cuda     whole training steps of a ResNet-101 Unet, in minutes
+    python -m experiments.lab benchmark --quick                 tiny sizes, to see that it runs
     """
     cases = choose_cases(given.cases, quick=given.quick)
     options = _check_options(given)
 
-    from afma_med.research.benchmark import measure_cases
-    from afma_med.research.benchmark_report import save_benchmark
     from afma_med.research.machine import describe_machine
+    from experiments.lab.benchmark import measure_cases
+    from experiments.lab.benchmark_report import save_benchmark
 
     if given.gpu:
         return _run_gpu_steps(options, given.output_dir, quick=given.quick)
@@ -126,8 +126,9 @@ def benchmark(given: argparse.Namespace) -> int:
 
 def _run_gpu_steps(options: BenchmarkOptions, folder: Path, *, quick: bool) -> int:
     """Measure training steps of the paper's sizes in each precision, print a row for each, and write gpu.json."""
-    from afma_med.research.benchmark import measure_step
-    from afma_med.research.machine import describe_machine, in_child
+    from afma_med.research.machine import describe_machine
+    from experiments.lab.benchmark import measure_step
+    from experiments.lab.child_process import in_child
 
     if options.device != "cuda" and not quick:
         raise ValueError(f"--gpu needs --device cuda; got {options.device}. On a CPU, take --cases unet.")
@@ -144,8 +145,9 @@ def _run_gpu_steps(options: BenchmarkOptions, folder: Path, *, quick: bool) -> i
 
 def _run_roofline(cases: Sequence[Case], options: BenchmarkOptions, folder: Path) -> int:
     """Measure each case of AFMA alone, print a table for each, and write roofline.json."""
-    from afma_med.research.machine import describe_machine, in_child
-    from afma_med.research.roofline import measure_roofline
+    from afma_med.research.machine import describe_machine
+    from experiments.lab.child_process import in_child
+    from experiments.lab.roofline import measure_roofline
 
     chosen = [case for case in cases if case.group == "alone"]
     if not chosen:

@@ -24,10 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from afma_med.functional import modulate_logits
 from afma_med.losses import AFMALoss
 from afma_med.networks import AFMABlock, AFMANet, HypercolumnNet
-from afma_med.research import dense
-from afma_med.research.benchmark_cases import GROWING, BenchmarkOptions, Case
-from afma_med.research.benchmark_report import summarise
-from afma_med.research.machine import available_bytes, in_child, limit_memory, peak_bytes
+from experiments.lab import dense
+from experiments.lab.benchmark_cases import GROWING, BenchmarkOptions, Case
+from experiments.lab.benchmark_report import summarise
+from experiments.lab.child_process import available_bytes, in_child, limit_memory, peak_bytes
 
 __all__ = [
     "count_macs",

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from afma_med.cli import main
-from afma_med.research import model_table
+from experiments.lab import model_table
+from experiments.lab.__main__ import main
 
 
 @pytest.fixture(scope="module")

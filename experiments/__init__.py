@@ -1,0 +1,1 @@
+"""The laboratory: what was asked of the method, and what came out."""

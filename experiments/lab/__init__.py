@@ -1,0 +1,1 @@
+"""What only studies of the method need: benchmarks, the dense form, the tables of the paper."""
