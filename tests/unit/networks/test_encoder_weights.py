@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from functools import cache, partial
 from pathlib import Path
 
@@ -132,6 +133,88 @@ def test_gray_images_get_the_sum_over_the_colours(tmp_path: Path) -> None:
     weight = gray.state_dict()["encoder.conv1.weight"]
     torch.testing.assert_close(weight, colours.state_dict()["encoder.conv1.weight"].sum(dim=1, keepdim=True))
     assert gray(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["resnet18", LITE, "tu-resnet18"])
+@pytest.mark.parametrize("channels", [1, 4, 10])
+def test_weights_of_the_images_own_channels_are_taken_as_they_are(tmp_path: Path, name: str, channels: int) -> None:
+    torch.manual_seed(0)
+    whole = smp.Unet(name, encoder_weights=None, in_channels=channels, classes=2).state_dict()
+    path = saved(whole, tmp_path / "whole.pth")
+    taken = create_backbone("Unet", name, encoder_weights=path, in_channels=channels).encoder.state_dict()
+    assert taken and all(torch.equal(x, whole[f"encoder.{key}"]) for key, x in taken.items())
+    if not name.startswith("tu-"):
+        of_encoder = {key.removeprefix("encoder."): x for key, x in whole.items() if key.startswith("encoder.")}
+        renamed = saved(as_efficientnet_pytorch(of_encoder), tmp_path / "renamed.pth")
+        taken = create_backbone("FPN", name, encoder_weights=renamed, in_channels=channels).encoder.state_dict()
+        assert torch.equal(next(iter(taken.values())), next(iter(of_encoder.values())))
+
+
+@pytest.mark.parametrize(("given", "images"), [(4, 10), (4, 3), (1, 3)])
+def test_weights_for_other_channels_are_refused_with_both_numbers(tmp_path: Path, given: int, images: int) -> None:
+    path = saved(encoder(in_channels=given).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"of {images} channels, or of 3, .* is for {given}\."):
+        create_backbone("Unet", "resnet18", encoder_weights=path, in_channels=images)
+
+
+@pytest.mark.parametrize("pair", [("student", "teacher"), ("model", "model_ema"), ("module.q", "module.k")])
+@pytest.mark.parametrize("nested", [True, False])
+def test_one_of_two_encoders_must_be_chosen(tmp_path: Path, pair: tuple[str, str], nested: bool) -> None:
+    first, second = trained(), dict(encoder().state_dict())
+    content: dict[str, object] = {"epoch": 3, pair[0]: first, pair[1]: second}
+    if not nested:
+        content = {
+            f"{name}.{key}": x for name, part in zip(pair, (first, second), strict=True) for key, x in part.items()
+        }
+    torch.save(content, tmp_path / "both.pth")
+    net = encoder()
+    before = {key: x.clone() for key, x in net.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"holds 2 that differ, .*'{pair[0]}\.', '{pair[1]}\.'"):
+        load_encoder_weights(net, str(tmp_path / "both.pth"))
+    assert all(torch.equal(x, before[key]) for key, x in net.state_dict().items())
+    # A copy of the same tensors leaves nothing to choose.
+    torch.save({"model": first, "again": {key: x.clone() for key, x in first.items()}}, tmp_path / "same.pth")
+    load_encoder_weights(net, str(tmp_path / "same.pth"))
+    assert torch.equal(net.state_dict()["conv1.weight"], first["conv1.weight"])
+
+
+def test_the_optimizer_of_a_checkpoint_is_left_out(tmp_path: Path) -> None:
+    net = nn.Sequential(encoder())
+    optimizer = torch.optim.Adam(net.parameters())
+    sum(p.sum() for p in net.parameters()).backward()
+    optimizer.step()
+    state = {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7}
+    torch.save(state, tmp_path / "last.ckpt")
+    target = encoder()
+    load_encoder_weights(target, str(tmp_path / "last.ckpt"))
+    assert torch.equal(target.state_dict()["conv1.weight"], net.state_dict()["0.conv1.weight"])
+
+
+@pytest.mark.parametrize("name", ["x.ckpt", "x.PTH", "x.pth.tar", "~/none/x", "weights/x", "weights\\x", "x.h5"])
+def test_what_looks_like_a_file_is_one(name: str) -> None:
+    for ask in (partial(create_backbone, "Unet"), input_normalization):
+        with pytest.raises(FileNotFoundError, match=rf"there is no `{re.escape(name)}`"):
+            ask("resnet18", encoder_weights=name)
+
+
+def test_files_of_all_names_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = trained()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved(given, tmp_path / "plain")
+    save_file(given, tmp_path / "SAFE.SAFETENSORS")
+    for name in ("plain", "SAFE.SAFETENSORS", "~/plain"):
+        net = create_backbone("Unet", "resnet18", encoder_weights=name)
+        assert torch.equal(net.encoder.conv1.weight, given["conv1.weight"])
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        create_backbone("Unet", "resnet18", encoder_weights=str(tmp_path))
+
+
+def test_unknown_names_and_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"one of imagenet, ssl, swsl for resnet18.*'imagnet'.*Did you mean imagenet"):
+        create_backbone("Unet", "resnet18", encoder_weights="imagnet")
+    with pytest.raises(TypeError, match="got 5"):
+        create_backbone("Unet", "resnet18", encoder_weights=5)  # type: ignore[arg-type]
 
 
 def test_another_architecture_is_refused_and_what_differs_is_listed(tmp_path: Path) -> None:
