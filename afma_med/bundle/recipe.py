@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 from torch.utils.data import WeightedRandomSampler
 
+from afma_med.data.class_table import object_classes as classes_with_objects
 from afma_med.losses import median_frequency_weights
 from afma_med.metrics.class_iou import unscored_indices
 from afma_med.networks import input_normalization
@@ -125,7 +126,7 @@ def class_weights(
 
 
 def object_classes(names: Sequence[str], unscored: Sequence[str]) -> list[int]:
-    """Return the classes around whose objects crops are drawn: all scored ones but the first, the background.
+    """Return the classes around whose objects crops are drawn: all scored ones with objects.
 
     Args:
         names: Names of the classes.
@@ -138,8 +139,8 @@ def object_classes(names: Sequence[str], unscored: Sequence[str]) -> list[int]:
         >>> object_classes(["sky", "pole", "car", "unlabelled"], ["unlabelled"])
         [1, 2]
     """
-    left_out = {0, *unscored_indices(names, unscored)}
-    return [k for k in range(len(names)) if k not in left_out]
+    left_out = unscored_indices(names, unscored)
+    return [k for k in classes_with_objects(names) if k not in left_out]
 
 
 def check_sample_weights(weights: Sequence[float] | Tensor, count: int) -> Sequence[float] | Tensor:

@@ -12,18 +12,20 @@ __all__ = [
     "BACKGROUND",
     "VOID",
     "ClassInfo",
+    "background_classes",
     "class_colors",
     "class_groups",
     "class_names",
     "color_lookup",
     "named_classes",
+    "object_classes",
     "raw_id_lookup",
     "raw_ids",
 ]
 
 # The label value of pixels that are of no class: left out of losses and metrics.
 VOID = 255
-#: Names of the class that has no objects: its pieces are what lies between them.
+#: Names of the class that has no objects, in lower case: its pieces are what lies between them.
 BACKGROUND = ("background", "skin")
 
 
@@ -47,6 +49,27 @@ class ClassInfo(NamedTuple):
     train_id: int
     color: tuple[int, int, int]
     group: Literal["small", "large"] | None = None
+
+
+def background_classes(names: Sequence[str]) -> list[int]:
+    """Return the indices of the classes that are called background, in :data:`BACKGROUND`'s names.
+
+    Example:
+        >>> background_classes(["Background", "lesion"]), background_classes(["sky", "road"])
+        ([0], [])
+    """
+    return [k for k, name in enumerate(names) if name.lower() in BACKGROUND]
+
+
+def object_classes(names: Sequence[str]) -> list[int]:
+    """Return the indices of the classes with objects: all but the background or, without such a name, the first class.
+
+    Example:
+        >>> object_classes(["lesion", "background"]), object_classes(["sky", "pole", "car"])
+        ([0], [1, 2])
+    """
+    background = background_classes(names) or [0]
+    return [k for k in range(len(names)) if k not in background]
 
 
 def class_names(classes: Sequence[ClassInfo]) -> list[str]:

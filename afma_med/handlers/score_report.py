@@ -20,6 +20,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from afma_med.atomic_write import move_aside, replacing
+from afma_med.data.class_table import object_classes
 from afma_med.data.object_sizes import SIZES
 from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
@@ -170,7 +171,11 @@ def _plain_names(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
 
 
 def _columns(values: Mapping[str, Tensor], metric: ClassIoU) -> list[str]:
-    return [f"{name}/{class_name}" for name in values for class_name in metric.names[1:]]
+    return [
+        f"{name}/{class_name}"
+        for name in values
+        for class_name in [metric.names[k] for k in object_classes(metric.names)]
+    ]
 
 
 def _value_rows(images: Sequence[str], values: Mapping[str, Tensor]) -> Iterable[list[Any]]:

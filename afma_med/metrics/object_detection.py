@@ -13,7 +13,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from numpy.typing import NDArray
 from torch import Tensor
 
-from afma_med.data.class_table import ClassInfo, class_names
+from afma_med.data.class_table import ClassInfo, class_names, object_classes
 from afma_med.data.object_sizes import SIZES, SizeGroups, label_objects
 from afma_med.metrics.class_iou import predicted_index
 from afma_med.metrics.pixel_counts import spacing_of
@@ -35,7 +35,7 @@ class ObjectDetection(Metric):
     size. Scores of classes and sizes that do not occur are NaN.
 
     Args:
-        classes: Table of the classes. The first one is background and has no scores.
+        classes: Table of the classes. The background, or without such a name the first class, has no scores.
         min_iou: Smallest IoU of a match; the LiTS challenge uses 0.5.
         size_groups: Bounds between small, medium and large objects; default: 32² and 96² pixels.
         output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
@@ -87,8 +87,8 @@ class ObjectDetection(Metric):
         for logits, label in zip(*output, strict=True):
             index, target = (x.cpu().numpy() for x in predicted_index(logits, label, classes=len(self.names)))
             unit = self.size_groups.pixel_size(spacing_of(label), target.ndim)
-            index[(target < 0) | (target >= len(self.names))] = 0
-            for k in range(1, len(self.names)):
+            index[(target < 0) | (target >= len(self.names))] = -1
+            for k in object_classes(self.names):
                 counts = count_matches(target == k, index == k, self.size_groups, min_iou=self.min_iou, unit=unit)
                 self.counts[k] += torch.from_numpy(counts).to(self.counts)
 
@@ -96,15 +96,15 @@ class ObjectDetection(Metric):
     def compute(self) -> dict[str, float]:
         """Return ``precision/<class>``, ``recall/<class>``, ``F1/<class>``, ``recall_<size>/<class>``."""
         scores = {}
-        for k, name in enumerate(self.names[1:], start=1):
+        for k in object_classes(self.names):
             for key, value in scores_from_matches(self.counts[k]).items():
-                scores[f"{key}/{name}"] = value.item()
+                scores[f"{key}/{self.names[k]}"] = value.item()
         return scores
 
     @sync_all_reduce("counts")
     def matches(self) -> dict[str, list[list[int]]]:
         """Return the counts by class, as lists of :func:`count_matches`'s form."""
-        return {name: self.counts[k].tolist() for k, name in enumerate(self.names) if k > 0}
+        return {self.names[k]: self.counts[k].tolist() for k in object_classes(self.names)}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""

@@ -12,7 +12,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from afma_med.data.class_table import ClassInfo, class_names
+from afma_med.data.class_table import ClassInfo, class_names, object_classes
 from afma_med.metrics.class_iou import predicted_index
 from afma_med.metrics.pixel_counts import spacing_of
 
@@ -31,7 +31,7 @@ class PerClassMetric(Metric):
 
     Args:
         metric_fn: Metric of MONAI with ``include_background=True``, because it gets one class at a time.
-        classes: Table of the classes. The first one is background and has no scores.
+        classes: Table of the classes. The background, or without such a name the first class, has no scores.
         use_spacing: Pass the label's spacing in millimetres to the metric.
         output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
             logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
@@ -74,20 +74,21 @@ class PerClassMetric(Metric):
             index, target = predicted_index(logits, label, classes=len(self.names))
             valid = (target >= 0) & (target < len(self.names))
             options = {"spacing": spacing_of(label)} if self.use_spacing else {}
-            for k in range(1, len(self.names)):
+            for k in object_classes(self.names):
                 self.metric_fn(((index == k) & valid)[None, None], (target == k)[None, None], **options)
 
     def compute(self) -> dict[str, float]:
         """Return the mean of each class, over all processes."""
         values = self.per_image()
         values = values.masked_fill(~values.isfinite(), torch.nan)
-        return dict(zip(self.names[1:], values.nanmean(dim=0).tolist(), strict=True))
+        names = [self.names[k] for k in object_classes(self.names)]
+        return dict(zip(names, values.nanmean(dim=0).tolist(), strict=True))
 
     def per_image(self) -> Tensor:
-        """Return the (images,K-1) values of the metric, over all processes."""
+        """Return the (images, classes with objects) values of the metric, over all processes."""
         buffer = self.metric_fn.get_buffer()
         found: Tensor = torch.zeros(0) if buffer is None else torch.as_tensor(buffer)
-        return found.reshape(-1, len(self.names) - 1).double()
+        return found.reshape(-1, len(object_classes(self.names))).double()
 
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""

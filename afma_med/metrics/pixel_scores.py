@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from afma_med.data.class_table import BACKGROUND
+from afma_med.data.class_table import background_classes
 from afma_med.metrics.pixel_counts import COMPANY
 
 __all__ = ["has_objects", "image_iou", "mean_of_known", "scores_from_pixels"]
@@ -72,7 +72,7 @@ def has_objects(classes: Sequence[str]) -> NDArray[np.bool_]:
         >>> has_objects(["background", "lesion"]).tolist()
         [False, True]
     """
-    return np.array([name not in BACKGROUND for name in classes], dtype=bool)
+    return ~np.isin(np.arange(len(classes)), background_classes(classes))
 
 
 def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:

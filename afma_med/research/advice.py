@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
-from afma_med.data.class_table import class_names
+from afma_med.data.class_table import background_classes, class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.data.file_threads import map_files
 from afma_med.data.object_shapes import ObjectTable, measure_objects
@@ -30,7 +30,7 @@ from afma_med.research.recommendations import (
 )
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_chart import draw_lost_objects
-from afma_med.visualize.text_table import format_table
+from afma_med.visualize.text_table import format_share, format_table
 
 __all__ = ["Advice", "advise", "write_advice"]
 
@@ -85,7 +85,7 @@ def advise(
     found = _measure(reader, survey, strides, longest_side)
     if not found.rare_classes():
         raise ValueError(
-            f"`section` must have objects of {LEAST_PIXELS} pixels or more; the labels of {section!r} have none. "
+            f"`section` must have objects; the labels of {section!r} hold background alone. "
             "Choose another section, or look at the labels."
         )
     columns = {
@@ -99,8 +99,12 @@ def advise(
         },
         **{f"skipped at stride {stride}": found.objects.is_skipped[:, i] for i, stride in enumerate(strides.values())},
     }
-    names, shares = class_names(reader.classes), [found.shares(flags, least_pixels=0) for flags in columns.values()]
-    scored = [k for k, name in enumerate(names) if name not in reader.unscored and (found.objects.owner == k).any()]
+    names, shares = (
+        class_names(reader.classes),
+        [share_of_classes(found.objects.owner, flags, len(class_names(reader.classes))) for flags in columns.values()],
+    )
+    left_out = {*reader.unscored, *(names[k] for k in background_classes(names))}
+    scored = [k for k, name in enumerate(names) if name not in left_out and (found.objects.owner == k).any()]
     sizes = {k: found.objects.size[found.objects.owner == k] for k in scored}
     return Advice(
         list(columns),
@@ -122,8 +126,8 @@ def write_advice(advice: Advice, title: str, output_dir: str | os.PathLike[str])
     save_figure(draw_lost_objects(advice.shares, advice.columns, title=title), folder / "advice.png")
     head = ("class", "objects", *(f"{share} % below ({advice.unit})" for share in (10, 50, 90)))
     rows = [(name, f"{row[0]:.0f}", *(f"{value:.0f}" for value in row[1:])) for name, row in advice.sizes.items()]
-    cells = [(name, *(f"{share:.0%}" for share in row)) for name, row in advice.shares.items()]
-    choices = f"Recommendations, for objects of {LEAST_PIXELS} pixels or more; smaller ones are mostly fragments:\n\n"
+    cells = [(name, *(format_share(share) for share in row)) for name, row in advice.shares.items()]
+    choices = f"Recommendations (smaller objects than {LEAST_PIXELS} pixels count where a class has few others):\n\n"
     choices += "\n\n".join(f"{one.setting}: {one.choice}\n  {one.reason}" for one in advice.recommendations)
     return (
         f"{format_table(head, rows)}\n\nShare of each class's objects:\n\n"

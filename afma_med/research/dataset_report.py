@@ -21,7 +21,7 @@ from afma_med.data.survey import Survey, find_image_range, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_chart import draw_object_counts, size_titles
-from afma_med.visualize.text_table import format_table
+from afma_med.visualize.text_table import format_share, format_table
 
 __all__ = ["report_dataset", "report_objects"]
 
@@ -167,6 +167,7 @@ def _class_table(reader: DatasetReader, surveys: Mapping[str, Survey]) -> str:
         weights = [f"{weight:.4f}" for weight in median_frequency_weights(surveys["train"].counts).tolist()]
     shares, images = counts.sum(axis=0) / max(counts.sum(), 1), (counts > 0).sum(axis=0)
     rows = [
-        (name, f"{shares[k]:.2%}", str(images[k]), weights[k], *map(str, objects[k])) for k, name in enumerate(names)
+        (name, format_share(shares[k], 2), str(images[k]), weights[k], *map(str, objects[k]))
+        for k, name in enumerate(names)
     ]
     return format_table(("class", "pixels", "images", "weight", *size_titles(reader.size_groups)), rows)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from afma_med.data.class_table import class_names
+from afma_med.data.class_table import background_classes, class_names
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.object_shapes import ObjectTable
+from afma_med.visualize.text_table import format_share
 
 __all__ = [
     "LEAST_PIXELS",
@@ -30,8 +31,9 @@ SIDE_MULTIPLE = 32
 PATCH, _PATCH_SIDES = 10, (4, 10)
 # Side of a small object in pixels; above this share of them, images are also predicted enlarged.
 _SMALL_SIDE, _OFTEN_SMALL = 32, 0.25
-# Smaller objects are mostly fragments, such as what an occlusion leaves of a tree; no setting is chosen for them.
-LEAST_PIXELS = 16
+# Smaller objects are mostly fragments, such as what an occlusion leaves of a tree. They count for the settings only if
+# less than this share of a class's objects is larger.
+LEAST_PIXELS, _LEAST_SHARE = 16, 0.1
 
 
 class Recommendation(NamedTuple):
@@ -62,21 +64,26 @@ class MeasuredObjects(NamedTuple):
     image_side: int
 
     def rare_classes(self) -> list[int]:
-        """Classes with scores, but not the one of most pixels: the background."""
+        """Classes with objects and scores: not the background or, without such a name, not the class of most pixels."""
         names = class_names(self.reader.classes)
-        largest = int(self.counts.sum(axis=0).argmax())
-        present = np.unique(self.objects.owner[self.objects.pixels >= LEAST_PIXELS])
-        own = [int(k) for k in present if names[k] not in self.reader.unscored]
-        return [k for k in own if k != largest] or own
+        left_out = background_classes(names) or [int(self.counts.sum(axis=0).argmax())]
+        present = np.unique(self.objects.owner).tolist()
+        return [k for k in present if k not in left_out and names[k] not in self.reader.unscored]
 
-    def shares(self, flags: NDArray[np.bool_], *, least_pixels: int = LEAST_PIXELS) -> NDArray[np.float64]:
-        """(K,) share of each class's objects with a flag."""
-        kept = self.objects.pixels >= least_pixels
+    def whole(self) -> NDArray[np.bool_]:
+        """Which objects are no fragments."""
+        large = self.objects.pixels >= LEAST_PIXELS
+        tiny = share_of_classes(self.objects.owner, large, self.counts.shape[1]) < _LEAST_SHARE
+        return large | tiny[self.objects.owner]
+
+    def shares(self, flags: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(K,) share of each class's whole objects with a flag."""
+        kept = self.whole()
         return share_of_classes(self.objects.owner[kept], flags[kept], self.counts.shape[1])
 
     def rare(self) -> NDArray[np.bool_]:
-        """Which objects count for the recommendations: whole ones, of other classes than the background."""
-        return np.isin(self.objects.owner, self.rare_classes()) & (self.objects.pixels >= LEAST_PIXELS)
+        """Which objects count for the recommendations: whole ones of the rare classes."""
+        return np.isin(self.objects.owner, self.rare_classes()) & self.whole()
 
 
 def share_of_classes(owner: NDArray[np.int64], flags: NDArray[np.bool_], classes: int) -> NDArray[np.float64]:
@@ -150,7 +157,10 @@ def _sampling(found: MeasuredObjects) -> Recommendation:
     images = (found.counts > 0).mean(axis=0)
     rarest = min(classes, key=lambda k: pixels[k])
     seldom = pixels[rarest] < 0.01 or images[rarest] < 0.25
-    reason = f"{names[rarest]} has {pixels[rarest]:.2%} of the pixels and is in {images[rarest]:.0%} of the images."
+    reason = (
+        f"{names[rarest]} has {format_share(pixels[rarest], 2)} of the pixels and is in "
+        f"{format_share(images[rarest])} of the images."
+    )
     if not seldom:
         return Recommendation("sampling", "random crops", reason, {})
     return Recommendation("sampling", "crops around objects", reason, {"small_object_sampling": True})
@@ -174,7 +184,7 @@ def _loss(found: MeasuredObjects) -> Recommendation:
 
 def _prediction(found: MeasuredObjects) -> Recommendation:
     share = float((found.objects.area[found.rare()] < _SMALL_SIDE**2).mean())
-    reason = f"{share:.0%} of the objects are smaller than {_SMALL_SIDE}×{_SMALL_SIDE} pixels."
+    reason = f"{format_share(share)} of the objects are smaller than {_SMALL_SIDE}×{_SMALL_SIDE} pixels."
     if share <= _OFTEN_SMALL:
         return Recommendation("prediction", "at the images' own size", reason, {})
     reason += (
@@ -189,4 +199,4 @@ def _worst(found: MeasuredObjects, flags: NDArray[np.bool_]) -> str:
     """Name the class that a flag strikes most."""
     shares, names = found.shares(flags), class_names(found.reader.classes)
     worst = max(found.rare_classes(), key=lambda k: shares[k])
-    return f"{shares[worst]:.0%} of {names[worst]}"
+    return f"{format_share(shares[worst])} of {names[worst]}"

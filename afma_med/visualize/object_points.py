@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import VOID, ClassInfo, class_groups, class_names
+from afma_med.data.class_table import object_classes as classes_with_objects
 from afma_med.data.object_sizes import label_objects
 
 __all__ = ["corrected_object", "object_classes", "object_points", "smallest_object"]
@@ -25,7 +26,7 @@ class _Objects(NamedTuple):
 def object_classes(classes: Sequence[ClassInfo], unscored: Sequence[str] = ()) -> list[int]:
     """List the train ids of the classes that have objects.
 
-    The first class is background, without objects, unless it belongs to a group.
+    The background has none, nor has the first class of a dataset without a background, unless it belongs to a group.
 
     Args:
         classes: Table of the classes.
@@ -38,7 +39,8 @@ def object_classes(classes: Sequence[ClassInfo], unscored: Sequence[str] = ()) -
     """
     grouped = {train_id for group in class_groups(classes).values() for train_id in group}
     names = class_names(classes)
-    return [k for k, name in enumerate(names) if name not in unscored and (k > 0 or k in grouped)]
+    found = {*classes_with_objects(names), *grouped}
+    return [k for k, name in enumerate(names) if name not in unscored and k in found]
 
 
 def smallest_object(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from _helpers.commands import run_afma
 from afma_med.bundle.installed import bundles_folder
-from afma_med.data import ISIC, LITS
+from afma_med.data import ISIC, LITS, NUCLEI
+from afma_med.data.dataset_reader import Item
+from afma_med.data.label_pixels import inspect_pictures
 from afma_med.research.advice import Advice, advise, write_advice
 from afma_med.samples import SAMPLES
 
@@ -46,6 +50,47 @@ def test_shares_and_settings_of_small_squares(tmp_path: Path) -> None:
     chosen = ids(advice)
     assert (chosen["feature"], chosen["patch_size"], chosen["crop_size"]) == (2, 6, [128, 128])
     assert "longest_side" not in chosen
+
+
+def test_tiny_nuclei_are_the_objects_not_the_background(tmp_path: Path) -> None:
+    for i in range(12):
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        for row, column in np.ndindex(7, 7):
+            mask[9 * row : 9 * row + 3, 9 * column : 9 * column + 3] = 255
+        for kind, picture in (("images", 255 - mask), ("masks", mask)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / kind / f"{i:02}.png")
+    advice = advise(NUCLEI, tmp_path, encoder="resnet18")
+    assert list(advice.shares) == ["nucleus"]
+    assert advice.sizes["nucleus"][1:] == [9, 9, 9]
+    chosen, reasons = ids(advice), {one.setting: one.reason for one in advice.recommendations}
+    assert (chosen["feature"], chosen["patch_size"]) == (1, 4)
+    assert reasons["prediction"].startswith("100% of the objects are smaller than 32×32 pixels. More of them")
+    assert "0% of nucleus. At depth 2, with 4×4 pixels, it would be 100% of nucleus" in reasons["feature"]
+
+
+@pytest.mark.parametrize("names", [("Background", "lesion"), ("lesion", "BACKGROUND")])
+def test_the_background_is_the_class_of_that_name_not_the_largest(tmp_path: Path, names: tuple[str, str]) -> None:
+    root = dataset(tmp_path / "isic", [9] * 3, size=192)
+    for path in root.rglob("*Training_GroundTruth/*.png"):
+        Image.fromarray(np.pad(np.full((172, 172), 255, dtype=np.uint8), 10)).save(path)
+    by_name = {"lesion": ISIC.classes[1], "background": ISIC.classes[0]}
+    table = tuple(by_name[name.lower()]._replace(name=name, train_id=k) for k, name in enumerate(names))
+    swapped = names[0] == "lesion"
+    reader = ISIC._replace(
+        classes=table,
+        inspect=partial(inspect_pictures, read_label=lambda item: _read(item, swapped=swapped), classes=2),
+        read_label=lambda item: _read(item, swapped=swapped),
+    )
+    advice = advise(reader, root, encoder="resnet18")
+    assert list(advice.sizes) == ["lesion"]
+    assert advice.sizes["lesion"] == [3, *[172**2] * 3]
+    assert ids(advice)["feature"] == 5
+
+
+def _read(item: Item, *, swapped: bool) -> NDArray[np.uint8]:
+    label = ISIC.read_label(item)
+    return 1 - label if swapped else label
 
 
 def test_large_squares_take_a_deeper_map(tmp_path: Path) -> None:
@@ -100,7 +145,7 @@ def test_volumes_are_measured_slice_by_slice_in_square_millimetres(tmp_path: Pat
 
 def test_labels_without_objects_are_refused(tmp_path: Path) -> None:
     root = dataset(tmp_path / "isic", [3] * 3, size=3)
-    with pytest.raises(ValueError, match="must have objects of 16 pixels or more"):
+    with pytest.raises(ValueError, match=r"`section` must have objects; .*'train' hold background alone"):
         advise(ISIC, root, encoder="resnet18")
 
 
