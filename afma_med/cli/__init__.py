@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import sys
 import textwrap
@@ -82,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         2
     """
     given = build_parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
         code: int = given.run(given)
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from _helpers.tiff_file import write_tiff
 from afma_med.bundle.ids import check_ids
 from afma_med.cli import main
 from afma_med.data import CAMVID, ISIC, NUCLEI, map_raw_labels, survey_dataset, survey_section, with_mask_values
@@ -21,7 +22,6 @@ from afma_med.data.camvid import CLASSES, ORIGINAL_CLASSES
 from afma_med.data.label_pixels import MaskReader, read_coded_label, read_mask
 from afma_med.data.readers import READERS
 from afma_med.research.trial_plan import Extent, Material, trial_options
-from tests._helpers.tiff_file import write_tiff
 
 RANDOM = np.random.default_rng(0)
 Array = NDArray[Any]
