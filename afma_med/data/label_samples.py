@@ -76,7 +76,8 @@ def palette_colors(image: Image.Image) -> NDArray[np.int64]:
     """Return the (256,3) colours of a palette picture; black beyond its palette."""
     strip = Image.fromarray(np.arange(256, dtype=np.uint8)[None], "P")
     strip.putpalette(image.getpalette() or [])
-    return np.asarray(strip.convert("RGB"), dtype=np.int64)[0]
+    colors: NDArray[np.int64] = np.asarray(strip.convert("RGB"), dtype=np.int64)[0]
+    return colors
 
 
 def _check_storage(image: Image.Image) -> None:

@@ -109,7 +109,7 @@ def _painted(indices: NDArray[Any], palette: NDArray[np.int64]) -> NDArray[np.in
             "Save the mask as a grey PNG."
         )
     is_grey = (palette[used] == palette[used][:, :1]).all()
-    return palette[indices, 0] if is_grey else palette[indices]
+    return np.asarray(palette[indices, 0] if is_grey else palette[indices])
 
 
 def _check_reading(reading: Reading, samples: LabelSamples, highest: int, white: int) -> None:

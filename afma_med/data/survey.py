@@ -166,10 +166,11 @@ def describe_readings(surveys: Iterable[Survey]) -> str:
         3 masks are read as instances: any value above 0 is an object. `mask_values` sets another reading.
     """
     counts = sum((Counter(survey.readings) for survey in surveys), Counter())
-    meanings = {"instances": "any value above 0 is an object", "votes": "above half of white is the object"}
-    parts = [
-        f"{counts[name]} masks are read as {name}: {meaning}." for name, meaning in meanings.items() if counts[name]
-    ]
+    meanings = {
+        "instances": "instances: any value above 0 is an object.",
+        "votes": "votes or noise, thresholded at half of white.",
+    }
+    parts = [f"{counts[name]} masks are read as {meaning}" for name, meaning in meanings.items() if counts[name]]
     if len(parts) > 1:
         parts.append("Masks of one dataset rarely mean both.")
     return " ".join([*parts, "`mask_values` sets another reading."]) if parts else ""
