@@ -105,7 +105,7 @@ def _kind(inspect: Any) -> str | None:
     if not isinstance(inspect, partial) or inspect.func is not inspect_pictures or inspect.args:
         return None
     read_label, classes = inspect.keywords.get("read_label"), inspect.keywords.get("classes")
-    if isinstance(read_label, MaskReader):
+    if type(read_label) is MaskReader:
         return f"{read_label} {classes}"
     module, name = getattr(read_label, "__module__", ""), getattr(read_label, "__qualname__", "")
     return f"{module}.{name} {classes}" if module.startswith("afma_med.") and "<" not in name and name else None

@@ -55,8 +55,8 @@ def decide_mask(samples: LabelSamples, mask_values: MaskValues = "auto") -> tupl
     2. Fractions are votes, and so are grey values k · white / n of n = 2 to 10 annotators that reach white and touch.
        Noise and soft edges are votes too: white is reached, and what is darker than half lies next to something
        brighter, or is speckle near black. With loss, as in JPEG, nothing else can be read.
-    3. Numbers of objects occur once: each value, or colour, forms about one connected region. They differ from votes,
-       counts and classes in that they border on the background, not on each other.
+    3. Numbers of objects occur once: each value, or colour, forms about one connected region. Up to 16 of them must
+       also border on the background, which nested votes, counts and classes do not.
     4. Where both hold, or neither, the mask is refused.
 
     Args:
