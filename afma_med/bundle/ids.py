@@ -14,6 +14,7 @@ import torch
 
 from afma_med.bundle.recipe import OPTIMIZERS, SCHEDULES
 from afma_med.checks import is_positive_int
+from afma_med.data.mask_values import MaskValues
 from afma_med.handlers.finite_loss import Action
 from afma_med.metrics import SizeGroups
 from afma_med.networks.afma_block import Variant
@@ -270,6 +271,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             "\"$afma_med.metrics.SizeGroups((1024, 9216), 'pixels')\"",
             stages=_SCORES,
         ),
+        "mask_values": _one_of(get_args(MaskValues), "instances")._replace(stages=_EVERYWHERE),
         "device": _Rule(_is_device, "a device that this machine has", "cpu", stages=_EVERYWHERE),
         "output_dir": _FOLDER._replace(value="@paths#output_dir"),
         "prediction_dir": _FOLDER._replace(value="@paths#prediction_dir", stages=("evaluate", "inference")),

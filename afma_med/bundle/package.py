@@ -223,7 +223,7 @@ def _write_package(folder: Path, bundles: Path, facts: PackageFacts) -> None:
 
 def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any]]:
     source = bundles / f"{facts.reader.name}_afma.json"
-    baked: dict[str, Any] = {"image_range": None, **facts.settings}
+    baked: dict[str, Any] = {"image_range": None, "mask_values": "auto", **facts.settings}
     bundle = ConfigParser.load_config_files([str(source)])
     # The weights of the package replace the encoder's initial weights; a training may name such weights again.
     train = {**bundle, **baked, "encoder_weights": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import sys
 import textwrap
@@ -99,6 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
 def run_command_line(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> int:
     """Run a command of a parser as :func:`main` does, and return its exit code."""
     given = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
     try:
         code: int = given.run(given)
         sys.stdout.flush()

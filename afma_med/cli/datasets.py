@@ -14,10 +14,12 @@ from afma_med.cli.arguments import command, positive_int
 if TYPE_CHECKING:
     from afma_med.data.dataset_reader import DatasetReader
 
-__all__ = ["SECTIONS", "advise", "check", "find_reader", "objects"]
+__all__ = ["MASK_VALUES", "SECTIONS", "advise", "check", "find_reader", "objects"]
 
 #: As :data:`afma_med.data.dataset_reader.SECTIONS`, which would load torch.
 SECTIONS = ("train", "val", "test")
+#: As :data:`afma_med.data.mask_values.MaskValues`.
+MASK_VALUES = ("auto", "instances", "votes")
 
 
 def find_reader(name: str) -> DatasetReader:
@@ -49,6 +51,13 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reader", metavar="name", type=find_reader, help=f"{names}, or MODULE:READER for your own")
     parser.add_argument("root", help="folder of the dataset")
     parser.add_argument("--section", choices=SECTIONS, help="look at this section only")
+    parser.add_argument("--mask_values", choices=MASK_VALUES, default="auto", help="what the values of masks mean")
+
+
+def _reader(given: argparse.Namespace) -> DatasetReader:
+    from afma_med.data.readers import with_mask_values
+
+    return with_mask_values(given.reader, given.mask_values)
 
 
 @command("look into every file of a dataset; print counts, sizes, classes, objects, problems", _add_dataset)
@@ -59,11 +68,12 @@ def check(given: argparse.Namespace) -> int:
     examples:
     afma check camvid data/camvid
     afma check lits data/lits --section train
+    afma check nuclei data/nuclei --mask_values instances
     afma check mydata:READER data/mine          a DatasetReader of your own, in mydata.py
     """
     from afma_med.research.dataset_report import report_dataset
 
-    text, sound = report_dataset(given.reader, given.root, [given.section] if given.section else SECTIONS)
+    text, sound = report_dataset(_reader(given), given.root, [given.section] if given.section else SECTIONS)
     print(text, end="")
     return 0 if sound else 1
 
@@ -84,7 +94,7 @@ def objects(given: argparse.Namespace) -> int:
     from afma_med.research.dataset_report import report_objects
 
     folder = given.output_dir or f"objects/{given.reader.name}"
-    print(report_objects(given.reader, given.root, [given.section] if given.section else SECTIONS, folder), end="")
+    print(report_objects(_reader(given), given.root, [given.section] if given.section else SECTIONS, folder), end="")
     return 0
 
 
@@ -111,7 +121,7 @@ def advise(given: argparse.Namespace) -> int:
     from afma_med.research.advice import write_advice
 
     advice = look(
-        given.reader,
+        _reader(given),
         given.root,
         section=given.section or "train",
         network=given.network,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from afma_med.bundle.installed import bundle_names
 from afma_med.cli.arguments import command, positive_int, positive_number
-from afma_med.cli.datasets import find_reader
+from afma_med.cli.datasets import MASK_VALUES, find_reader
 
 if TYPE_CHECKING:
     from afma_med.data.dataset_reader import DatasetReader
@@ -37,6 +37,7 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: baseline hypercolumn released")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of each arm, of 0 to 7 (default: 0 1)")
     parser.add_argument("--output_dir", type=Path, help="folder for runs, page and table (default: trials/NAME)")
+    parser.add_argument("--mask_values", choices=MASK_VALUES, default="auto", help="what the values of masks mean")
     parser.add_argument("--num_workers", type=int, default=1, help="processes that load images (default: %(default)s)")
 
 
@@ -61,11 +62,15 @@ def trial(given: argparse.Namespace) -> int:
     # One training runs at a time, so that it may have all cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
+    from afma_med.data.readers import READERS, with_mask_values
     from afma_med.research.stopping import stop_on_signals
     from afma_med.research.trial import Trial, run_trial
     from afma_med.research.trial_report import report_trial
 
     name, reader = given.dataset
+    if given.mask_values != "auto" and name not in READERS:
+        return _fail("`--mask_values` sets the reading of the package's datasets. Give your reader a MaskReader.")
+    reader = with_mask_values(reader, given.mask_values)
     output_dir = given.output_dir or Path("trials", reader.name)
     wanted = Trial(
         name=name,

@@ -23,6 +23,7 @@ from afma_med.data.readers import (
     READERS,
     build_lesion_slices,
     build_lits,
+    with_mask_values,
 )
 from afma_med.data.survey import find_image_range, survey_dataset, survey_section
 
@@ -59,4 +60,5 @@ __all__ = [
     "survey_dataset",
     "survey_section",
     "warn_of_lost_objects",
+    "with_mask_values",
 ]

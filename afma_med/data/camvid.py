@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import check_section, dataset_folders, pair_files
 from afma_med.data.dataset_reader import Item
+from afma_med.data.file_names import as_one_form
 from afma_med.data.label_pixels import read_coded_label
 from afma_med.data.splits import find_split_file, read_split_files, unlisted
 
@@ -117,7 +118,7 @@ def camvid_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str
 def _original_datalist(root: Path, section: str) -> list[dict[str, str]]:
     needed = (_ORIGINAL_IMAGES, _ORIGINAL_LABELS)
     image_dir, label_dir = dataset_folders("CamVid", root, section, needed, layout=LAYOUT)
-    known = {path.stem for path in image_dir.iterdir()}
+    known = {as_one_form(path.stem) for path in image_dir.iterdir()}
     listed = read_split_files(root, known)
     published = {name for name in known if _published_section(name) == section}
     wanted = listed.get(section, published.difference(*listed.values()))

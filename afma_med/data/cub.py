@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files
+from afma_med.data.file_names import as_one_form
 from afma_med.data.splits import read_lines, refuse_shared_names, split_names, unlisted
 
 __all__ = ["CLASSES", "LAYOUT", "cub_datalist"]
@@ -60,11 +61,11 @@ def cub_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, s
 
 def _by_relative_name(folder: Path) -> dict[str, list[Path]]:
     """Group pictures by name with the folder of their species, within which names are unique."""
-    return {
-        f"{species.name}/{name}": paths
-        for species in sorted(path for path in folder.iterdir() if path.is_dir())
-        for name, paths in picture_files(species.iterdir()).items()
-    }
+    found: dict[str, list[Path]] = {}
+    for species in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for name, paths in picture_files(species.iterdir()).items():
+            found.setdefault(f"{as_one_form(species.name)}/{name}", []).extend(paths)
+    return found
 
 
 def _official_split(root: Path, names: Iterable[str]) -> tuple[Path, set[str], set[str]]:
@@ -110,4 +111,4 @@ def _columns(line: str) -> list[str]:
 
 def _plain_name(path: str) -> str:
     """Return species and name of an image, without suffix."""
-    return "/".join(PurePosixPath(path.replace("\\", "/")).with_suffix("").parts[-2:])
+    return "/".join(PurePosixPath(as_one_form(path).replace("\\", "/")).with_suffix("").parts[-2:])

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from afma_med.data.dataset_reader import SECTIONS
+from afma_med.data.file_names import as_one_form, join_names
 from afma_med.data.pictures import PICTURES, UNREADABLE, oriented_size
 from afma_med.data.problems import DatasetError, DatasetWarning, list_files, missing_layout
 
@@ -82,6 +83,8 @@ def files_by_name(
 ) -> dict[str, list[Path]]:
     """Group files by name, without prefix and suffix; hidden files and those without them are left out.
 
+    Names that differ only in their form of Unicode are the same.
+
     Args:
         paths: files of any kind.
         suffixes: which kinds of files count, in lower case.
@@ -97,7 +100,7 @@ def files_by_name(
         suffix = next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), None)
         if suffix is None or path.name.startswith("."):
             continue
-        name = path.name[: -len(suffix)]
+        name = as_one_form(path.name[: -len(suffix)])
         if name.startswith(name_prefix) and name.endswith(name_suffix):
             found.setdefault(name.removeprefix(name_prefix).removesuffix(name_suffix), []).append(path)
     return found
@@ -171,7 +174,7 @@ def pair_by_name(
     found = [
         list_files(f"images without a label in `{label_dir}`", _first(images, images.keys() - both)),
         list_files(f"labels without an image in `{image_dir}`", _first(labels, labels.keys() - both)),
-        list_files("names with several files, where one is needed", (" and ".join(map(str, paths)) for paths in twice)),
+        list_files("names with several files, where one is needed", map(join_names, twice)),
         list_files("files that cannot be used", (line for _, lines in checked for line in lines)),
         *problems,
     ]

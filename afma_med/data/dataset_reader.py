@@ -33,6 +33,8 @@ class Inspected(NamedTuple):
         highest: the highest value of a picture of more than 8 bits; None for others.
         objects: (n,3) int64, the label's objects as of :func:`~afma_med.data.object_sizes.tally_objects`; None without
             a label, or if they are not counted, as those of slices.
+        reading: how the values of a mask were read, ``"instances"`` or ``"votes"``; empty where there was nothing to
+            decide.
     """
 
     item: dict[str, Any]
@@ -40,6 +42,7 @@ class Inspected(NamedTuple):
     counts: NDArray[np.int64] | None
     highest: float | None = None
     objects: NDArray[np.int64] | None = None
+    reading: str = ""
 
 
 class DatasetReader(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 from afma_med import __version__
 from afma_med.data.cache_files import cache_folder, file_identity
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
-from afma_med.data.label_pixels import inspect_pictures
+from afma_med.data.label_pixels import MaskReader, inspect_pictures
 from afma_med.data.problems import DatasetWarning
 
 __all__ = ["kept_inspections"]
@@ -105,6 +105,8 @@ def _kind(inspect: Any) -> str | None:
     if not isinstance(inspect, partial) or inspect.func is not inspect_pictures or inspect.args:
         return None
     read_label, classes = inspect.keywords.get("read_label"), inspect.keywords.get("classes")
+    if type(read_label) is MaskReader:
+        return f"{read_label} {classes}"
     module, name = getattr(read_label, "__module__", ""), getattr(read_label, "__qualname__", "")
     return f"{module}.{name} {classes}" if module.startswith("afma_med.") and "<" not in name and name else None
 
@@ -119,10 +121,11 @@ def _identity(value: Any) -> str:
 
 def _encode(one: Inspected) -> dict[str, Any]:
     counts, objects = (None if array is None else array.tolist() for array in (one.counts, one.objects))
-    return {"size": list(one.size), "counts": counts, "highest": one.highest, "objects": objects}
+    kept = {"size": list(one.size), "counts": counts, "highest": one.highest, "objects": objects}
+    return {**kept, "reading": one.reading}
 
 
 def _decode(item: Item, kept: dict[str, Any]) -> Inspected:
     counts = None if kept["counts"] is None else np.array(kept["counts"], dtype=np.int64)
     objects = None if kept["objects"] is None else np.array(kept["objects"], dtype=np.int64).reshape(-1, 3)
-    return Inspected(dict(item), (kept["size"][0], kept["size"][1]), counts, kept["highest"], objects)
+    return Inspected(dict(item), (kept["size"][0], kept["size"][1]), counts, kept["highest"], objects, kept["reading"])

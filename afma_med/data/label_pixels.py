@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +15,20 @@ from afma_med.data.class_table import VOID, ClassInfo, color_lookup, raw_id_look
 from afma_med.data.datalist import PICTURES, files_below, files_by_name, unlabelled_items, warn_skipped
 from afma_med.data.dataset_reader import Inspected, Item
 from afma_med.data.file_threads import map_files
+from afma_med.data.label_samples import LabelSamples, read_label_samples
+from afma_med.data.mask_values import MaskValues, Reading, check_mask_values, decide_mask
 from afma_med.data.object_sizes import tally_objects
-from afma_med.data.pictures import highest_deep_value, is_lossy, naming, oriented_size, read_stored_pixels
+from afma_med.data.pictures import count_pages, highest_deep_value, naming, oriented_size
 from afma_med.data.problems import DatasetError, list_files
 
 __all__ = [
+    "MaskReader",
     "find_pictures",
     "inspect_pictures",
     "map_raw_labels",
     "read_coded_label",
     "read_mask",
-    "read_mask_label",
 ]
-
-# White of a mask that was stored with loss: a spot of one pixel is darker than 255.
-_LOSSY_WHITE = 160
-# These may hold several pictures; a camera's MPO does not count, whose first picture is the photograph.
-_STACKS = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 
 
 def map_raw_labels(
@@ -58,7 +55,7 @@ def map_raw_labels(
     if raw.ndim == 2:
         return _map_raw_ids(raw, classes)
     if raw.ndim == 3 and raw.shape[2] in (3, 4):
-        return _map_colors(raw[..., :3].astype(np.uint8), color_classes or classes)
+        return _map_colors(raw[..., :3], color_classes or classes)
     raise ValueError(
         f"`raw` must be a label of shape (H,W), (H,W,3) or (H,W,4); got {raw.shape}. Check the label file."
     )
@@ -81,57 +78,64 @@ def read_coded_label(
         ValueError: naming the file, if it cannot be read, is a JPEG, or holds values that are not in the table.
     """
     with naming(path):
-        with Image.open(path) as image:
-            if is_lossy(image):
-                raise ValueError(
-                    f"a label must be stored without loss; this file is {image.format}, which changes class values. "
-                    "Use the dataset's own label files (PNG, not JPEG)."
-                )
-            # Programs reorder palettes, so the colours decide where they are those of classes.
-            ids = _palette_ids(image, color_classes or classes) if image.mode == "P" else None
-        pixels = read_stored_pixels(path)
-        return map_raw_labels(pixels, classes, color_classes=color_classes) if ids is None else _translate(pixels, ids)
+        samples = read_label_samples(path)
+        _check_coded(samples)
+        # Programs reorder palettes, so the colours decide where they are those of classes.
+        ids = (
+            None if samples.palette is None else _palette_ids(samples.pixels, samples.palette, color_classes or classes)
+        )
+        if ids is not None:
+            return _translate(samples.pixels, ids)
+        return map_raw_labels(samples.pixels, classes, color_classes=color_classes)
 
 
-def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a mask of one object, thresholded at half: noise of JPEG and votes of annotators become 0 and 1.
-
-    Masks without loss that hold nothing above 1 are taken as they are: 1 is the object.
+def read_mask(path: str | os.PathLike[str], mask_values: MaskValues = "auto") -> NDArray[np.uint8]:
+    """Read a mask of one class of objects: black and white, numbers of objects, or votes.
 
     Args:
-        path: of a picture, grey, colours or palette, 8 or 16 bits.
+        path: of a picture, grey, colours or palette, of any depth.
+        mask_values: ``"instances"``: any value or colour other than black is an object; ``"votes"``: brightness above
+            half of white is; ``"auto"``: as :func:`~afma_med.data.mask_values.decide_mask` tells from the values.
 
     Returns:
         (H,W), 1 where the object is.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, or its values are too low for a threshold at half.
+        ValueError: naming the file, if it cannot be read, or its values may mean either.
 
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/votes.png"
         >>> Image.fromarray(np.array([[0, 51, 102, 153, 204, 255]], dtype=np.uint8)).save(path)
-        >>> read_mask(path).tolist()
-        [[0, 0, 0, 1, 1, 1]]
+        >>> read_mask(path).tolist(), read_mask(path, "instances").tolist()
+        ([[0, 0, 0, 1, 1, 1]], [[0, 1, 1, 1, 1, 1]])
     """
-    with naming(path):
-        with Image.open(path) as image:
-            lossy, kind = is_lossy(image), image.format
-        pixels = _read_mask_pixels(path)
-        highest = int(pixels.max(initial=0))
-        half = 127 if highest <= 255 else 32767
-        # With loss, 0 and 1 become other low values or vanish, and grey masks lie on both sides of half.
-        if 0 < highest < _LOSSY_WHITE if lossy else 1 < highest <= half:
-            raise ValueError(
-                f"a mask must reach white{'' if lossy else ', or hold 0 and 1 only'}; the highest value of this {kind} "
-                f"file is {highest}. Scale the original to 0 and 255 and save it again, as PNG."
-            )
-        return np.asarray(pixels > (half if highest > 1 else 0), dtype=np.uint8)
+    return MaskReader(mask_values).read(path)[0]
 
 
-def read_mask_label(item: Item) -> NDArray[np.uint8]:
-    """Read the mask of an item, thresholded at half, as (H,W) train ids."""
-    return read_mask(item["label"])
+@dataclass(frozen=True)
+class MaskReader:
+    """Read the mask of an item as (H,W) train ids, as :func:`read_mask` does.
+
+    Args:
+        mask_values: see :func:`read_mask`.
+
+    Raises:
+        ValueError: if there is no such reading.
+    """
+
+    mask_values: MaskValues = "auto"
+
+    def __post_init__(self) -> None:
+        check_mask_values(self.mask_values)
+
+    def __call__(self, item: Item) -> NDArray[np.uint8]:
+        return self.read(item["label"])[0]
+
+    def read(self, path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], Reading]:
+        """Read a mask, and say how its values were read; an empty text if they are black and white."""
+        with naming(path):
+            return decide_mask(read_label_samples(path), self.mask_values)
 
 
 def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint8]], classes: int) -> list[Inspected]:
@@ -149,8 +153,7 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
     with naming(item["image"]), Image.open(item["image"]) as image:
         highest = highest_deep_value(image)
         width, height = oriented_size(image)
-        pages = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
-        if pages > 1:
+        if (pages := count_pages(image)) > 1:
             raise ValueError(
                 f"an image file must hold one picture; this one holds {pages}. Save the one that is meant."
             )
@@ -159,7 +162,7 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
         image.load()
     if "label" not in item:
         return [Inspected(dict(item), (height, width), None, highest)]
-    label = read_label(item)
+    label, reading = read_label.read(item["label"]) if isinstance(read_label, MaskReader) else (read_label(item), "")
     if label.shape != (height, width):
         raise ValueError(
             f"`{item['label']}` must have the size of its image, {width}×{height}; got {label.shape[1]}×"
@@ -167,7 +170,7 @@ def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint
         )
     objects, counts = tally_objects(label, classes), np.zeros(classes, dtype=np.int64)
     np.add.at(counts, objects[:, 0], objects[:, 1] * objects[:, 2])
-    return [Inspected(dict(item), (height, width), counts, highest, objects)]
+    return [Inspected(dict(item), (height, width), counts, highest, objects, reading)]
 
 
 def find_pictures(source: Path) -> list[dict[str, str]]:
@@ -201,19 +204,35 @@ def find_pictures(source: Path) -> list[dict[str, str]]:
 
 def _image_problem(item: Item) -> str:
     try:
-        inspect_pictures(item, read_label=read_mask_label, classes=0)
+        inspect_pictures(item, read_label=MaskReader(), classes=0)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def _palette_ids(image: Image.Image, classes: Sequence[ClassInfo]) -> NDArray[np.uint8] | None:
+def _check_coded(samples: LabelSamples) -> None:
+    """Refuse samples that are no values or colours of classes."""
+    if samples.lossy:
+        raise ValueError(
+            f"a label must be stored without loss; this file is {samples.format}, which changes class values. "
+            "Use the dataset's own label files (PNG, not JPEG)."
+        )
+    if samples.pixels.dtype.kind == "f":
+        raise ValueError("a label must hold whole numbers; this file holds fractions. Save the values of the classes.")
+    if samples.stretched and samples.pixels.any():
+        raise ValueError(
+            "a label must be stored with 8 or 16 bits a value; this file has another range, which programs stretch. "
+            "Save it again with 8 bits."
+        )
+
+
+def _palette_ids(
+    pixels: NDArray[np.generic], palette: NDArray[np.int64], classes: Sequence[ClassInfo]
+) -> NDArray[np.uint8] | None:
     """Return the (256,) train ids of a palette's colours; None if the picture shows a colour that is not listed."""
-    used = [index for index, count in enumerate(image.histogram()) if count]
-    palette = Image.fromarray(np.array([used], dtype=np.uint8), "P")
-    palette.putpalette(image.getpalette() or [])
+    used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
     train_ids, ids = color_lookup(classes), np.full(256, VOID, dtype=np.uint8)
-    colors = [tuple(color) for color in np.asarray(palette.convert("RGB"))[0].tolist()]
+    colors = [tuple(color) for color in palette[used].tolist()]
     if not train_ids.keys() >= set(colors):
         return None
     ids[used] = [train_ids[color] for color in colors]
@@ -223,21 +242,6 @@ def _palette_ids(image: Image.Image, classes: Sequence[ClassInfo]) -> NDArray[np
 def _translate(pixels: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return ``table[pixels]`` of 8-bit pixels, four times as fast."""
     return np.frombuffer(bytearray(pixels.tobytes()).translate(table.tobytes()), dtype=np.uint8).reshape(pixels.shape)
-
-
-def _read_mask_pixels(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Return the brightness as stored; of a palette its greys, or its indices where it has colours."""
-    with Image.open(path) as image:
-        palette = np.array(image.getpalette() or [], dtype=np.int64).reshape(-1, 3) if image.mode == "P" else None
-    stored = read_stored_pixels(path)
-    pixels: NDArray[Any] = stored.astype(np.int64) if stored.dtype.kind == "f" else stored
-    if palette is not None and len(palette) > pixels.max(initial=0) and (palette == palette[:, :1]).all():
-        return np.asarray(palette[pixels, 0])
-    if pixels.ndim == 2:
-        return pixels
-    if pixels.shape[2] == 4 and np.ptp(pixels[..., :3]) == 0 and np.ptp(pixels[..., 3]) > 0:
-        raise ValueError("a mask must be drawn in its pixels; this one is in its transparency alone. Flatten it.")
-    return np.asarray(pixels[..., :3].max(axis=2))
 
 
 def _map_raw_ids(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
@@ -254,8 +258,12 @@ def _map_raw_ids(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDAr
     return _translate(ids, raw_id_lookup(classes))
 
 
-def _map_colors(colors: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    train_ids = color_lookup(classes)
+def _map_colors(raw: NDArray[np.generic], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    train_ids, colors = color_lookup(classes), raw.astype(np.uint8, copy=False)
+    if not np.array_equal(colors, raw):
+        raise ValueError(
+            f"`label` must hold colours of 8 bits; got values from {raw.min()} to {raw.max()}. Save it with 8 bits."
+        )
     red, green, blue = (colors[..., channel].ravel().astype(np.uint32) for channel in range(3))
     packed = red << 16 | green << 8 | blue
     # Only the first pixel of each run of a colour is looked up.

@@ -15,7 +15,7 @@ CLASSES = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("lesion", 255, 1,
 
 LAYOUT = """\
     images/NAME.jpg                  or another format
-    masks/NAME.png                   0 and 255: all lesions of the slice in one mask
+    masks/NAME.png                   0 and 255, or a number each: all lesions of the slice in one mask
 Names are taken in the order of the numbers in them, and cut into five folds of names that follow each other, since
 neighbouring slices are often of one patient. The test section is the fold of the id `fold`, 0 to 4; the val section,
 an eighth of all slices, does not border on it; the train section is the rest. Other files are not read."""

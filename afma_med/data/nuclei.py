@@ -18,12 +18,12 @@ from afma_med.data.splits import find_split_file, read_split_files, section_name
 
 __all__ = ["CLASSES", "LAYOUT", "nuclei_datalist"]
 
-#: Background and nucleus; in mask files 0 and 255.
+#: Background and nucleus; in mask files usually 0 and 255.
 CLASSES = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("nucleus", 255, 1, (0, 158, 115)))
 
 LAYOUT = """\
     images/NAME.png                  grey, RGB or RGBA
-    masks/NAME.png                   0 and 255: all nuclei of the image in one mask
+    masks/NAME.png                   0 and 255, or a number each: all nuclei of the image in one mask
     train.txt val.txt test.txt       a name a line
 Without the text files the images are split 70/10/20, always the same way; sections without a file share what the
 others do not list. With all three, every image must be in one of them. Other folders (instances) are not read."""

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 __all__ = [
+    "EXIF_ORIENTATION",
     "PICTURES",
     "UNREADABLE",
     "bits_range",
+    "count_pages",
     "highest_deep_value",
     "is_lossy",
     "naming",
     "oriented_size",
-    "read_stored_pixels",
+    "read_deep_pixels",
     "to_rgb",
 ]
 
@@ -38,7 +40,8 @@ PICTURES = tuple(
 #: What Pillow and SimpleITK raise for damaged or far too large pictures.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
 
-_EXIF_ORIENTATION = 0x0112
+#: The EXIF tag that says how a picture is turned.
+EXIF_ORIENTATION = 0x0112
 # PNG files may also hold EXIF data as text with this keyword, in chunks of these types.
 _EXIF_TEXT, _PNG_TEXTS = b"Raw profile type exif", (b"tEXt", b"zTXt", b"iTXt")
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
@@ -56,7 +59,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 def oriented_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) after the EXIF orientation; reads the header only."""
     width, height = image.size
-    turned = _may_have_exif(image) and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    turned = _may_have_exif(image) and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (height, width) if turned else (width, height)
 
 
@@ -83,12 +86,10 @@ def is_lossy(image: Image.Image) -> bool:
     return image.format in _LOSSY or "jpeg" in str(image.info.get("compression", ""))
 
 
-def read_stored_pixels(path: str | os.PathLike[str]) -> NDArray[np.generic]:
-    """Return the pixels (H,W) or (H,W,C) as stored, palette indices included, turned upright."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(upright.getchannel("L") if upright.mode == "LA" else upright)
-    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+def count_pages(image: Image.Image) -> int:
+    """Return how many pictures a file holds: pages of a TIFF file, frames of an animation."""
+    # The first picture of a camera's MPO is the photograph, that of a PSD file shows all layers.
+    return 1 if image.format in ("MPO", "PSD") else int(getattr(image, "n_frames", 1))
 
 
 def bits_range(highest: float) -> float:
@@ -109,7 +110,7 @@ def highest_deep_value(image: Image.Image) -> float | None:
     Raises:
         ValueError: if there are NaN or infinite pixels.
     """
-    deep = _read_deep_pixels(image)
+    deep = read_deep_pixels(image)
     return None if deep is None else deep.max(initial=0).item()
 
 
@@ -127,19 +128,19 @@ def to_rgb(image: Image.Image, image_range: float | None = None) -> Image.Image:
         >>> to_rgb(Image.fromarray(np.array([[4095]], dtype=np.uint16)), 4095).getpixel((0, 0))
         (255, 255, 255)
     """
-    deep = _read_deep_pixels(image)  # first: asking a PNG for its EXIF data loads it with 8 bits
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    deep = read_deep_pixels(image)  # first: asking a PNG for its EXIF data loads it with 8 bits
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     if deep is not None:
         scale = 255 / (image_range or bits_range(deep.max(initial=0).item()))
         # The tiny addend undoes rounding, so that whole results stay.
         pixels = np.floor((deep.astype(np.float64) * scale).clip(0, 255) + 1e-6).astype(np.uint8)
         # Of grey with transparency, the grey.
         image = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 2 else pixels)
-        image.getexif()[_EXIF_ORIENTATION] = orientation
+        image.getexif()[EXIF_ORIENTATION] = orientation
     return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def _read_deep_pixels(image: Image.Image) -> NDArray[Any] | None:
+def read_deep_pixels(image: Image.Image) -> NDArray[Any] | None:
     """Return the pixels of an open picture of more than 8 bits a channel, not yet turned; None for other pictures."""
     if image.mode == "F" or image.mode.startswith("I"):
         pixels = np.asarray(image)

@@ -11,7 +11,8 @@ from afma_med.data import camvid, cityscapes, cub, isic, lesion_slices, lits, nu
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.folds import check_fold
-from afma_med.data.label_pixels import find_pictures, inspect_pictures, read_mask_label
+from afma_med.data.label_pixels import MaskReader, find_pictures, inspect_pictures
+from afma_med.data.mask_values import MaskValues, check_mask_values
 from afma_med.data.object_sizes import SizeGroups
 from afma_med.data.voxel_grid import write_geometry
 
@@ -26,6 +27,7 @@ __all__ = [
     "READERS",
     "build_lesion_slices",
     "build_lits",
+    "with_mask_values",
 ]
 
 
@@ -78,13 +80,41 @@ def build_lits(missing_spacing: Sequence[float] | None = None, missing_orientati
     )
 
 
+def with_mask_values(reader: DatasetReader, mask_values: MaskValues = "auto") -> DatasetReader:
+    """Return a reader that reads the values of its masks in one way.
+
+    Args:
+        reader: of a dataset of masks, whose ``read_label`` is a :class:`~afma_med.data.label_pixels.MaskReader`;
+            any other for ``"auto"``, which is returned as it is.
+        mask_values: ``"auto"``, ``"instances"`` or ``"votes"``, see :func:`~afma_med.data.label_pixels.read_mask`.
+
+    Raises:
+        ValueError: if there is no such reading, or the reader's labels are no masks.
+
+    Example:
+        >>> with_mask_values(NUCLEI, "instances").read_label
+        MaskReader(mask_values='instances')
+    """
+    check_mask_values(mask_values)
+    if isinstance(reader.read_label, MaskReader) and isinstance(reader.inspect, partial):
+        read_label = MaskReader(mask_values)
+        return reader._replace(read_label=read_label, inspect=partial(reader.inspect, read_label=read_label))
+    if mask_values != "auto":
+        raise ValueError(
+            f"`mask_values` must be 'auto' for labels that are no masks, as those of {reader.title}; got "
+            f"{mask_values!r}. Leave it out, or give the reader a MaskReader."
+        )
+    return reader
+
+
 def _of_pictures(
     name: str,
     title: str,
     classes: Sequence[ClassInfo],
     datalist: Callable[..., list[dict[str, str]]],
-    read_label: Callable[..., Any] = read_mask_label,
+    read_label: Callable[..., Any] | None = None,
 ) -> DatasetReader:
+    read_label = read_label or MaskReader()
     inspect = partial(inspect_pictures, read_label=read_label, classes=len(class_names(classes)))
     return DatasetReader(name, title, classes, datalist, inspect, read_label, find_pictures)
 

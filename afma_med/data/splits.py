@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from afma_med.data.dataset_reader import SECTIONS
+from afma_med.data.file_names import as_one_form
 from afma_med.data.problems import DatasetError, list_files
 
 __all__ = [
@@ -47,7 +48,7 @@ def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]
 
     Args:
         folder: of the files.
-        known: names of the images that there are, which tell a name from other columns.
+        known: names of the images that there are, in one form of Unicode, which tell a name from other columns.
 
     Returns:
         The names of each section that has a file.
@@ -206,6 +207,6 @@ def _unquoted(text: str) -> str:
 
 def _meanings(entry: str) -> list[str]:
     """Return what an entry may mean: its file name, and that without one or two suffixes."""
-    name = PurePosixPath(_unquoted(entry).replace("\\", "/")).name
+    name = PurePosixPath(as_one_form(_unquoted(entry)).replace("\\", "/")).name
     stem = PurePosixPath(name).stem
     return [name, stem, PurePosixPath(stem).stem]

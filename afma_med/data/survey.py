@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from afma_med.data.inspection_cache import kept_inspections
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError, collect_warnings
 
-__all__ = ["Survey", "find_image_range", "survey_dataset", "survey_section"]
+__all__ = ["Survey", "describe_readings", "find_image_range", "survey_dataset", "survey_section"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Survey(NamedTuple):
         highest: the highest value of the pictures of more than 8 bits; None without such pictures.
         objects: (n,3) int64, the objects of all labels as of :func:`~afma_med.data.object_sizes.tally_objects`; None if
             the reader's ``inspect`` does not count them.
+        readings: how many masks were read as ``"instances"`` and as ``"votes"``, by their values.
     """
 
     files: list[dict[str, str]]
@@ -50,6 +52,7 @@ class Survey(NamedTuple):
     warnings: Sequence[str] = ()
     highest: float | None = None
     objects: NDArray[np.int64] | None = None
+    readings: Mapping[str, int] = MappingProxyType({})
 
 
 def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section: str) -> Survey:
@@ -103,6 +106,7 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
         warnings=[*notes, *_absent_classes(reader, section, found, counts)],
         highest=max((one.highest for one in found if one.highest is not None), default=None),
         objects=_join_objects(found),
+        readings=Counter(one.reading for one in found if one.reading),
     )
 
 
@@ -129,6 +133,8 @@ def survey_dataset(
     if os.environ.get("RANK", "0") == "0":
         for text in dict.fromkeys(text for survey in surveys.values() for text in survey.warnings):
             logger.warning(text)
+        if note := describe_readings(surveys.values()):
+            logger.info(note)
     problems = [text for survey in surveys.values() for text in survey.problems]
     if problems:
         raise DatasetError(problems)
@@ -150,6 +156,24 @@ def find_image_range(surveys: Mapping[str, Survey]) -> float | None:
     """
     found = [survey.highest for survey in surveys.values() if survey.highest is not None]
     return bits_range(max(found)) if found else None
+
+
+def describe_readings(surveys: Iterable[Survey]) -> str:
+    """Say how masks that are not black and white were read; an empty text without such masks.
+
+    Example:
+        >>> print(describe_readings([Survey([], [], torch.zeros(0, 2), Counter(), [], readings={"instances": 3})]))
+        3 masks are read as instances: any value above 0 is an object. `mask_values` sets another reading.
+    """
+    counts = sum((Counter(survey.readings) for survey in surveys), Counter())
+    meanings = {
+        "instances": "instances: any value above 0 is an object.",
+        "votes": "votes or noise, thresholded at half of white.",
+    }
+    parts = [f"{counts[name]} masks are read as {meaning}" for name, meaning in meanings.items() if counts[name]]
+    if len(parts) > 1:
+        parts.append("Masks of one dataset rarely mean both.")
+    return " ".join([*parts, "`mask_values` sets another reading."]) if parts else ""
 
 
 def _first_file(files: int) -> int:

@@ -144,8 +144,11 @@ class ScoreReportHandler:
         self._write_csv(SCORE_TABLE, ("name", "value"), scores.items())
 
     def _write_csv(self, name: str, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-        path = self.output_dir / name
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(self.output_dir / name) as temporary,
+            # Names of files keep bytes that are not UTF-8.
+            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             csv.writer(file).writerows([head, *rows])
 
     def _image_rows(self, images: Sequence[str], counts: Tensor) -> Iterable[list[Any]]:

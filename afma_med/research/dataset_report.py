@@ -17,7 +17,7 @@ from afma_med.data.file_threads import map_files
 from afma_med.data.object_sizes import SIZES, count_objects, group_objects
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError
-from afma_med.data.survey import Survey, find_image_range, survey_section
+from afma_med.data.survey import Survey, describe_readings, find_image_range, survey_section
 from afma_med.losses.frequency_balance import median_frequency_weights
 from afma_med.visualize.figure_file import save_figure
 from afma_med.visualize.object_chart import draw_object_counts, size_titles
@@ -133,6 +133,8 @@ def _list_notes(surveys: Mapping[str, Survey], missing: Mapping[str, FileNotFoun
     if "test" in missing:
         reason = str(missing["test"]).partition(" Pass the folder")[0]
         notes.append(f"Note: the section test is missing, which trainings do not need. {reason}")
+    if readings := describe_readings(surveys.values()):
+        notes.append(f"Note: {readings}")
     deep = {section: survey.highest for section, survey in surveys.items() if survey.highest is not None}
     if deep:
         used = [f"{section} {highest:g} ({_bits(highest)})" for section, highest in deep.items()]

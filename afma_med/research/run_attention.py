@@ -12,6 +12,7 @@ from torch import Tensor
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.file_names import shown_name
 from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import AttendedImage, attend_image
@@ -67,14 +68,15 @@ def show_attention(
     """
     reader = check_runs(runs)
     path = runs[0].find_image(image)
-    title = name = SUFFIX.sub("", Path(path).name)
+    name = SUFFIX.sub("", Path(path).name)
+    title = shown_name(name)
     figures = {}
     images = [run.prepare(path) for run in runs]
     if images[0].ndim == 4:
         slice_number, drawn = _choose_slice(runs[0], images[0], slice_number, montage=montage)
         figures = {f"{name}_slices": figure for figure in drawn}
         images = [take_slice(volume, slice_number) for volume in images]
-        title, name = f"{name}, slice {slice_number}", f"{name}_slice{slice_number}"
+        title, name = f"{title}, slice {slice_number}", f"{name}_slice{slice_number}"
     elif slice_number is not None or montage:
         raise ValueError(f"`image` must be a volume for slices and montages; got `{path}`. Leave these options out.")
     seen = [attend_image(run.network, x) for run, x in zip(runs, images, strict=True)]

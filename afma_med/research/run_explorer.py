@@ -13,6 +13,7 @@ from torch import Tensor
 
 from afma_med.atomic_write import replacing
 from afma_med.data.dataset_reader import SECTIONS, DatasetReader, Item
+from afma_med.data.file_names import shown_name
 from afma_med.research.run_attention import SUFFIX, check_runs, find_class, find_points
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import AttendedImage, attend_image
@@ -74,7 +75,7 @@ def explore_attention(
     else:
         slices = [_explore(run, prepared, stretch_image(prepared.cpu().numpy()), item)]
     point = _start_point(slices[first].seen, where, reader)
-    title = f"{SUFFIX.sub('', Path(path).name)} — {run.title}"
+    title = f"{shown_name(SUFFIX.sub('', Path(path).name))} — {run.title}"
     page, kept = format_explorer(slices, reader.classes, title=title, point=point, first=first, depth=depth)
     with replacing(target) as temporary:
         temporary.write_text(page, encoding="utf-8")

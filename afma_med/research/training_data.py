@@ -28,7 +28,7 @@ def digest_data(trainings: Sequence[Training], options: Mapping[str, Any]) -> di
     digests = {}
     for one in trainings:
         given = {**one.options, **options}
-        of_reader: dict[str, Any] = {name: given[name] for name in ("dataset_dir", "reader", "fold") if name in given}
+        of_reader: dict[str, Any] = {name: given[name] for name in ("dataset_dir", "reader", "fold", "mask_values") if name in given}
         key = json.dumps([one.bundle, one.overlays, of_reader])
         if key not in known:
             parser = ConfigParser()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.label_pixels import MaskReader
 from afma_med.data.survey import Survey
 
 __all__ = ["BATCH", "Extent", "Material", "Speed"]
@@ -137,6 +138,8 @@ def trial_options(material: Material, extent: Extent, reader: DatasetReader) -> 
     }
     if len(class_names(reader.classes)) == 2:
         options["class_weight_power"] = 0.0
+    if isinstance(reader.read_label, MaskReader) and reader.read_label.mask_values != "auto":
+        options["mask_values"] = reader.read_label.mask_values
     if material.is_reduced:
         options["longest_side"] = _LONGEST_SIDE
     if extent.images < material.train:

@@ -187,7 +187,7 @@ def _read_counts(path: Path, evaluation: dict[str, Any]) -> PixelCounts:
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows below the header with their line numbers."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             if header != _HEADER:

@@ -21,6 +21,7 @@ from afma_med.bundle.run_folder import find_weights
 from afma_med.bundle.settings import read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
+from afma_med.data.file_names import shown_name
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.handlers.run_files import BEST, LAST
 from afma_med.networks.afma_blocks import spell_choice
@@ -60,7 +61,9 @@ class TrainedNetwork:
             f"at {spelled}" if isinstance(feature, str) else f"depth{'' if isinstance(feature, int) else 's'} {spelled}"
         )
         network = f"{self.settings['network_name']} {self.settings['encoder']}"
-        return f"{self.folder.name}: {network}, " + (f"AFMA {where}" if self.settings["afma"] else "no AFMA")
+        return f"{shown_name(self.folder.name)}: {network}, " + (
+            f"AFMA {where}" if self.settings["afma"] else "no AFMA"
+        )
 
     def find_image(self, source: str | os.PathLike[str] | None = None, *, section: str = "test") -> str:
         """Return the path of an image or volume.

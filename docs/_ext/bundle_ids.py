@@ -35,6 +35,8 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "missing_spacing": "the header's | For `lits`: millimetres between voxels along the axes of the file, for "
         'volumes without geometry, such as `"[0.7,0.7,2.5]"`.',
         "missing_orientation": "the header's | The same for their orientation, such as `LPS`.",
+        "mask_values": "For datasets of masks: `instances` takes any value above 0 for an object, `votes` what is "
+        "above half of white; `auto` tells by the values of each mask. A run's settings keep it.",
         "fold": "0 | The fold of `lesion_slices` that is the test section, 0 to 4.",
     },
     "network": {

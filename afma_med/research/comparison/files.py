@@ -56,10 +56,12 @@ def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Se
         "details.md": _format_text(found, [*details, *rivals], ", in detail"),
         "comparison.csv": _format_csv(content),
     }
-    contents = {name: text.encode("utf-8") for name, text in texts.items()}
+    contents = {name: text.encode("utf-8", errors="backslashreplace") for name, text in texts.items()}
     contents |= {picture.name: picture.content for picture in pictures}
     content["files"] = sorted([*contents, _MARKER])
-    contents[_MARKER] = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    contents[_MARKER] = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(
+        "utf-8", errors="backslashreplace"
+    )
     with replacing_folder(Path(os.path.realpath(folder))) as new:
         for name, data in contents.items():
             (new / name).write_bytes(data)

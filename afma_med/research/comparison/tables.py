@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from afma_med.data import READERS, DatasetReader, class_groups, class_names
+from afma_med.data import READERS, DatasetReader, class_groups, class_names, with_mask_values
 from afma_med.metrics.pixel_counts import COMPANY
 from afma_med.research.comparison.paper import DEPTH, PaperTable, PaperValues, read_paper_tables
 from afma_med.research.comparison.results import CONFIDENCE, ArmScores, Comparison, Difference, Gain, Interval, Summary
@@ -47,7 +47,8 @@ class TextTable(NamedTuple):
 
 def find_reader(run: Run) -> DatasetReader | None:
     """Return the reader of a run's dataset; None if the package has no such dataset."""
-    return READERS.get(run.settings["name"].removesuffix("_afma"))
+    reader = READERS.get(run.settings["name"].removesuffix("_afma"))
+    return reader and with_mask_values(reader, run.settings.get("mask_values", "auto"))
 
 
 def group_classes(run: Run) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.run import list_inputs
 from afma_med.bundle.settings import write_settings
-from afma_med.data import DatasetWarning
+from afma_med.data import NUCLEI, DatasetWarning
 
 
 def parse(*files: str, **ids: object) -> ConfigParser:
@@ -59,3 +59,30 @@ def test_range_of_deep_pictures(tmp_path: Path) -> None:
     by_hand = parse("isic_afma.json", dataset_dir=str(tmp_path), image_range=1023)
     load = by_hand.get_parsed_content("load_transforms")[0]
     assert load({"image": str(tmp_path / "val" / "images" / "a.png")})["image"].max() == 200 * 255 // 1023
+
+
+@pytest.mark.parametrize("overlay", ["evaluate.json", "inference.json"])
+@pytest.mark.parametrize("name", ["isic", "cub", "nuclei", "lesion_slices"])
+def test_reading_of_masks(tmp_path: Path, name: str, overlay: str) -> None:
+    write_settings(
+        tmp_path,
+        parse(f"{name}_afma.json", mask_values="instances", dataset_dir=str(tmp_path)).get_parsed_content("settings"),
+    )
+    (tmp_path / "model.pt").touch()
+    reader = parse(f"{name}_afma.json", overlay, output_dir=str(tmp_path)).get_parsed_content("reader")
+    Image.fromarray(np.array([[0, 51, 255]], dtype=np.uint8)).save(tmp_path / "m.png")
+    assert reader.read_label({"label": str(tmp_path / "m.png")}).tolist() == [[0, 1, 1]]
+
+
+def test_runs_of_earlier_versions_tell_by_the_values(tmp_path: Path) -> None:
+    settings = parse("nuclei_afma.json", dataset_dir=str(tmp_path)).get_parsed_content("settings")
+    write_settings(tmp_path, {name: value for name, value in settings.items() if name != "mask_values"})
+    (tmp_path / "model.pt").touch()
+    reader = parse("nuclei_afma.json", "evaluate.json", output_dir=str(tmp_path)).get_parsed_content("reader")
+    assert reader.read_label == NUCLEI.read_label
+
+
+def test_labels_of_classes_have_no_reading(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        parse("camvid_afma.json", mask_values="instances").get_parsed_content("reader")
+    assert "`mask_values` must be 'auto'" in str(raised.value.__cause__ or raised.value)

@@ -523,3 +523,42 @@ class TestStrictness:
                 LoadImageVolumed("image")({"image": str(tmp_path / "series")})
         else:
             assert len(find_volumes(tmp_path)) == 1
+
+
+class TestFormsOfUnicode:
+    """One accent in two forms: a letter of its own, or a mark that follows a letter, as macOS writes it."""
+
+    COMPOSED, MARKED = "zellk\u00f6rper", "zellko\u0308rper"
+
+    def test_images_labels_and_split_files_meet(self, tmp_path: Path) -> None:
+        plain(tmp_path, "bc")
+        save(tmp_path / "images" / f"{self.MARKED}.png", np.zeros((32, 32, 3), dtype=np.uint8))
+        save(tmp_path / "masks" / f"{self.COMPOSED}.png", DISC)
+        assert len([one for s in ("train", "val", "test") for one in nuclei_datalist(tmp_path, s)]) == 3
+        for form in (self.MARKED, self.COMPOSED):
+            (tmp_path / "train.txt").write_text(f"{form}.png\n", encoding="utf-8")
+            (item,) = nuclei_datalist(tmp_path, "train")
+            assert (Path(item["image"]).stem, Path(item["label"]).stem) == (self.MARKED, self.COMPOSED)
+            assert survey_section(NUCLEI, tmp_path, "train").counts.tolist() == [[32 * 32 - 64, 64]]
+
+    def test_camvid_and_cub(self, tmp_path: Path) -> None:
+        for name, folder in ((self.MARKED, "701_StillsRaw_full"), (f"{self.COMPOSED}_L", "LabeledApproved_full")):
+            save(tmp_path / "cv" / folder / f"{name}.png", np.zeros((8, 8, 3), dtype=np.uint8))
+        (tmp_path / "cv" / "val.txt").write_text(f"{self.COMPOSED}\n", encoding="utf-8")
+        assert len(camvid_datalist(tmp_path / "cv", "val")) == 1
+        for k in range(3):
+            save(tmp_path / "cub/images" / f"1.{self.MARKED}" / f"{k}.jpg", np.zeros((32, 32, 3), dtype=np.uint8))
+            save(tmp_path / "cub/segmentations" / f"1.{self.COMPOSED}" / f"{k}.png", DISC)
+        (tmp_path / "cub/lists").mkdir()
+        for section, form, k in (("train", self.COMPOSED, (0, 1, 2)), ("test", self.MARKED, ())):
+            lines = "".join(f"1.{form}/{one}.jpg\n" for one in k)
+            (tmp_path / "cub/lists" / f"{section}.txt").write_text(lines, encoding="utf-8")
+        assert len([one for s in ("train", "val") for one in cub_datalist(tmp_path / "cub", s)]) == 3
+
+    def test_two_files_of_one_name_are_told_apart_in_the_message(self, tmp_path: Path) -> None:
+        plain(tmp_path, "abc")
+        for form in (self.COMPOSED, self.MARKED):
+            save(tmp_path / "images" / f"{form}.png", np.zeros((32, 32, 3), dtype=np.uint8))
+        with pytest.raises(DatasetError) as refused:
+            find_pictures(tmp_path / "images")
+        assert "zellk\\xf6rper.png" in str(refused.value) and "zellko\\u0308rper.png" in str(refused.value)

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+import os
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -204,12 +205,12 @@ TABLE = (
 )
 
 
-def evaluate(folder: Path, metric: ClassIoU, *, labels: list[list[int]], **options: object) -> None:
+def evaluate(folder: Path, metric: ClassIoU, *, labels: list[list[int]], stem: str = "", **options: object) -> None:
     """Score a prediction of cars on the first two of four pixels against labels of one row each."""
     prediction = torch.nn.functional.one_hot(torch.tensor([[1, 1, 0, 0]]), 3).movedim(-1, 0).float()
 
     def step(engine: Engine, number: int) -> list[dict]:
-        image = MetaTensor(torch.zeros(3, 1, 4), meta={"filename_or_obj": f"/data/set/test/{number}.png"})
+        image = MetaTensor(torch.zeros(3, 1, 4), meta={"filename_or_obj": f"/data/set/test/{stem}{number}.png"})
         return [{"image": image, "label": torch.tensor([[labels[number]]]), "pred": prediction}]
 
     engine = Engine(step)
@@ -227,6 +228,11 @@ def score_metric(**options: object) -> ClassIoU:
 
 def rows_of(path: Path) -> list[list[str]]:
     return list(csv.reader(path.open(encoding="utf-8")))
+
+
+def test_score_report_keeps_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    evaluate(tmp_path, score_metric(), labels=[[1, 0, 0, 2]], stem=os.fsdecode(b"caf\xe9"))
+    assert b"test/caf\xe90.png,ground," in (tmp_path / "images.csv").read_bytes()
 
 
 def test_score_report_writes_scores_counts_and_confusion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from afma_med.data import CAMVID, camvid_datalist, class_names
 from afma_med.data.camvid import read_label
 from afma_med.functional import gold_attention
 from afma_med.networks import AFMABlock
+from afma_med.research.run_attention import show_attention
 from afma_med.research.run_explorer import explore_attention
 from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
@@ -69,6 +73,25 @@ def lits(tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
 
 
 # --- files
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names of macOS are UTF-8")
+def test_names_that_are_not_utf_8(camvid: TrainedNetwork, scenes: Path, tmp_path: Path) -> None:
+    image = tmp_path / os.fsdecode(b"caf\xe9.png")
+    image.write_bytes(Path(camvid_datalist(scenes, "test")[0]["image"]).read_bytes())
+    for file in (tmp_path / "a.html", tmp_path / os.fsdecode(b"\xe9.html")):
+        explore_attention(camvid, file, image, where=(30, 40))
+        assert "<title>caf\\xe9 — " in file.read_text(encoding="utf-8")
+    for suffix in (".png", ".svg"):
+        (written,) = show_attention([camvid], image, where=(30, 40), output_dir=tmp_path / "out", suffix=suffix)
+        assert os.fsencode(written.name) == b"caf\xe9_row30_column40" + suffix.encode()
+        assert written.stat().st_size > 1000
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "afma_med", "show", str(camvid.folder), "--image", os.fsencode(image)]
+    command += ["--point", "30,40", "--output_dir", str(tmp_path / "printed")]
+    shown = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert shown.returncode == 0, shown.stderr.decode()
+    assert b"caf\\udce9_row30_column40.png" in shown.stdout
 
 
 def test_page_holds_prediction_and_label_of_the_image(camvid: TrainedNetwork, scenes: Path, tmp_path: Path) -> None:

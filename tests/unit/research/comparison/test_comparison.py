@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -137,6 +138,18 @@ def test_read_run_takes_evaluations_without_object_sizes(tmp_path: Path) -> None
     run = read_run(write_run(tmp_path / "run", rows, evaluation={"size_groups": None}))
     assert run.counts.objects == ("all",)
     assert not any("size" in table.title for table in lay_out_tables(run, ["mIoU", "IoU/car"]))
+
+
+def test_names_that_are_not_utf_8_are_read_and_compared(tmp_path: Path) -> None:
+    folders = []
+    for afma, quality in ((False, 0.6), (True, 0.8)):
+        run = write_run(tmp_path / f"afma {afma}", random_rows(0, quality=quality), settings={"afma": afma})
+        table = run / "evaluation" / "images.csv"
+        table.write_bytes(table.read_bytes().replace(b"test/", b"caf\xe9/"))
+        assert all(os.fsencode(image).startswith(b"caf\xe9/") for image in read_run(run).counts.images)
+        folders.append(str(run))
+    assert main(["compare", *folders, "--output_dir", str(tmp_path / "compared")]) == 0
+    assert (tmp_path / "compared" / "index.html").stat().st_size > 10000
 
 
 def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
