@@ -441,3 +441,21 @@ def test_several_processes_give_the_numbers_of_one(tmp_path: Path, processes: in
     files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "several").iterdir()}
     assert set(files) == {"scores.json", "scores.csv", "images.csv", "confusion.csv", "per_image.csv"}
     assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "one").iterdir()} == files
+
+
+def test_scores_of_objects_leave_out_the_background_wherever_it_stands() -> None:
+    usual = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("cell", 1, 1, (1, 1, 1)))
+    swapped = tuple(info._replace(name=name) for info, name in zip(usual, ("cell", "Background"), strict=True))
+    label = torch.tensor([grid("11..1 11... ....x 1.111")])
+    logits = torch.tensor([grid("11... 11..1 ....1 1.11.")]).float()
+    first = (torch.cat([0.5 - logits, logits]), label)
+    second = (first[0].flip(0), torch.where(label == 255, label, 1 - label))
+    for make in (ObjectDetection, lambda table: PerClassMetric(DiceMetric(include_background=True), table)):
+        found = []
+        for table, (prediction, target) in ((usual, first), (swapped, second)):
+            metric = make(table)
+            metric.update(([prediction], [target]))
+            found.append(metric.compute())
+        assert found[0].keys() == found[1].keys() and all("ackground" not in name for name in found[0])
+        assert found[0] == pytest.approx(found[1], nan_ok=True)
+        assert 0 < next(iter(found[0].values())) < 1
