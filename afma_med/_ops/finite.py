@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
@@ -25,6 +24,7 @@ def check_finite(prediction: Tensor, *sources: Any) -> None:
         NonFiniteError: If a value is not finite.
 
     Example:
+        >>> import torch
         >>> check_finite(torch.zeros(1, 2, 4, 4))
     """
     values = without_metadata(prediction).detach()
@@ -45,6 +45,7 @@ def file_names(x: Any) -> list[str]:
     """Return the names of the files that MONAI's metadata name; none without metadata.
 
     Example:
+        >>> import torch
         >>> file_names(MetaTensor(torch.zeros(1), meta={"filename_or_obj": "a.png"})), file_names(torch.zeros(1))
         (['a.png'], [])
     """

@@ -69,8 +69,8 @@ class _PicturesHandler:
 class SegmentationPicturesHandler(_PicturesHandler):
     """Add image, label and prediction of some of the evaluator's images to TensorBoard in each epoch.
 
-    The images are spread evenly over the section and are the same in each epoch. Predictions are logits or probabilities
-    (K,H,W), or logits (1,H,W) of a binary network; labels are class indices (1,H,W).
+    The images are spread evenly over the section and are the same in each epoch. Predictions are logits or
+    probabilities (K,H,W), or logits (1,H,W) of a binary network. Labels are class indices (1,H,W).
 
     Args:
         summary_writer: Writer of the pictures.
