@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from afma_med._ops.finite import check_finite
 from afma_med._ops.labels import whole_numbers
-from afma_med._ops.tensors import without_metadata
+from afma_med._ops.tensors import is_probability, without_metadata
 
 __all__ = ["PRCurvesHandler"]
 
@@ -81,5 +81,10 @@ def _object_probability(logits: Tensor) -> Tensor:
         raise ValueError(
             f"`PRCurvesHandler` must get predictions with one or two channels; got {len(logits)} channels. "
             "Leave it out for datasets with more classes."
+        )
+    if is_probability(logits, 0):
+        raise ValueError(
+            "`PRCurvesHandler` must get logits; got probabilities, which sum to 1. Leave out the softmax, or take their "
+            "logarithm."
         )
     return logits[0].sigmoid() if len(logits) == 1 else logits.softmax(dim=0)[1]
