@@ -87,12 +87,16 @@ def without_metadata(x: Tensor) -> Tensor:
 
 
 def is_probability(x: Tensor, dim: int) -> bool:
-    """Tell whether several channels are probabilities: none is negative, and they sum to 1 at every pixel."""
+    """Tell whether several channels are probabilities: none is negative, and they sum to 1 at every pixel.
+
+    Maps of zeros and ones may also be logits.
+    """
     if is_captured() or x.shape[dim] < 2 or not x.numel():
         return False
     plain = without_metadata(x).detach()
     rounding = 1e-4 if plain.dtype in (torch.float32, torch.float64) else 2e-2
-    return bool((plain >= 0).all()) and bool(((plain.sum(dim) - 1).abs() < rounding).all())
+    between = (plain > 0) & (plain < 1)
+    return bool(between.any()) and bool((plain >= 0).all()) and bool(((plain.sum(dim) - 1).abs() < rounding).all())
 
 
 def with_metadata_of(x: Tensor, source: Tensor) -> Tensor:

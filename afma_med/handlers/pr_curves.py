@@ -84,7 +84,7 @@ def _object_probability(logits: Tensor) -> Tensor:
         )
     if is_probability(logits, 0):
         raise ValueError(
-            "`PRCurvesHandler` must get logits; got probabilities, which sum to 1. Leave out the softmax, or take their "
-            "logarithm."
+            "`PRCurvesHandler` must get logits; got probabilities, which sum to 1. Leave out the softmax, or take "
+            "their logarithm."
         )
     return logits[0].sigmoid() if len(logits) == 1 else logits.softmax(dim=0)[1]

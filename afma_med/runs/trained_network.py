@@ -86,8 +86,8 @@ class TrainedNetwork:
             ) from error
         if not bool(image.isfinite().all()):
             raise ValueError(
-                f"`path` must be an image of finite values; `{path}` has NaN or infinite ones. Replace the file, or name "
-                "another."
+                f"`path` must be an image of finite values; `{path}` has NaN or infinite ones. Replace the file, or "
+                "name another."
             )
         return without_metadata(image)
 

@@ -95,3 +95,4 @@ def test_probabilities_are_refused() -> None:
     with pytest.raises(ValueError, match="got probabilities"):
         offsets()(probability.bfloat16())
     assert offsets()(probability.log()).shape == (2, 5, 5)
+    assert offsets()(torch.eye(2)[..., None])[1].flatten().tolist() == [1.0, 2.0], "these may be logits"
