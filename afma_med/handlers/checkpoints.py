@@ -177,9 +177,9 @@ def choose_weights(state: Mapping[str, Any], weights: str | None) -> Mapping[str
     Raises:
         ValueError: If it holds no weights of that name, or one of them is NaN or infinite.
     """
-    chosen = state.get(weights)
+    chosen: Any = state if weights is None else state.get(weights)
     if not isinstance(chosen, Mapping):
-        if weights is not None and (weights != "model" or any(isinstance(one, Mapping) for one in state.values())):
+        if weights != "model" or any(isinstance(one, Mapping) for one in state.values()):
             raise ValueError(f"the file has no weights named {weights!r}.")
         chosen = state
     for name, x in chosen.items():

@@ -109,7 +109,9 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
                 those that :func:`~afma_med.data.object_table.find_objects` takes.
         """
         # NumPy has no bfloat16.
-        array = convert_to_numpy(label.float() if label.dtype == torch.bfloat16 else label)
+        array = convert_to_numpy(
+            label.float() if isinstance(label, torch.Tensor) and label.dtype == torch.bfloat16 else label
+        )
         if array.ndim not in (3, 4):
             raise ValueError(
                 f"`label` must have the axes (C,H,W) or (C,H,W,D); got shape {tuple(array.shape)}. Add an axis of "
