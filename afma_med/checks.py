@@ -9,6 +9,7 @@ from numbers import Integral
 from torch import Tensor, nn
 
 __all__ = [
+    "NonFiniteError",
     "RunError",
     "as_patch_size",
     "check_channels",
@@ -25,6 +26,10 @@ __all__ = [
 
 class RunError(RuntimeError):
     """An error that ends a run and names the remedy. Bundles print it without a traceback."""
+
+
+class NonFiniteError(RunError, ValueError):
+    """Predictions or weights with NaN or infinite values."""
 
 
 def as_patch_size(patch_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -19,25 +19,26 @@ __all__ = ["crop_output", "find_levels", "find_logits", "replace_logits", "upsam
 _KEYS = ("out", "logits")
 
 
-def find_logits(output: Any) -> Tensor | None:
+def find_logits(output: Any, axes: int = 4) -> Tensor | None:
     """Find the logits (B,K,H,W) of the highest resolution in the output of a segmentation network.
 
     Args:
         output: logits, or a list, tuple or dictionary with logits, an object with ``logits``, or deeply supervised
             levels stacked as (B,levels,K,H,W).
+        axes: Number of axes of the logits: 4, or 5 for volumes (B,K,H,W,D).
 
     Returns:
         The logits, or None if there are none.
     """
     if isinstance(output, Tensor):
-        return output[:, 0] if output.ndim == 5 else output if output.ndim == 4 else None
+        return output[:, 0] if output.ndim == axes + 1 else output if output.ndim == axes else None
     if isinstance(output, Mapping):
-        return next((find_logits(output[key]) for key in _KEYS if key in output), None)
+        return next((find_logits(output[key], axes) for key in _KEYS if key in output), None)
     if hasattr(output, "logits"):
-        return find_logits(output.logits)
+        return find_logits(output.logits, axes)
     if not isinstance(output, Sequence):
         return None
-    maps = [level for level in output if isinstance(level, Tensor) and level.ndim == 4]
+    maps = [level for level in output if isinstance(level, Tensor) and level.ndim == axes]
     return max(maps, key=lambda level: level.shape[2], default=None)  # the first, if several are as large
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "has_nonzero",
     "is_captured",
     "is_differentiated_again",
+    "is_probability",
     "is_transformed",
     "item_chunks",
     "with_metadata_of",
@@ -83,6 +84,19 @@ def gradients_by_autograd(
 def without_metadata(x: Tensor) -> Tensor:
     """Leave MONAI's metadata behind, which slows every operation."""
     return x.as_tensor() if isinstance(x, MetaTensor) else x
+
+
+def is_probability(x: Tensor, dim: int) -> bool:
+    """Tell whether several channels are probabilities: none is negative, and they sum to 1 at every pixel.
+
+    Maps of zeros and ones may also be logits.
+    """
+    if is_captured() or x.shape[dim] < 2 or not x.numel():
+        return False
+    plain = without_metadata(x).detach()
+    rounding = 1e-4 if plain.dtype in (torch.float32, torch.float64) else 2e-2
+    between = (plain > 0) & (plain < 1)
+    return bool(between.any()) and bool((plain >= 0).all()) and bool(((plain.sum(dim) - 1).abs() < rounding).all())
 
 
 def with_metadata_of(x: Tensor, source: Tensor) -> Tensor:

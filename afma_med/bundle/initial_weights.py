@@ -42,7 +42,8 @@ def start_from(
 
     Raises:
         FileNotFoundError: If there is no such checkpoint, or no settings next to it.
-        ValueError: If the run has another backbone or normalization. The network is not changed then.
+        ValueError: If the run has another backbone or normalization, or a weight is NaN or infinite. The network is not
+            changed then.
     """
     if source is None:
         return network

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from afma_med._ops.labels import index_array
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
 from afma_med.data.file_threads import map_files
@@ -61,6 +62,9 @@ def measure_objects(
         strides: strides of a network's feature maps, in pixels of the resized label.
         spacing: millimetres between pixels along both axes, for sizes in mm².
 
+    Raises:
+        ValueError: if a value is not a whole number.
+
     Example:
         >>> label = np.zeros((8, 8), dtype=np.uint8)
         >>> label[1, 1], label[4:8, 4:8] = 1, 1
@@ -68,6 +72,7 @@ def measure_objects(
         >>> table.owner.tolist(), table.area.tolist(), table.is_skipped[:, 0].tolist()
         ([0, 1, 1], [47, 1, 16], [False, True, False])
     """
+    label = index_array("label", label)
     objects = label_objects(label)
     numbers, first, pixels = np.unique(objects, return_index=True, return_counts=True)
     owner = label.ravel()[first].astype(np.int64)

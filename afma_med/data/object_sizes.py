@@ -12,6 +12,7 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from afma_med._ops.components import find_object_runs
+from afma_med._ops.labels import index_array
 
 __all__ = [
     "SIZES",
@@ -154,6 +155,9 @@ def count_objects(
     Returns:
         (K,3) small, medium and large objects.
 
+    Raises:
+        ValueError: if a value is not a whole number.
+
     Example:
         >>> label = np.zeros((40, 40), dtype=np.uint8)
         >>> label[:2, :2] = label[5, 5] = 1
@@ -175,11 +179,14 @@ def tally_objects(label: NDArray[np.integer], classes: int) -> NDArray[np.int64]
     Returns:
         (n,3) class, pixels of one object, number of objects; sorted, no class and size twice.
 
+    Raises:
+        ValueError: if a value is not a whole number.
+
     Example:
         >>> tally_objects(np.array([[0, 1, 0, 1, 255]]), 2).tolist()
         [[0, 1, 2], [1, 1, 2]]
     """
-    owner, pixels = _measure_objects(label)
+    owner, pixels = _measure_objects(index_array("label", label))
     known = (owner >= 0) & (owner < classes)
     keys = owner[known].astype(np.int64) * (label.size + 1) + pixels[known]
     keys, many = np.unique(keys, return_counts=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from afma_med._ops.components import number_components
+from afma_med._ops.labels import as_tensor, check_classes, index_array
+from afma_med.losses.segmentation import label_to_one_hot
 
 __all__ = ["ObjectTable", "find_objects"]
 
 # Pixels that are kept of an object. More of a large object would make no visible difference to crops.
 _PIXELS_PER_OBJECT = 256
+# Fewer classes are looked for by their own numbers.
+_FEW_CLASSES = 2**12
 
 
 class ObjectTable(NamedTuple):
@@ -39,9 +43,14 @@ def find_objects(
     """List the objects of a label: connected components of a class; pixels that touch at a corner are connected.
 
     Args:
-        label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot.
+        label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot, of any number type. Class indices
+            may be any whole numbers; those below 0 belong to no object.
         classes: Classes whose objects are listed; default: all but 0, the background.
         ignore_index: Label value of void pixels.
+
+    Raises:
+        ValueError: If a class index is not a whole number, such as 0.9999 after a linear resampling, or a one-hot
+            label has values other than 0, 1 and ``ignore_index``.
 
     Example:
         >>> table = find_objects(np.array([[[1, 0, 2, 2], [0, 0, 2, 2]]]))
@@ -70,17 +79,32 @@ def find_objects(
 def _class_masks(label: NDArray[Any], ignore_index: int | None) -> Iterator[tuple[int, list[int], NDArray[np.bool_]]]:
     """Yield each class that occurs, with the first corner of its bounding box and its mask in the box."""
     if len(label) == 1:
-        values = np.maximum(label[0].astype(np.int32), -1)
-        if ignore_index is not None:
-            values[label[0] == ignore_index] = -1
-        for k, box in enumerate(ndimage.find_objects(values + 1)):
+        names, numbers = _number_classes(index_array("label", label[0]), ignore_index)
+        for number, box in enumerate(ndimage.find_objects(numbers), start=1):
             if box is not None:
-                yield k, [side.start for side in box], values[box] == k
+                yield names[number - 1], [side.start for side in box], numbers[box] == number
         return
-    for k, channel in enumerate(label):
-        mask = channel == 1
+    channels = as_tensor(label)
+    check_classes("label", channels, 1, one_hot=True, ignore_index=ignore_index)
+    one_hot, _ = label_to_one_hot(channels[None], len(channels), ignore_index)
+    for k, mask in enumerate(one_hot[0].bool().numpy()):
         if mask.any():
             yield k, [0] * mask.ndim, mask
+
+
+def _number_classes(index: NDArray[np.integer], ignore_index: int | None) -> tuple[Sequence[int], NDArray[np.int32]]:
+    """Return the classes, and for each pixel the number of its class, from 1; 0 without a class."""
+    if index.min(initial=0) >= -_FEW_CLASSES and index.max(initial=0) < _FEW_CLASSES:
+        numbers = np.maximum(index.astype(np.int32) + 1, 0)
+        if ignore_index is not None:
+            numbers[index == ignore_index] = 0
+        return range(_FEW_CLASSES), numbers
+    # Memory and time grow with the largest number, so large ids are numbered anew.
+    known = (index >= 0) & (index != ignore_index)
+    names, inverse = np.unique(index[known], return_inverse=True)
+    numbers = np.zeros(index.shape, dtype=np.int32)
+    numbers[known] = inverse + 1
+    return names.tolist(), numbers
 
 
 def _pick(pixels: NDArray[np.int64]) -> NDArray[np.int64]:

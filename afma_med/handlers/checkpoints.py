@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from afma_med.atomic_write import replacing
-from afma_med.checks import RunError
+from afma_med.checks import NonFiniteError, RunError
 from afma_med.handlers.run_files import BEST, LAST
 
 __all__ = ["BestCheckpointHandler", "LastCheckpointHandler", "choose_weights", "is_better", "load_weights"]
@@ -108,11 +108,12 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
         weights: Entry of ``last.pt``: ``"model"``, or ``"ema"`` for the moving average; None accepts ``model.pt`` only.
 
     Raises:
-        ValueError: If the file does not hold these weights, or they belong to another network.
+        ValueError: If the file does not hold these weights, one of them is NaN or infinite, or they belong to another
+            network.
     """
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        network.load_state_dict(state if weights is None else choose_weights(state, weights))
+        network.load_state_dict(choose_weights(state, weights))
     except Exception as error:  # torch.load raises many types of errors for other files
         reason = " ".join(str(error).split())[:200]
         remedy = "model.pt, not its last.pt" if weights is None else "model.pt or last.pt"
@@ -166,18 +167,25 @@ def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str
         ) from error
 
 
-def choose_weights(state: Mapping[str, Any], weights: str) -> Mapping[str, Any]:
+def choose_weights(state: Mapping[str, Any], weights: str | None) -> Mapping[str, Any]:
     """Return the state_dict of that name out of a checkpoint, or the whole checkpoint if it is a state_dict.
 
+    Args:
+        state: The checkpoint.
+        weights: Name of an entry; None takes the whole checkpoint.
+
     Raises:
-        ValueError: If it holds no weights of that name.
+        ValueError: If it holds no weights of that name, or one of them is NaN or infinite.
     """
-    if isinstance(state.get(weights), Mapping):
-        chosen: Mapping[str, Any] = state[weights]
-        return chosen
-    if weights == "model" and not any(isinstance(one, Mapping) for one in state.values()):
-        return state
-    raise ValueError(f"the file has no weights named {weights!r}.")
+    chosen: Any = state if weights is None else state.get(weights)
+    if not isinstance(chosen, Mapping):
+        if weights != "model" or any(isinstance(one, Mapping) for one in state.values()):
+            raise ValueError(f"the file has no weights named {weights!r}.")
+        chosen = state
+    for name, x in chosen.items():
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):
+            raise NonFiniteError(f"its tensor {name} must be finite; it holds {float(x[~x.isfinite()][0])}.")
+    return chosen
 
 
 def _unwrap(item: Any) -> Any:

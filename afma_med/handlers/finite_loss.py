@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
+from afma_med._ops.finite import file_names
 from afma_med.checks import RunError
 
 __all__ = ["FiniteLossHandler"]
@@ -23,6 +23,9 @@ Action = Literal["stop", "skip"]
 
 class FiniteLossHandler:
     """Check the loss of each step. If it is NaN or infinite, name the files of the batch.
+
+    It does not look at validations. There, :class:`~afma_med.metrics.ClassIoU` ends the training with an error that
+    names the image, whatever the action: a prediction of NaN has no score.
 
     Args:
         action: ``"stop"`` ends the training with an error; it can resume from its last checkpoint. ``"skip"`` skips the
@@ -85,6 +88,4 @@ class FiniteLossHandler:
 
 def _files_of(batch: Any) -> list[str]:
     image = batch.get(CommonKeys.IMAGE) if isinstance(batch, Mapping) else None
-    names = image.meta.get("filename_or_obj", []) if isinstance(image, MetaTensor) else []
-    listed = [names] if isinstance(names, str) else [str(name) for name in names]
-    return listed or ["files without names"]
+    return file_names(image) or ["files without names"]

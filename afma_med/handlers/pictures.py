@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from afma_med._ops.labels import whole_numbers
+from afma_med._ops.tensors import without_metadata
 from afma_med.data.class_table import ClassInfo
-from afma_med.visualize.attention import attend_image, find_afma
+from afma_med.visualize.attention import attend_image, decide, find_afma
 from afma_med.visualize.attention_figure import compare_attention
 from afma_med.visualize.class_colors import compare_segmentations
 from afma_med.visualize.figure_file import figure_pixels
@@ -67,7 +69,8 @@ class _PicturesHandler:
 class SegmentationPicturesHandler(_PicturesHandler):
     """Add image, label and prediction of some of the evaluator's images to TensorBoard in each epoch.
 
-    The images are spread evenly over the section and are the same in each epoch.
+    The images are spread evenly over the section and are the same in each epoch. Predictions are logits or
+    probabilities (K,H,W), or logits (1,H,W) of a binary network. Labels are class indices (1,H,W).
 
     Args:
         summary_writer: Writer of the pictures.
@@ -81,8 +84,7 @@ class SegmentationPicturesHandler(_PicturesHandler):
         super().__init__(summary_writer, classes, count)
 
     def _draw(self, item: dict[str, Any], epoch: int) -> NDArray[np.uint8]:
-        segmentations = item[CommonKeys.LABEL][0], item[CommonKeys.PRED].argmax(dim=0)
-        shown = (x.detach().cpu().numpy().astype(np.uint8) for x in segmentations)
+        shown = _label_array(item), decide(without_metadata(item[CommonKeys.PRED].detach())[None])[0]
         return compare_segmentations(item[CommonKeys.IMAGE].detach().cpu().numpy(), *shown, classes=self.classes)
 
 
@@ -134,7 +136,7 @@ class AttentionPicturesHandler(_PicturesHandler):
     def _draw(self, item: dict[str, Any], epoch: int) -> NDArray[np.uint8] | None:
         if epoch != self._last or item[CommonKeys.IMAGE].ndim != 3:
             return None
-        label = item[CommonKeys.LABEL][0].cpu().numpy().astype(np.uint8)
+        label = _label_array(item)
         point = smallest_object(label, classes=self._object_classes, min_pixels=_MIN_PIXELS)
         if point is None:
             return None
@@ -142,3 +144,8 @@ class AttentionPicturesHandler(_PicturesHandler):
         class_index = int(label[point]) if len(seen.values) > 1 else 0
         row = (f"epoch {epoch}", attend_point(seen, point, class_index=class_index))
         return figure_pixels(compare_attention([row], self.classes))
+
+
+def _label_array(item: dict[str, Any]) -> NDArray[np.int64]:
+    array: NDArray[np.int64] = whole_numbers("label", item[CommonKeys.LABEL].detach())[0].cpu().numpy()
+    return array

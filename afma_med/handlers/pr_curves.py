@@ -11,6 +11,10 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from afma_med._ops.finite import check_finite
+from afma_med._ops.labels import whole_numbers
+from afma_med._ops.tensors import is_probability, without_metadata
+
 __all__ = ["PRCurvesHandler"]
 
 
@@ -18,7 +22,7 @@ class PRCurvesHandler:
     """Add the precision-recall curve of the object's pixels to TensorBoard after each epoch of the evaluator.
 
     Pixels are counted by probability, in one bin for each threshold. Void pixels are ignored. With several processes,
-    each process counts and the first one writes.
+    each process counts and the first one writes. Predictions are logits: (2,...) of a softmax, or (1,...) of a sigmoid.
 
     Args:
         summary_writer: Writer of the curve; None in the other processes.
@@ -62,8 +66,10 @@ class PRCurvesHandler:
     def _count(self, engine: Engine) -> None:
         items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
         for item in items:
-            probability = _object_probability(item[CommonKeys.PRED].detach().as_subclass(Tensor).float())
-            label = item[CommonKeys.LABEL].detach().as_subclass(Tensor)[0].long()
+            logits = item[CommonKeys.PRED].detach()
+            check_finite(logits, logits, item.get(CommonKeys.IMAGE))
+            probability = _object_probability(without_metadata(logits).float())
+            label = whole_numbers("label", item[CommonKeys.LABEL].detach())[0]
             bins = (probability * self.thresholds).long().clamp_max(self.thresholds - 1)
             known = (label == 0) | (label == 1)
             pairs = (label * self.thresholds + bins)[known]
@@ -75,5 +81,10 @@ def _object_probability(logits: Tensor) -> Tensor:
         raise ValueError(
             f"`PRCurvesHandler` must get predictions with one or two channels; got {len(logits)} channels. "
             "Leave it out for datasets with more classes."
+        )
+    if is_probability(logits, 0):
+        raise ValueError(
+            "`PRCurvesHandler` must get logits; got probabilities, which sum to 1. Leave out the softmax, or take "
+            "their logarithm."
         )
     return logits[0].sigmoid() if len(logits) == 1 else logits.softmax(dim=0)[1]

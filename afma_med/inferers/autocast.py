@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
+from afma_med._ops.finite import check_finite
+from afma_med._ops.host_outputs import find_logits
+from afma_med.checks import check_tensor
+
 __all__ = ["AutocastInferer"]
 
 
@@ -16,6 +20,9 @@ class AutocastInferer(Inferer):
 
     Losses and metrics run outside autocast. There is no loss scaling, so use ``float16`` for inference only: without
     loss scaling, its small gradients vanish.
+
+    Predictions without gradients are refused if they are NaN or infinite, which float16 makes of values above 65504. In
+    a training, :class:`~afma_med.handlers.FiniteLossHandler` looks at the loss instead.
 
     Args:
         dtype: ``torch.bfloat16``, ``torch.float16``, or the name of one of them.
@@ -39,6 +46,16 @@ class AutocastInferer(Inferer):
         self.inferer = SimpleInferer() if inferer is None else inferer
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return the output of the network for ``inputs``."""
+        """Return the output of the network for ``inputs``.
+
+        Raises:
+            TypeError: If the inputs are no tensor.
+            NonFiniteError: If a prediction without gradients is NaN or infinite; the message names the image.
+        """
+        check_tensor("inputs", inputs, "(B,C,...)")
         with torch.autocast(inputs.device.type, dtype=self.dtype):
-            return self.inferer(inputs, network, *args, **kwargs)
+            output = self.inferer(inputs, network, *args, **kwargs)
+        logits = find_logits(output, inputs.ndim)
+        if logits is not None and not logits.requires_grad:
+            check_finite(logits, inputs)
+        return output

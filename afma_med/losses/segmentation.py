@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from afma_med._ops.labels import as_signed, check_classes
 from afma_med._ops.slices import fold_slices
-from afma_med._ops.tensors import at_least_float32, is_transformed, without_metadata
+from afma_med._ops.tensors import at_least_float32, is_transformed
 from afma_med.checks import check_four_axes, check_tensor
 
 __all__ = [
@@ -157,21 +158,8 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
         raise ValueError(
             f"`label` must be on the logits' device {logits.device}; got {label.device}. Move it with .to(device)."
         )
-    label = _signed(label)
     one_hot = label.shape[1] == classes
-    highest = 1 if one_hot else classes - 1
-    bad = (label < 0) | (label > highest) | (label != label.round())
-    if ignore_index is not None:
-        bad &= label != ignore_index
-    if torch.compiler.is_compiling():  # to look at values would break the graph
-        torch._assert_async(~bad.any(), "`label` must hold classes or `ignore_index`; run uncompiled to see more")
-    elif not is_transformed() and bad.any():
-        values = torch.unique(label[bad])[:10].tolist()
-        raise ValueError(
-            f"`label` must hold {'0 and 1' if one_hot else f'classes 0 to {highest}'}"
-            f"{'' if ignore_index is None else f', or {ignore_index} for void'}; got {values}. "
-            "Map the label values to the network's classes, or name the void value with `ignore_index`."
-        )
+    check_classes("label", label, 1 if one_hot else classes - 1, one_hot=one_hot, ignore_index=ignore_index)
 
 
 def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
@@ -190,7 +178,7 @@ def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> t
         >>> one_hot[0, :, 0].T.tolist(), valid.flatten().tolist()
         ([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], [True, True, False])
     """
-    label = _signed(label)
+    label = as_signed(label)
     void = torch.zeros_like(label, dtype=torch.bool) if ignore_index is None else label == ignore_index
     if label.shape[1] != classes:
         one_hot = label.new_zeros(label.shape[0], classes, *label.shape[2:], dtype=torch.float32)
@@ -216,11 +204,5 @@ def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Ten
                 "Use SigmoidCrossEntropyLoss for classes that overlap."
             )
         return one_hot.argmax(dim=1).where(valid[:, 0], VOID)
-    index = _signed(label)[:, 0].long()
+    index = as_signed(label)[:, 0].long()
     return index if ignore_index is None else index.where(index != ignore_index, VOID)
-
-
-def _signed(label: Tensor) -> Tensor:
-    """The label without metadata and in a type that compares with negative void values: uint8 wraps around."""
-    label = without_metadata(label)
-    return label if label.is_floating_point() else label.long()

@@ -12,6 +12,9 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
+from afma_med._ops.finite import check_finite
+from afma_med._ops.labels import whole_numbers
+from afma_med._ops.tensors import without_metadata
 from afma_med.data.class_table import ClassInfo, class_groups, class_names
 from afma_med.data.object_sizes import SIZES, SizeGroups
 from afma_med.metrics.pixel_counts import OBJECTS, count_pixels, object_counts, spacing_of
@@ -57,7 +60,8 @@ class ClassIoU(Metric):
             a tenth of a second or more.
         prefix: Prefix of the names of single classes.
         output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
-            logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
+            logits, probabilities or one-hot maps (K,H,W) or (K,H,W,D), whose largest channel is the class, and of
+            labels (1,H,W) or (1,H,W,D).
 
     Raises:
         ValueError: If an unscored class is not in the table, or the interval is not positive.
@@ -112,7 +116,9 @@ class ClassIoU(Metric):
         """Count the pixels of predictions (K,H,W) against labels (1,H,W), image by image, so that sizes may differ.
 
         Raises:
-            ValueError: If a prediction does not have K channels or the size of its label.
+            ValueError: If a prediction does not have K channels or the size of its label, or a value of the label is
+                not a whole number.
+            NonFiniteError: If a prediction is NaN or infinite; the message names the image.
         """
         for logits, label in zip(*output, strict=True):
             index, target = predicted_index(logits, label, classes=len(self.names))
@@ -154,20 +160,24 @@ def predicted_index(logits: Tensor, label: Tensor, *, classes: int) -> tuple[Ten
     """Return the class of each pixel of a prediction and of its label, without metadata and channel.
 
     Args:
-        logits: (K,H,W) or (K,H,W,D).
-        label: (1,H,W) or (1,H,W,D).
+        logits: (K,H,W) or (K,H,W,D) logits, probabilities or one-hot maps: the largest channel is the class.
+        label: (1,H,W) or (1,H,W,D) class indices of any number type; other values, such as void, become -1.
         classes: Number of classes K.
 
     Raises:
-        ValueError: If the channels are not K and 1, or the sizes differ.
+        ValueError: If the channels are not K and 1, the sizes differ, or a value of the label is not a whole number.
+        NonFiniteError: If the largest value of a pixel is NaN or infinite.
     """
     if len(logits) != classes or len(label) != 1 or logits.shape[1:] != label.shape[1:]:
         raise ValueError(
             f"Predictions and labels must be (K,H,W) and (1,H,W), where the number of classes is K = {classes}; got "
             f"{tuple(logits.shape)} and {tuple(label.shape)}. Give network and metric the same classes."
         )
-    plain, target = logits.detach().as_subclass(Tensor), label.detach().as_subclass(Tensor)
-    return plain.max(dim=0).indices.int(), target[0].int()
+    largest = without_metadata(logits.detach()).max(dim=0)
+    check_finite(largest.values, logits, label)
+    target = whole_numbers("label", label.detach())[0]
+    # Only then to int32, in which large values wrap around.
+    return largest.indices.int(), target.where((target >= 0) & (target < classes), -1).int()
 
 
 def unscored_indices(names: Sequence[str], unscored: Sequence[str]) -> list[int]:

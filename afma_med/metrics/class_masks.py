@@ -10,10 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from afma_med._ops.tensors import without_metadata
+from afma_med._ops.labels import as_signed, check_classes
 from afma_med.checks import check_tensor
 
 __all__ = ["MaskOptions", "class_masks", "measure_classes"]
+
+_REMEDY = (
+    "Make classes of logits or probabilities with AsDiscrete(argmax=True, to_onehot=K), resample labels by nearest "
+    "neighbour, or name the void value with `ignore_index`."
+)
 
 Measure = Callable[[NDArray[np.bool_], NDArray[np.bool_], int], Any]
 
@@ -79,7 +84,7 @@ def class_masks(y_pred: Tensor, y: Tensor, options: MaskOptions) -> tuple[Tensor
     """
     check_tensor("y_pred", y_pred, "(B,1,...) or (B,K,...)")
     check_tensor("y", y, "(B,1,...) or (B,K,...)")
-    y_pred, y = _signed(y_pred), _signed(y)
+    y_pred, y = as_signed(y_pred), as_signed(y)
     classes = options.num_classes or max(y_pred.shape[1], y.shape[1])
     fits = y_pred.ndim in (4, 5) and y_pred.shape[::2] + y_pred.shape[3:] == y.shape[::2] + y.shape[3:]
     if not fits or not {y_pred.shape[1], y.shape[1]} <= {1, classes}:
@@ -96,19 +101,7 @@ def class_masks(y_pred: Tensor, y: Tensor, options: MaskOptions) -> tuple[Tensor
     return prediction & ~void, label & ~void
 
 
-def _signed(x: Tensor) -> Tensor:
-    """The tensor without metadata and in a type that compares with negative void values."""
-    x = without_metadata(x)
-    return x if x.is_floating_point() else x.long()
-
-
 def _to_masks(name: str, x: Tensor, classes: int) -> Tensor:
     one_hot = x.shape[1] == classes
-    bad = (x != 0) & (x != 1) if one_hot else (x < 0) | (x >= classes) | (x != x.round())
-    if bad.any():
-        raise ValueError(
-            f"`{name}` must hold {'0 and 1' if one_hot else f'classes 0 to {classes - 1}'}; got "
-            f"{torch.unique(x[bad])[:5].tolist()}. Make classes of logits with AsDiscrete(argmax=True, to_onehot=K), "
-            "or name the void value with `ignore_index`."
-        )
+    check_classes(name, x, 1 if one_hot else classes - 1, one_hot=one_hot, remedy=_REMEDY)
     return x == 1 if one_hot else x == torch.arange(classes, device=x.device).view(1, -1, *(1,) * (x.ndim - 2))

@@ -28,7 +28,8 @@ class ComponentDiceMetric(CumulativeIterationMetric):
     The value of an image is the mean over its objects; NaN for a class without label objects.
 
     MONAI's ``DiceMetric(per_component=True)`` computes the same for one foreground class; this metric takes several
-    classes, class indices, void pixels and a spacing.
+    classes, class indices, void pixels and a spacing. Predictions are class indices or one-hot maps; logits and
+    probabilities are refused.
 
     Args:
         num_classes: Number of classes K; needed if both label and prediction are class indices.
@@ -89,7 +90,8 @@ class ComponentPanopticQualityMetric(PanopticQualityMetric):
     MONAI's ``PanopticQualityMetric`` takes numbered instances; this one finds the objects of class maps. Label objects
     and predicted objects of a class match if their IoU is above ``match_iou_threshold``. Over all images, SQ is the
     mean IoU of the matches, RQ the F1 of the objects, and PQ = SQ · RQ. ``aggregate`` is MONAI's: it returns one value
-    for each class, and 0 for classes without objects.
+    for each class, and 0 for classes without objects. Predictions are class indices or one-hot maps; logits and
+    probabilities are refused.
 
     Args:
         metric_name: ``"pq"``, ``"sq"`` or ``"rq"``, or several of them.

@@ -39,7 +39,8 @@ class ObjectDetection(Metric):
         min_iou: Smallest IoU of a match; the LiTS challenge uses 0.5.
         size_groups: Bounds between small, medium and large objects; default: 32² and 96² pixels.
         output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
-            logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
+            logits, probabilities or one-hot maps (K,H,W) or (K,H,W,D), whose largest channel is the class, and of
+            labels (1,H,W) or (1,H,W,D).
 
     Raises:
         ValueError: If ``min_iou`` is not in (0, 1].
@@ -82,7 +83,9 @@ class ObjectDetection(Metric):
         """Count the objects of predictions (K,H,W) and labels (1,H,W), image by image.
 
         Raises:
-            ValueError: If a prediction does not have K channels or the size of its label, or sizes need a spacing.
+            ValueError: If a prediction does not have K channels or the size of its label, a value of the label is not a
+                whole number, or sizes need a spacing.
+            NonFiniteError: If a prediction is NaN or infinite; the message names the image.
         """
         for logits, label in zip(*output, strict=True):
             index, target = (x.cpu().numpy() for x in predicted_index(logits, label, classes=len(self.names)))

@@ -89,7 +89,8 @@ class ObjectDetectionMetric(_CountedMetric):
     """Compute precision, recall or F1 of objects over all images.
 
     The scores are those of :class:`ObjectDetection`, in the form of MONAI's ``ConfusionMatrixMetric``: objects are
-    connected components of a class, and match one to one if their IoU is at least ``min_iou``.
+    connected components of a class, and match one to one if their IoU is at least ``min_iou``. Predictions are class
+    indices or one-hot maps; logits and probabilities are refused.
 
     Args:
         metric_name: ``"precision"``, ``"recall"``, ``"F1"``, ``"recall_small"``, ``"recall_medium"`` or
@@ -145,6 +146,7 @@ class ObjectSizeMetric(_CountedMetric):
     """Compute IoU or recall of the pixels of objects of one size, or of lone objects, over all images.
 
     The scores are those of :class:`ClassIoU`. The mean over classes is over those that have label objects of the size.
+    Predictions are class indices or one-hot maps; logits and probabilities are refused.
 
     Args:
         metric_name: ``"IoU_small"``, ``"IoU_medium"``, ``"IoU_large"``, ``"IoU_lone"`` (objects that are the only one

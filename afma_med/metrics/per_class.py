@@ -34,7 +34,8 @@ class PerClassMetric(Metric):
         classes: Table of the classes. The background, or without such a name the first class, has no scores.
         use_spacing: Pass the label's spacing in millimetres to the metric.
         output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
-            logits (K,H,W) or (K,H,W,D) and of labels (1,H,W) or (1,H,W,D).
+            logits, probabilities or one-hot maps (K,H,W) or (K,H,W,D), whose largest channel is the class, and of
+            labels (1,H,W) or (1,H,W,D).
 
     Example:
         >>> from afma_med.data import isic
@@ -68,7 +69,9 @@ class PerClassMetric(Metric):
         """Measure predictions (K,H,W) against labels (1,H,W), image by image. Void pixels belong to no class.
 
         Raises:
-            ValueError: If a prediction does not have K channels or the size of its label.
+            ValueError: If a prediction does not have K channels or the size of its label, or a value of the label is
+                not a whole number.
+            NonFiniteError: If a prediction is NaN or infinite; the message names the image.
         """
         for logits, label in zip(*output, strict=True):
             index, target = predicted_index(logits, label, classes=len(self.names))

@@ -16,6 +16,9 @@ from afma_med.research.training_list import Training
 
 __all__ = ["check_data", "data_file", "digest_data"]
 
+# Ids that decide which files are read, and how.
+_OF_READER = ("dataset_dir", "reader", "fold", "mask_values")
+
 
 def digest_data(trainings: Sequence[Training], options: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Digest the dataset of each training, by name; nothing for datasets whose folder is not given.
@@ -28,7 +31,7 @@ def digest_data(trainings: Sequence[Training], options: Mapping[str, Any]) -> di
     digests = {}
     for one in trainings:
         given = {**one.options, **options}
-        of_reader: dict[str, Any] = {name: given[name] for name in ("dataset_dir", "reader", "fold", "mask_values") if name in given}
+        of_reader: dict[str, Any] = {name: given[name] for name in _OF_READER if name in given}
         key = json.dumps([one.bundle, one.overlays, of_reader])
         if key not in known:
             parser = ConfigParser()

@@ -82,7 +82,7 @@ class TrainedNetwork:
         """Load and preprocess an image (C,H,W), or a volume (C,H,W,D) with axial slices along D.
 
         Raises:
-            ValueError: If the file cannot be read; the message names it.
+            ValueError: If the file cannot be read, or has values that are not finite; the message names it.
         """
         try:
             image: Tensor = self.preprocessing({"image": str(path)})["image"]
@@ -91,6 +91,11 @@ class TrainedNetwork:
                 f"`path` must be an image that the run's bundle can read; got `{path}`: {error.__cause__ or error} "
                 "Name another file."
             ) from error
+        if not bool(image.isfinite().all()):
+            raise ValueError(
+                f"`path` must be an image of finite values; `{path}` has NaN or infinite ones. Replace the file, or "
+                "name another."
+            )
         return without_metadata(image)
 
     def read_label(self, item: Item, size: Sequence[int]) -> Tensor:

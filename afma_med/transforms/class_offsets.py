@@ -6,15 +6,23 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import get_track_meta
 from monai.transforms import MapTransform, Transform
+from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 
+from afma_med._ops.tensors import is_probability
+from afma_med.checks import check_tensor
 from afma_med.data.class_table import ClassInfo, class_names, named_classes
 from afma_med.transforms.pictures import apply_to_keys
 
 __all__ = ["AddClassOffsets", "AddClassOffsetsd"]
+
+_BATCHES = "`channel_dim`=1 takes a batch."
 
 
 class AddClassOffsets(Transform):
@@ -28,9 +36,11 @@ class AddClassOffsets(Transform):
         offsets: numbers by the name of a class, or of a group of the table (``"small"``, ``"large"``). A class that is
             named itself does not take the number of its group; all other classes get 0.
         classes: table of the classes.
+        channel_dim: axis of the classes. None is the first one, as in MONAI's transforms, and refuses what may be a
+            batch; 1 takes batches (B,K,...), and 0 also volumes of K rows.
 
     Raises:
-        ValueError: if a name is unknown, or a number is not finite.
+        ValueError: if a name is unknown, a number is not finite, or ``channel_dim`` is not None, 0 or 1.
 
     Example:
         >>> from afma_med.data import NUCLEI
@@ -41,7 +51,12 @@ class AddClassOffsets(Transform):
         Menon, Jayasumana, Rawat, Jain, Veit, Kumar: Long-tail learning via logit adjustment, ICLR 2021.
     """
 
-    def __init__(self, offsets: Mapping[str, float], classes: Sequence[ClassInfo]) -> None:
+    def __init__(
+        self, offsets: Mapping[str, float], classes: Sequence[ClassInfo], *, channel_dim: int | None = None
+    ) -> None:
+        if channel_dim not in (None, 0, 1):
+            raise ValueError(f"`channel_dim` must be None, 0 or 1; got {channel_dim!r}. 1 takes batches (B,K,...).")
+        self.channel_dim = channel_dim
         known, names = named_classes(classes), class_names(classes)
         for name, offset in offsets.items():
             if name not in known:
@@ -52,18 +67,48 @@ class AddClassOffsets(Transform):
         for name in sorted(offsets, key=names.__contains__):  # groups first, so that the class's own number stays
             self.offsets[known[name]] = float(offsets[name])
 
-    def __call__(self, data: Tensor) -> Tensor:
-        """Add the numbers to logits (K,...).
+    def __call__(self, data: Tensor | NDArray[Any]) -> Tensor:
+        """Add the numbers to logits.
+
+        Args:
+            data: (K,H,W) or (K,H,W,D) logits or logarithms of probabilities, a tensor or an array; with
+                ``channel_dim=1``, (B,K,H,W) or (B,K,H,W,D).
+
+        Returns:
+            A tensor of the same shape and number type; of an array, with metadata as those of MONAI's transforms.
 
         Raises:
-            ValueError: if there are not K channels.
+            TypeError: if they are no tensor or array of floating point numbers.
+            ValueError: if there are not K channels, the axes are others or may be those of a batch, or the values are
+                probabilities.
         """
-        if len(data) != len(self.offsets):
+        logits = convert_to_tensor(data, track_meta=get_track_meta()) if isinstance(data, np.ndarray) else data
+        check_tensor("logits", logits, "(K,H,W) or (K,H,W,D)", floating=True)
+        dim = self.channel_dim or 0
+        self._check_axes(logits, dim)
+        if is_probability(logits, dim):
             raise ValueError(
-                f"Logits must have a channel for each of the {len(self.offsets)} classes; got {len(data)}. "
+                "`logits` must be logits or logarithms of probabilities; got probabilities, which sum to 1. Leave out "
+                "the softmax, or take their logarithm."
+            )
+        added: Tensor = logits + self.offsets.to(logits).view(-1, *[1] * (logits.ndim - 1 - dim))
+        return added
+
+    def _check_axes(self, logits: Tensor, dim: int) -> None:
+        classes, shape = len(self.offsets), tuple(logits.shape)
+        axes = "(B,K,H,W) or (B,K,H,W,D)" if dim else "(K,H,W) or (K,H,W,D)"
+        if not 2 <= logits.ndim - dim <= 4:
+            raise ValueError(f"`logits` must have the axes {axes}; got shape {shape}. {_BATCHES}")
+        if shape[dim] != classes:
+            raise ValueError(
+                f"`logits` must be {axes}, with a channel for each of the {classes} classes; got {shape[dim]}. "
                 "Use the class table that the network was trained with."
             )
-        return data + self.offsets.to(data).view(-1, *[1] * (data.ndim - 1))
+        may_be_batch = getattr(logits, "is_batch", False) or (logits.ndim == 4 and shape[1] == classes)
+        if self.channel_dim is None and may_be_batch:
+            raise ValueError(
+                f"`logits` must be {axes}; got shape {shape}, which may be a batch. {_BATCHES} 0 takes it as a volume."
+            )
 
 
 class AddClassOffsetsd(MapTransform):
@@ -73,11 +118,19 @@ class AddClassOffsetsd(MapTransform):
         keys: items that hold logits.
         offsets: see :class:`AddClassOffsets`.
         classes: table of the classes.
+        channel_dim: see :class:`AddClassOffsets`.
     """
 
-    def __init__(self, keys: KeysCollection, offsets: Mapping[str, float], classes: Sequence[ClassInfo]) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        offsets: Mapping[str, float],
+        classes: Sequence[ClassInfo],
+        *,
+        channel_dim: int | None = None,
+    ) -> None:
         super().__init__(keys)
-        self.add = AddClassOffsets(offsets, classes)
+        self.add = AddClassOffsets(offsets, classes, channel_dim=channel_dim)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return apply_to_keys(self, self.add, data)

@@ -15,6 +15,7 @@ from monai.transforms import LoadImage, LoadImaged, MapTransform, SaveImaged, Tr
 from numpy.typing import NDArray
 from PIL import Image
 
+from afma_med._ops.labels import as_signed, check_classes
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
 from afma_med.data.dataset_reader import Item
@@ -32,6 +33,10 @@ __all__ = [
     "apply_to_keys",
     "to_rgb",
 ]
+
+# Raw ids and pictures have 8 bits.
+_HIGHEST = 255
+_REMEDY = "Take the largest logit's index first (AsDiscreted), and resample labels by nearest neighbour."
 
 
 class LoadImagePicture(LoadImage):
@@ -130,6 +135,9 @@ class MapToRawIds(Transform):
     Args:
         classes: table of the classes.
 
+    Raises:
+        ValueError: if a value is not a whole number from 0 to 255.
+
     Example:
         >>> from afma_med.data import ISIC
         >>> MapToRawIds(ISIC.classes)(torch.tensor([[[0, 1]]]))
@@ -164,6 +172,9 @@ class ColorizeClasses(Transform):
 
     Args:
         classes: table of the classes.
+
+    Raises:
+        ValueError: if a value is not a whole number from 0 to 255.
 
     Example:
         >>> from afma_med.data import camvid
@@ -208,6 +219,7 @@ class SaveImagePictured(SaveImaged):
         input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
 
     Raises:
+        ValueError: if a value is not a whole number from 0 to 255.
         WriteError: if the folder cannot be written to, or the disk is full.
 
     Example:
@@ -235,7 +247,7 @@ class SaveImagePictured(SaveImaged):
         for key in self.key_iterator(dict(data)):
             picture = data[key]
             meta = picture.meta if isinstance(picture, MetaTensor) else None
-            channels = torch.as_tensor(picture).numpy(force=True).astype(np.uint8)
+            channels = _as_index(picture).byte().numpy()
             target = self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver))
             self.saver._data_index += 1  # SaveImage does so, too
             # SaveImage's own writer leaves incomplete files, and hides its errors.
@@ -252,7 +264,9 @@ def apply_to_keys(
 
 
 def _as_index(ids: Any) -> torch.Tensor:
-    return torch.as_tensor(ids).cpu().long().as_subclass(torch.Tensor)
+    index = torch.as_tensor(ids).cpu()
+    check_classes("ids", index, _HIGHEST, remedy=_REMEDY)
+    return as_signed(index).long()
 
 
 def _with_meta(x: torch.Tensor, source: Any) -> torch.Tensor:

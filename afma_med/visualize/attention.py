@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from afma_med._ops.finite import check_finite
 from afma_med._ops.tensors import without_metadata
 from afma_med.functional import PatchAttention, compress_prediction, split_patches
 from afma_med.grouped_attention import GroupedAttention
@@ -101,6 +102,7 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
     Raises:
         TypeError: If the network does not hold an AFMANet.
         ValueError: If ``image`` is not 3-D, or the network does not accept it.
+        NonFiniteError: If the prediction is NaN or infinite.
 
     Example:
         >>> import torch
@@ -150,12 +152,17 @@ def find_afma(network: nn.Module) -> AFMANet | None:
 def decide(logits: Tensor) -> NDArray[np.uint8]:
     """Return the class of each pixel, (B,K,H,W) -> (B,H,W); 0 and 1 for a binary network with K = 1.
 
+    Raises:
+        NonFiniteError: If the largest logit of a pixel is NaN or infinite.
+
     Example:
         >>> import torch
         >>> decide(torch.tensor([[[[-1.0, 2.0]]]])).tolist(), decide(torch.eye(2)[None, :, None]).tolist()
         ([[[0, 1]]], [[[0, 1]]])
     """
-    index = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.max(dim=1).indices
+    largest = logits.max(dim=1)
+    check_finite(largest.values, logits)
+    index = largest.values > 0 if logits.shape[1] == 1 else largest.indices
     decided: NDArray[np.uint8] = index.cpu().numpy().astype(np.uint8)
     return decided
 

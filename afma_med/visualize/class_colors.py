@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from afma_med.data.class_table import ClassInfo, class_colors, class_names
+from afma_med._ops.labels import index_array
+from afma_med.data.class_table import VOID, ClassInfo, class_colors, class_names
 
 __all__ = ["color_legend", "colorize", "compare_segmentations", "stretch_image"]
 
@@ -37,18 +38,22 @@ def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArra
     """Convert train ids to the colours of their classes; void is black.
 
     Args:
-        label: (H,W) train ids.
+        label: (H,W) train ids; all other values are void.
         classes: Table of the classes.
 
     Returns:
         (H,W,3) uint8.
+
+    Raises:
+        ValueError: If a value is not a whole number.
 
     Example:
         >>> from afma_med.data import camvid
         >>> colorize(np.array([[0, 1]]), camvid.CLASSES).tolist()
         [[[128, 128, 128], [128, 0, 0]]]
     """
-    painted: NDArray[np.uint8] = class_colors(classes)[label]
+    index = index_array("label", label)
+    painted: NDArray[np.uint8] = class_colors(classes)[np.where((index >= 0) & (index < VOID), index, VOID)]
     return painted
 
 

@@ -14,6 +14,7 @@ from _helpers.bundle_runs import NAMES, SMALL, run, workflow
 from _helpers.commands import run_script
 from _helpers.paths import BUNDLES
 from _helpers.refusals import refused
+from _helpers.synthetic_runs import write_untrained
 from afma_med.data.camvid import CLASSES
 from afma_med.samples import write_street_scenes
 
@@ -140,3 +141,14 @@ def test_bad_top_level_ids_say_what_is_wrong(scenes: Path, tmp_path: Path, overr
         chain.append(str(error))
         error = error.__cause__ or error.__context__
     assert str(next(iter(override.values()))) in " ".join(chain)
+
+
+@pytest.mark.parametrize("overlay", ["evaluate.json", "inference.json"])
+def test_predictions_of_nan_end_with_the_name_of_the_image(overlay: str, scenes: Path, tmp_path: Path) -> None:
+    folder = write_untrained(tmp_path / "run", "camvid", scenes)
+    state = torch.load(folder / "model.pt")
+    state["backbone.segmentation_head.0.bias"][0] = float("nan")
+    torch.save(state, folder / "model.pt")
+    with refused(r"Predictions must be finite; got nan for .*\.png\."):
+        run("camvid_afma.json", overlay, dataset_dir=str(scenes), output_dir=str(folder), num_workers=0)
+    assert not list(folder.rglob("*.png")) and not list(folder.rglob("scores.json"))

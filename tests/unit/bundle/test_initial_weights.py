@@ -73,3 +73,15 @@ def test_other_sources_are_refused(
 def test_a_run_with_other_images_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="same normalization"):
         start_from(baseline(), run, {"mean": (0.4,), "std": (0.25,)})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(run: Path, value: float) -> None:
+    (run / "last.pt").unlink()
+    state = baseline(1).state_dict()
+    state["backbone.encoder.conv1.weight"][0, 0, 0, 0] = value
+    torch.save(state, run / "model.pt")
+    with pytest.raises(
+        ValueError, match=rf"model\.pt` .*backbone\.encoder\.conv1\.weight must be finite; it holds {value}"
+    ):
+        start_from(baseline(), run, NORMALIZATION)

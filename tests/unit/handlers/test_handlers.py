@@ -9,13 +9,14 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Average
 from monai.data import MetaTensor
+from monai.data.utils import list_data_collate
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader, ValidationHandler, from_engine
 from monai.metrics import DiceMetric
@@ -27,9 +28,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from _helpers.paths import ROOT
 from afma_med import AFMALoss, AFMANet
-from afma_med.checks import RunError
+from afma_med.checks import NonFiniteError, RunError
+from afma_med.data import ISIC
 from afma_med.data.camvid import CLASSES
-from afma_med.data.class_table import ClassInfo
+from afma_med.data.class_table import ClassInfo, class_colors
 from afma_med.handlers import (
     BestCheckpointHandler,
     LastCheckpointHandler,
@@ -40,6 +42,7 @@ from afma_med.handlers import (
     SegmentationPicturesHandler,
     SplitAFMAOutputHandler,
 )
+from afma_med.handlers.checkpoints import load_weights
 from afma_med.handlers.run_files import BEST, LAST
 from afma_med.metrics import ClassIoU, PerClassMetric, SizeGroups
 
@@ -493,3 +496,80 @@ def test_pictures_are_spread_over_the_section(images: int, count: int, shown: li
     Writer.seen.clear()
     engine.run(range(images))
     assert Writer.seen == shown
+
+
+def run_on(handler: Any, pred: torch.Tensor, label: torch.Tensor) -> None:
+    image = MetaTensor(torch.rand(3, *pred.shape[1:]), meta={"filename_or_obj": "a.png"})
+    engine = Engine(lambda engine, i: [{"image": image, "pred": pred, "label": label}])
+    handler.attach(engine)
+    engine.run([0])
+
+
+def test_pr_curve_refuses_probabilities_nan_and_labels_between_classes() -> None:
+    logits, label = torch.randn(2, 4, 4), torch.zeros(1, 4, 4)
+    with pytest.raises(ValueError, match="`PRCurvesHandler` must get logits; got probabilities"):
+        run_on(PRCurvesHandler(None), logits.softmax(0), label)
+    with pytest.raises(NonFiniteError, match=r"got nan for a\.png"):
+        run_on(PRCurvesHandler(None), logits * float("nan"), label)
+    with pytest.raises(ValueError, match=r"whole numbers; got \[0\.9999\]"):
+        run_on(PRCurvesHandler(None), logits, label + 0.9999)
+
+
+class Shown:
+    """A writer that keeps the pictures."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Any] = []
+
+    def add_image(self, tag: str, picture: Any, *_: Any, **__: Any) -> None:
+        self.pictures.append(picture)
+
+
+@pytest.mark.parametrize("void", [255, 256, -100, 2**32 + 1])
+def test_pictures_show_void_in_black_and_the_pixels_of_binary_logits(void: int) -> None:
+    table, writer = ISIC.classes, Shown()
+    label = torch.tensor([[[0, 1, void]]]).expand(1, 8, 3)
+    run_on(SegmentationPicturesHandler(writer, table), torch.tensor([[[-1.0, 2.0, -3.0]]]).expand(1, 8, 3), label)
+    colors = class_colors(table).tolist()
+    assert writer.pictures[0][0, 3:].tolist() == [colors[0], colors[1], [0, 0, 0], colors[0], colors[1], colors[0]]
+
+
+def test_pictures_refuse_labels_between_classes_and_nan() -> None:
+    handler = SegmentationPicturesHandler(Shown(), ISIC.classes)
+    with pytest.raises(ValueError, match=r"whole numbers; got \[0\.5\]"):
+        run_on(handler, torch.zeros(2, 4, 4), torch.full((1, 4, 4), 0.5))
+    with pytest.raises(NonFiniteError, match="got nan"):
+        run_on(handler, torch.full((2, 4, 4), float("nan")), torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [("nan", torch.float32), ("inf", torch.bfloat16), ("-inf", torch.float64)])
+@pytest.mark.parametrize("weights", ["model", "ema", None])
+def test_weights_that_are_not_finite_are_refused_by_file_and_tensor(
+    tmp_path: Path, value: str, dtype: torch.dtype, weights: str | None
+) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    before = {name: x.clone() for name, x in network.state_dict().items()}
+    state = {name: x.clone().to(dtype if x.is_floating_point() else x.dtype) for name, x in before.items()}
+    state["1.running_var"][1] = float(value)
+    torch.save({weights: state} if weights == "ema" else state, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"model\.pt`: its tensor 1\.running_var must be finite; it holds {value}\."):
+        load_weights(network, tmp_path / "model.pt", weights=weights)
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
+
+
+def test_a_validation_of_nan_ends_the_training_by_the_name_of_the_image() -> None:
+    """Its argmax is class 0, a plausible score; a step that is skipped does not hide it."""
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=spoilt_batch(),
+        network=Tiny(12),
+        key_val_metric={"val/mIoU": ClassIoU(CLASSES, output_transform=from_engine(["pred", "label"]))},
+    )
+    with pytest.raises(RunError, match=r"Predictions must be finite; got nan for b\.png\."):
+        evaluator.run()
+
+
+def spoilt_batch() -> list[Any]:
+    images = [MetaTensor(torch.rand(3, 8, 8), meta={"filename_or_obj": name}) for name in ("a.png", "b.png")]
+    images[1][0, 2, 2] = float("nan")
+    return [list_data_collate([{"image": image, "label": torch.zeros(1, 8, 8)} for image in images])]

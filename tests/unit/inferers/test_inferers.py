@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
+from afma_med.checks import NonFiniteError
 from afma_med.inferers import AutocastInferer
 
 
@@ -30,3 +32,13 @@ def test_keeps_another_inferer() -> None:
 def test_refuses_other_dtypes(dtype: str) -> None:
     with pytest.raises(ValueError, match="must be bfloat16 or float16; got"):
         AutocastInferer(dtype)
+
+
+def test_float16_that_overflows_is_refused_without_gradients() -> None:
+    image, network = MetaTensor(torch.ones(1, 3, 4, 4), meta={"filename_or_obj": "a.png"}), nn.Conv2d(3, 2, 1)
+    nn.init.constant_(network.weight, 4e4)
+    with torch.no_grad(), pytest.raises(NonFiniteError, match=r"got inf for a\.png\."):
+        AutocastInferer("float16")(image, network)
+    with torch.no_grad():
+        assert AutocastInferer("bfloat16")(image, network).isfinite().all()
+    assert not AutocastInferer("float16")(image, network).isfinite().all(), "a training looks at its loss"

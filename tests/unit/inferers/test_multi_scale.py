@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from afma_med import AFMANet
+from afma_med.checks import NonFiniteError
 from afma_med.inferers import MultiScaleInferer
 from afma_med.networks import create_backbone
 
@@ -103,7 +106,140 @@ def test_network_with_afma() -> None:
     assert logits.shape == (1, 3, 50, 70) and logits.isfinite().all()
 
 
-@pytest.mark.parametrize("scales", [(), (0,), (1, -1), (float("nan"),)])
+@pytest.mark.parametrize("scales", [(), (0,), (1, -1), (float("nan"),), 0, float("inf")])
 def test_other_scales_are_refused(scales: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"`scales` must be finite numbers above 0; got"):
         MultiScaleInferer(scales)
+
+
+@pytest.mark.parametrize("scales", ["2", ("a",), None, True, (1, False), (1, 1j)])
+def test_scales_that_are_no_numbers_are_refused(scales: object) -> None:
+    with pytest.raises(TypeError, match=r"`scales` must be numbers; got"):
+        MultiScaleInferer(scales)
+
+
+def test_one_number_is_one_scale() -> None:
+    network = Sizes()
+    torch.testing.assert_close(MultiScaleInferer(2)(IMAGE, network), MultiScaleInferer((2,))(IMAGE, network))
+    assert {*network.seen} == {(24, 40)}
+
+
+MULTI_LABEL = torch.tensor([8.0, 9.0, -7.0]).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.float32, torch.double])
+def test_labels_that_overlap_survive_with_the_sigmoid(dtype: torch.dtype) -> None:
+    network = lambda image: (MULTI_LABEL + 0 * image).to(image.dtype)  # noqa: E731
+    logits = MultiScaleInferer((1, 2, 0.5), flip=True, activation="sigmoid")(IMAGE.to(dtype), network)
+    assert ((logits > 0) == (MULTI_LABEL > 0)).all()
+    torch.testing.assert_close(logits, (MULTI_LABEL + 0 * IMAGE).to(dtype), rtol=1e-3, atol=1e-3)
+
+
+def test_the_sigmoid_averages_the_probability_of_each_channel() -> None:
+    network = nn.Conv2d(3, 4, kernel_size=3, padding=1)
+    logits = MultiScaleInferer((1,), flip=True, activation="sigmoid")(IMAGE, network)
+    mean = (network(IMAGE).sigmoid() + network(IMAGE.flip(-1)).sigmoid().flip(-1)) / 2
+    torch.testing.assert_close(logits.sigmoid(), mean)
+    torch.testing.assert_close(logits, mean.logit(), rtol=1e-4, atol=1e-4)
+    one = MultiScaleInferer((1, 2), activation="sigmoid")(IMAGE, Sizes(1))
+    assert torch.equal(one, MultiScaleInferer((1, 2))(IMAGE, Sizes(1)))
+
+
+def test_outputs_without_activation_are_averaged_as_they_are() -> None:
+    network = lambda image: image.softmax(1)  # noqa: E731
+    mean = (network(IMAGE) + network(IMAGE.flip(-1)).flip(-1)) / 2
+    torch.testing.assert_close(MultiScaleInferer((1,), flip=True, activation="none")(IMAGE, network), mean)
+    with pytest.raises(ValueError, match=r"must return logits for the activation 'softmax'; got probabilities"):
+        MultiScaleInferer((1, 2))(IMAGE, network)
+
+
+@pytest.mark.parametrize("activation", ["Softmax", None, "tanh", True])
+def test_other_activations_are_refused(activation: object) -> None:
+    with pytest.raises(ValueError, match=r"`activation` must be one of .*; got"):
+        MultiScaleInferer((1, 2), activation=activation)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.float32, torch.double])
+@pytest.mark.parametrize("scales", [(1, 2), (2, 3)])
+def test_the_network_gets_and_gives_its_own_number_type(dtype: torch.dtype, scales: tuple[int, ...]) -> None:
+    seen = []
+
+    def network(image: Tensor) -> Tensor:
+        seen.append(image.dtype)
+        return 4 * image
+
+    for inferer in (None, SlidingWindowInferer((8, 8), sw_batch_size=2)):
+        logits = MultiScaleInferer(scales, inferer=inferer)(IMAGE.to(dtype), network)
+        assert {*seen} == {dtype} and logits.dtype == dtype
+    exact = MultiScaleInferer(scales)(IMAGE.double(), lambda image: 4 * image)
+    torch.testing.assert_close(
+        MultiScaleInferer(scales)(IMAGE.to(dtype), network).double(), exact, rtol=0.02, atol=0.03
+    )
+
+
+def test_double_precision_is_not_lost() -> None:
+    bias = torch.tensor([0.0, 1e-12], dtype=torch.double).view(1, 2, 1, 1)
+    logits = MultiScaleInferer((1, 2))(IMAGE.double(), lambda image: 0 * image[:, :2] + bias)
+    torch.testing.assert_close(logits[:, 1] - logits[:, 0], torch.full((2, 12, 20), 1e-12).double(), rtol=0.01, atol=0)
+
+
+OUTPUTS = {
+    "tuple": lambda x: (4 * x, object()),
+    "levels": lambda x: [x[:, :, ::2], 4 * x],
+    "stacked levels": lambda x: torch.stack([4 * x, x], dim=1),
+    "dictionary": lambda x: {"aux": x, "out": 4 * x},
+    "object": lambda x: SimpleNamespace(logits=4 * x, loss=None),
+    "class head": lambda x: (4 * x, x.mean((2, 3)) if x.ndim == 4 else x.mean((2, 3, 4))),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("image", [IMAGE, torch.rand(1, 3, 6, 8, 4)], ids=["image", "volume"])
+def test_logits_are_found_in_other_outputs(name: str, image: Tensor) -> None:
+    logits = MultiScaleInferer((1, 2), flip=True)(image, OUTPUTS[name])
+    assert torch.equal(logits, MultiScaleInferer((1, 2), flip=True)(image, lambda x: 4 * x))
+    assert type(MultiScaleInferer((1,))(image, OUTPUTS[name])) is type(OUTPUTS[name](image)), "as without the inferer"
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "message"),
+    [
+        (lambda x: x[..., ::2, ::2], ValueError, r"the size of its image, \(2, 3, 12, 20\); got \(2, 3, 6, 10\)\. Enl"),
+        (lambda x: x[:1], ValueError, r"got \(1, 3, 12, 20\)"),
+        (lambda x: {"masks": x}, TypeError, r"must return logits .*; got dict"),
+        (lambda x: x[:, 0], TypeError, r"must return logits .*; got \(2, 12, 20\)"),
+        (lambda x: None, TypeError, r"must return logits .*; got NoneType"),
+        (lambda x: x.argmax(1, keepdim=True), TypeError, r"floating point numbers; got torch.int64"),
+    ],
+)
+def test_outputs_that_do_not_fit_are_refused(network: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        MultiScaleInferer((1, 2))(IMAGE, network)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (IMAGE.numpy(), TypeError, r"`inputs` must be a torch tensor .*; got ndarray"),
+        (IMAGE.byte(), TypeError, r"`inputs` must hold floating point numbers; got torch.uint8"),
+        (IMAGE[0], ValueError, r"`inputs` must be images .*; got shape \(3, 12, 20\)"),
+        (IMAGE[..., :0], ValueError, r"with pixels; got shape \(2, 3, 12, 0\)"),
+    ],
+)
+def test_other_inputs_are_refused(image: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        MultiScaleInferer((1, 2))(image, Sizes())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("scales", [(1,), (1, 2)])
+@pytest.mark.parametrize("inferer", [None, SlidingWindowInferer((8, 8), sw_batch_size=2)])
+def test_predictions_that_are_not_finite_name_their_image(
+    value: float, scales: tuple[int, ...], inferer: object
+) -> None:
+    batch = MetaTensor(IMAGE.clone(), meta={"filename_or_obj": ["a.png", "b.png"]})
+    batch[1, 0, 11, 19] = value
+    with pytest.raises(NonFiniteError, match=r"must be finite; got .* for b\.png\. Check"):
+        MultiScaleInferer(scales, inferer=inferer)(batch, nn.Conv2d(3, 2, 1))
+    with pytest.raises(NonFiniteError, match="for an image without a name"):
+        MultiScaleInferer(scales, inferer=inferer)(batch.as_tensor(), nn.Conv2d(3, 2, 1))

@@ -7,10 +7,14 @@ import math
 import pytest
 import torch
 from ignite.engine import Engine
+from ignite.metrics import Metric
+from monai.data import MetaTensor
+from monai.metrics import DiceMetric
 
+from afma_med.checks import NonFiniteError
 from afma_med.data import camvid
 from afma_med.data.class_table import ClassInfo
-from afma_med.metrics import ClassIoU
+from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 
 TABLE = (
     ClassInfo("ground", 0, 0, (0, 0, 0), "large"),
@@ -114,3 +118,50 @@ def test_unknown_unscored_class_lists_the_names() -> None:
 def test_class_count_mismatch_is_refused() -> None:
     with pytest.raises(ValueError, match="number of classes"):
         ClassIoU(TABLE).update(([logits_of([[0]], 5)], [torch.tensor([[[0]]])]))
+
+
+BINARY = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("lesion", 1, 1, (1, 1, 1)))
+
+
+def metrics() -> list[Metric]:
+    dice = PerClassMetric(DiceMetric(include_background=True), BINARY)
+    return [ClassIoU(BINARY), ObjectDetection(BINARY), dice]
+
+
+@pytest.mark.parametrize("value", [0.9999, 1.5, math.nan, math.inf])
+def test_labels_between_classes_are_refused(value: float) -> None:
+    for metric in metrics():
+        with pytest.raises(ValueError, match=rf"`label` must hold whole numbers; got \[{value}\].*nearest neighbour"):
+            metric.update(([torch.zeros(2, 1, 3)], [torch.tensor([[[0, 1, value]]])]))
+
+
+@pytest.mark.parametrize("value", [2**31 + 1, 2**32 + 1, -(2**32) + 1, 255, -100])
+def test_other_values_are_void_however_large(value: int) -> None:
+    logits = torch.tensor([[[9.0, 0.0, 9.0]], [[0.0, 9.0, 0.0]]])
+    for large, small in zip(metrics(), metrics(), strict=True):
+        for metric, void in ((large, value), (small, 2)):
+            metric.update(([logits], [torch.tensor([[[0, 1, void]]])]))
+        assert large.compute() == pytest.approx(small.compute(), nan_ok=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.bool, torch.bfloat16, torch.float64])
+def test_labels_may_have_any_number_type(dtype: torch.dtype) -> None:
+    for metric in metrics():
+        metric.update(([torch.tensor([[[9.0, 0.0]], [[0.0, 9.0]]])], [torch.tensor([[[0, 1]]]).to(dtype)]))
+        assert {value for value in metric.compute().values() if not math.isnan(value)} == {1.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_predictions_that_are_not_finite_are_refused_by_the_name_of_the_image(value: float) -> None:
+    logits = torch.zeros(2, 4, 4)
+    logits[:, 1, 2] = value
+    label = MetaTensor(torch.zeros(1, 4, 4), meta={"filename_or_obj": "scan_7.png"})
+    for metric in metrics():
+        with pytest.raises(NonFiniteError, match=rf"Predictions must be finite; got {value} for scan_7\.png\."):
+            metric.update(([logits], [label]))
+
+
+def test_a_class_may_be_ruled_out() -> None:
+    metric = ClassIoU(BINARY)
+    metric.update(([torch.tensor([[[-math.inf, 0.0]], [[0.0, -math.inf]]])], [torch.tensor([[[1, 0]]])]))
+    assert metric.compute()["mIoU"] == 1.0

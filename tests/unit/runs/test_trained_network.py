@@ -16,6 +16,7 @@ from PIL import Image
 from _helpers.commands import run_afma
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import AFMANet
+from afma_med.checks import NonFiniteError
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
 from afma_med.research.run_attention import find_corrected_object, show_attention
@@ -316,3 +317,30 @@ def test_settings_without_a_source_are_those_of_feature_maps(scenes: Path, tmp_p
     assert settings.pop("source") == "feature"
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     assert type(load_network(folder).network.afma_block).__name__ == "AFMABlock"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_that_is_not_finite_is_refused_by_name(camvid: Path, value: float) -> None:
+    spoilt = dataclasses.replace(loaded(camvid), preprocessing=lambda item: {"image": torch.full((3, 32, 32), value)})
+    with pytest.raises(ValueError, match=r"`path` must be an image of finite values; `a\.png`"):
+        spoilt.prepare("a.png")
+
+
+@pytest.mark.parametrize("command", [["show"], ["show", "--explore", "page.html"], ["measure"]])
+def test_weights_of_nan_end_commands_with_one_line(scenes: Path, tmp_path: Path, command: list[str]) -> None:
+    folder = write_run(tmp_path / "run", "camvid", scenes)
+    state = torch.load(folder / "model.pt")
+    state["backbone.segmentation_head.0.bias"][0] = float("nan")
+    torch.save(state, folder / "model.pt")
+    done = run_afma(command[0], str(folder), *command[1:])
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "model.pt" in done.stderr and "backbone.segmentation_head.0.bias must be finite" in done.stderr
+
+
+def test_a_network_that_gives_nan_is_refused(scenes: Path) -> None:
+    network = AFMANet(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2)), 2, feature="0"
+    )
+    torch.nn.init.constant_(network.backbone[1].bias, float("nan"))
+    with pytest.raises(NonFiniteError, match="Predictions must be finite; got nan"):
+        attend_image(network, torch.rand(3, 40, 60))

@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from afma_med.data import ISIC
+from afma_med.data import CAMVID, ISIC
 from afma_med.transforms import (
     ColorizeClasses,
     ColorizeClassesd,
@@ -16,6 +16,7 @@ from afma_med.transforms import (
     LoadImagePictured,
     MapToRawIds,
     MapToRawIdsd,
+    SaveImagePictured,
 )
 
 
@@ -45,3 +46,21 @@ def test_twins_agree(of_array: type, of_dictionary: type) -> None:
     item = of_dictionary("pred", ISIC.classes)({"pred": ids, "other": 1})
     assert item["other"] == 1 and item["pred"].equal(array)
     assert array.meta["filename_or_obj"] == "a.jpg" and array.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("value", [0.9999, 256, -1, float("nan"), 2**32 + 1])
+def test_ids_that_are_no_bytes_are_refused(value: float, tmp_path: Path) -> None:
+    ids = torch.tensor([[[0, 1, value]]])
+    for transform in (MapToRawIds(CAMVID.classes), ColorizeClasses(CAMVID.classes)):
+        with pytest.raises(ValueError, match=r"`ids` must hold classes 0 to 255; got"):
+            transform(ids)
+    with pytest.raises(ValueError, match=r"`ids` must hold classes 0 to 255; got"):
+        SaveImagePictured("pred", str(tmp_path))({"pred": ids})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.bfloat16, torch.float64, torch.int64])
+def test_ids_of_every_number_type_are_mapped(dtype: torch.dtype) -> None:
+    ids = torch.tensor([[[0, 1, 11]]])
+    for transform in (MapToRawIds(CAMVID.classes), ColorizeClasses(CAMVID.classes)):
+        assert transform(ids.to(dtype)).equal(transform(ids))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Activations
 
 from afma_med.data import CAMVID, NUCLEI, class_names
 from afma_med.transforms import AddClassOffsets, AddClassOffsetsd
@@ -41,3 +43,56 @@ def test_bad_offsets_are_refused() -> None:
         AddClassOffsets({"nucleus": float("nan")}, NUCLEI.classes)
     with pytest.raises(ValueError, match=r"a channel for each of the 2 classes; got 12"):
         AddClassOffsets({"nucleus": 1.0}, NUCLEI.classes)(torch.zeros(12, 3, 3))
+
+
+def offsets(channel_dim: int | None = None) -> AddClassOffsets:
+    return AddClassOffsets({"nucleus": 1.0}, NUCLEI.classes, channel_dim=channel_dim)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 4, 5), (2, 2, 2, 2), (3, 2, 4, 5, 6), (2, 2, 4, 5, 6)])
+def test_batches_are_refused_unless_the_axis_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"`logits` must .*got .*"):
+        offsets()(torch.zeros(shape))
+    added = offsets(1)(torch.zeros(shape))
+    assert not added[:, 0].any() and (added[:, 1] == 1).all()
+
+
+def test_a_batch_that_metadata_name_is_refused() -> None:
+    batch = MetaTensor(torch.zeros(2, 3, 4, 5))
+    assert offsets()(batch)[1].eq(1).all()
+    batch.is_batch = True
+    with pytest.raises(ValueError, match="may be a batch"):
+        offsets()(batch)
+
+
+def test_volumes_of_as_many_rows_as_classes_need_the_axis() -> None:
+    added = offsets(0)(torch.zeros(2, 2, 4, 5))
+    assert not added[0].any() and (added[1] == 1).all()
+    with pytest.raises(ValueError, match="`channel_dim` must be None, 0 or 1; got 2"):
+        offsets(2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_arrays_become_tensors_as_in_monai(dtype: str) -> None:
+    array = np.zeros((2, 3, 4), dtype=dtype)
+    added = offsets()(array)
+    theirs = Activations(softmax=True)(array)
+    assert type(added) is type(theirs) is MetaTensor and added.dtype == getattr(torch, dtype)
+    assert added.flatten(1).tolist() == [[0.0] * 12, [1.0] * 12] and not array.any()
+    assert AddClassOffsetsd("pred", {"nucleus": 1.0}, NUCLEI.classes)({"pred": array})["pred"].equal(added)
+
+
+@pytest.mark.parametrize("data", [torch.zeros(2, 3, 3, dtype=torch.int64), np.zeros((2, 3, 3), dtype=np.uint8)])
+def test_integers_are_refused(data: torch.Tensor | np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r"`logits` must hold floating point numbers; got torch\.(int64|uint8)"):
+        offsets()(data)
+
+
+def test_probabilities_are_refused() -> None:
+    probability = torch.rand(2, 5, 5).softmax(0)
+    with pytest.raises(ValueError, match="got probabilities, which sum to 1"):
+        offsets()(probability)
+    with pytest.raises(ValueError, match="got probabilities"):
+        offsets()(probability.bfloat16())
+    assert offsets()(probability.log()).shape == (2, 5, 5)
+    assert offsets()(torch.eye(2)[..., None])[1].flatten().tolist() == [1.0, 2.0], "these may be logits"
