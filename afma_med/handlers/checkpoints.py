@@ -177,11 +177,10 @@ def choose_weights(state: Mapping[str, Any], weights: str | None) -> Mapping[str
     Raises:
         ValueError: If it holds no weights of that name, or one of them is NaN or infinite.
     """
-    chosen: Any = state if weights is None else state.get(weights)
-    if not isinstance(chosen, Mapping):
-        if weights != "model" or any(isinstance(one, Mapping) for one in state.values()):
-            raise ValueError(f"the file has no weights named {weights!r}.")
-        chosen = state
+    found = state if weights is None else state.get(weights)
+    chosen: Mapping[str, Any] = found if isinstance(found, Mapping) else state
+    if chosen is not found and (weights != "model" or any(isinstance(one, Mapping) for one in state.values())):
+        raise ValueError(f"the file has no weights named {weights!r}.")
     for name, x in chosen.items():
         if isinstance(x, torch.Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):
             raise NonFiniteError(f"its tensor {name} must be finite; it holds {float(x[~x.isfinite()][0])}.")

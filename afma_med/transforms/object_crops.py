@@ -108,10 +108,9 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
             ValueError: If the label has another number of axes or is smaller than the crop, or its values are not
                 those that :func:`~afma_med.data.object_table.find_objects` takes.
         """
-        # NumPy has no bfloat16.
-        array = convert_to_numpy(
-            label.float() if isinstance(label, torch.Tensor) and label.dtype == torch.bfloat16 else label
-        )
+        if isinstance(label, torch.Tensor) and label.dtype == torch.bfloat16:  # which NumPy does not have
+            label = label.float()
+        array = convert_to_numpy(label)
         if array.ndim not in (3, 4):
             raise ValueError(
                 f"`label` must have the axes (C,H,W) or (C,H,W,D); got shape {tuple(array.shape)}. Add an axis of "
