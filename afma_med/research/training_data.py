@@ -59,16 +59,21 @@ def check_data(
     """
     for training in trainings:
         for path in (result_path(training, results_dir), data_file(runs_dir / training.name)):
-            if not path.is_file():
-                continue
-            content = json.loads(path.read_text(encoding="utf-8"))
-            earlier, now = content.get("data") if path.suffix == ".json" else content, data[training.name]
-            # Older results do not say what they were trained on.
+            earlier, now = _read_data(path), data[training.name]
             if earlier and now and (change := describe_change(earlier, now)):
                 raise ValueError(
                     f"the dataset must be that of the earlier trainings; since {training.name}, it has changed: "
                     f"{change}. Name new folders for the trainings and their results, or restore the dataset."
                 )
+
+
+def _read_data(path: Path) -> dict[str, str]:
+    """Return the digest in a result or in a file of its own; nothing from older or damaged files."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content.get("data", {}) if path.suffix == ".json" else content)
+    except (FileNotFoundError, AttributeError, TypeError, ValueError):
+        return {}  # whoever reads a damaged result reports it
 
 
 def data_file(folder: Path) -> Path:

@@ -194,8 +194,8 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, bundle: FakeBundle) -> N
 def test_results_and_trainings_of_changed_data_are_not_mixed(tmp_path: Path, bundle: FakeBundle) -> None:
     scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1, "test": 1}, size=(48, 64))
 
-    def run(data: Path, *names: str) -> list[str]:
-        listed = list_trainings(write_list(tmp_path), only=names)
+    def run(data: Path, *names: str, seeds: list[int] | None = None) -> list[str]:
+        listed = list_trainings(write_list(tmp_path), only=names, seeds=seeds)
         folders = {"runs_dir": tmp_path / "runs", "results_dir": tmp_path / "results"}
         return run_trainings(listed, **folders, options={"dataset_dir": str(data)})
 
@@ -212,6 +212,8 @@ def test_results_and_trainings_of_changed_data_are_not_mixed(tmp_path: Path, bun
             run(scenes, arm)
     assert len(bundle.calls) == calls
     assert run(scenes, "once") == []
+    (tmp_path / "runs" / "baseline_0.data").write_text("{", encoding="utf-8")
+    assert run(scenes, "baseline", seeds=[0]) == [], "a file that was cut off decides nothing"
 
 
 @pytest.mark.parametrize("options", [{"max_epochs": 3}, {}], ids=["list", "overlay"])
