@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from afma_med.atomic_write import move_aside, remove_leftovers
 from afma_med.checks import RunError
-from afma_med.handlers.run_files import BEST, LAST, LOCK
+from afma_med.handlers.run_files import BEST, LAST
 
 if sys.platform != "win32":
     import fcntl
@@ -20,8 +19,8 @@ __all__ = ["find_weights", "lock_folder", "open_run_folder"]
 
 logger = logging.getLogger(__name__)
 
-# The open files keep the locks of this process.
-_LOCKS: dict[str, IO[str]] = {}
+# Open folders by path; they keep the locks of this process.
+_LOCKS: dict[str, int] = {}
 
 
 def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = False, rank: int = 0) -> str | None:
@@ -73,36 +72,33 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
 def lock_folder(folder: str | os.PathLike[str], *, name: str = "output_dir") -> None:
     """Make a folder where there is none, and keep other processes from writing to it until this process ends.
 
-    The lock is that of the operating system, so it ends with the process, however that ends. A process may lock a
-    folder again. On Windows nothing is locked.
+    The lock is that of the operating system on the folder itself, so it ends with the process, however that ends, and
+    leaves no file. A process may lock a folder again. Where folders cannot be locked, as on Windows, nothing is.
 
     Args:
         folder: Folder to lock.
         name: Id of the folder, for the error.
 
     Raises:
-        RunError: If another process has the lock; the message names it.
+        RunError: If another process has the lock; the message names it where the system tells.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    path = os.path.realpath(Path(folder, LOCK))
+    path = os.path.realpath(folder)
     if sys.platform == "win32" or _is_held(path):
         return
-    file = Path(path).open("a+", encoding="utf-8")  # noqa: SIM115 -- open as long as the process
+    opened = os.open(path, os.O_RDONLY)
     try:
-        # Not flock: a process of a data loader would inherit it and keep it when this one was killed.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
+        os.close(opened)
         raise RunError(
-            f"`{name}` must be a folder that no other process writes to; `{folder}` is used by {holder or 'one'}. "
+            f"`{name}` must be a folder that no other process writes to; `{folder}` is used by {_find_holder(path)}. "
             f"Wait until it ends, stop it, or name another --{name}."
         ) from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-    _LOCKS[path] = file
+    except OSError:  # some network drives lock no folders
+        os.close(opened)
+    else:
+        _LOCKS[path] = opened
 
 
 def find_weights(output_dir: str | os.PathLike[str]) -> str:
@@ -121,10 +117,31 @@ def find_weights(output_dir: str | os.PathLike[str]) -> str:
 
 
 def _is_held(path: str) -> bool:
-    """Return whether this process has the lock of a file that was not deleted since."""
-    return path in _LOCKS and os.path.exists(path) and os.path.samestat(os.fstat(_LOCKS[path].fileno()), os.stat(path))
+    """Return whether this process has the lock of a folder that was not replaced since."""
+    return path in _LOCKS and os.path.samestat(os.fstat(_LOCKS[path]), os.stat(path))
 
 
 def _unlock(folder: Path) -> None:
-    if (file := _LOCKS.pop(os.path.realpath(folder / LOCK), None)) is not None:
-        file.close()
+    if (opened := _LOCKS.pop(os.path.realpath(folder), None)) is not None:
+        os.close(opened)
+
+
+def _find_holder(path: str) -> str:
+    """Name the process that has locked a folder, as Linux lists it."""
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            kind, process, file = (line.split()[column] for column in (1, 4, 5))
+            if kind == "FLOCK" and file.endswith(f":{os.stat(path).st_ino}"):
+                return f"process {process}"
+    return "another one"
+
+
+def _drop_locks() -> None:
+    """Close a forked process's copies: a data loader must not keep the locks of a training that was killed."""
+    for opened in _LOCKS.values():
+        os.close(opened)
+    _LOCKS.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_drop_locks)

@@ -8,7 +8,6 @@ __all__ = [
     "IMAGES",
     "LABELS",
     "LAST",
-    "LOCK",
     "SCORES",
     "SCORE_TABLE",
     "SETTINGS",
@@ -20,8 +19,6 @@ LAST = "last.pt"
 BEST = "model.pt"
 #: Settings of the network and of its training.
 SETTINGS = "settings.json"
-#: Locked by the process that writes to the folder; left there afterwards.
-LOCK = ".lock"
 #: Page to explore the attention, where `afma compare` looks for it.
 EXPLORER = "explorer.html"
 

@@ -20,7 +20,7 @@ from afma_med.data import READERS, DatasetError, camvid_datalist, isic_datalist
 from afma_med.data.camvid import read_label
 from afma_med.data.label_pixels import read_mask
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention_from_index, modulate_logits
-from afma_med.research import dense
+from experiments.lab import dense
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 # Relative to the largest value: half precision is widened, but what comes in is rounded already.

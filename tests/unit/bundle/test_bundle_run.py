@@ -11,7 +11,6 @@ from afma_med.bundle.run import dataset_or_sample, folder_of, list_inputs
 from afma_med.bundle.run_folder import find_weights, open_run_folder
 from afma_med.bundle.settings import read_settings, write_settings
 from afma_med.data import ISIC, DatasetError
-from afma_med.handlers.run_files import LOCK
 from afma_med.samples import Sample, write_lesions
 
 
@@ -95,7 +94,7 @@ def test_earlier_run_is_moved_aside_not_overwritten(tmp_path: Path, caplog: pyte
     run.mkdir()
     (run / "last.pt").write_text("earlier", encoding="utf-8")
     assert open_run_folder(run) is None
-    assert [path.name for path in run.iterdir()] == [LOCK]
+    assert list(run.iterdir()) == []
     [aside] = [path for path in tmp_path.iterdir() if path != run]
     assert (aside / "last.pt").read_text(encoding="utf-8") == "earlier"
     assert "--resume True" in caplog.text

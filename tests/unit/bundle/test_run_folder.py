@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_folder_has_one_writer_until_its_process_is_killed(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     for start in (lock_folder, open_run_folder):
-        with pytest.raises(RunError, match=rf"`output_dir` must be .* is used by process {holder.pid} on "):
+        with pytest.raises(RunError, match=rf"`output_dir` must be .* is used by process {holder.pid}\."):
             start(tmp_path / "run")
     lock_folder(tmp_path / "other")
     (tmp_path / "run" / "last.pt").touch()
@@ -60,15 +61,33 @@ def test_a_run_that_was_moved_aside_is_free(tmp_path: Path) -> None:
     aside = next(path for path in tmp_path.iterdir() if path.name.startswith("run_"))
     code = "import sys; from afma_med.bundle.run_folder import lock_folder; lock_folder(sys.argv[1])"
     held = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, encoding="utf-8", check=False)
-    assert held.returncode == 1 and f"process {os.getpid()} " in held.stderr
+    assert held.returncode == 1 and f"process {os.getpid()}." in held.stderr
     subprocess.run([sys.executable, "-c", code, str(aside)], check=True)
 
 
 def test_a_deleted_folder_is_locked_again(tmp_path: Path) -> None:
     lock_folder(tmp_path / "run")
-    (tmp_path / "run" / ".lock").unlink()
+    (tmp_path / "run").rmdir()
     lock_folder(tmp_path / "run")
-    assert (tmp_path / "run" / ".lock").is_file()
+    code = "import sys; from afma_med.bundle.run_folder import lock_folder; lock_folder(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+
+
+def test_a_process_of_a_data_loader_does_not_keep_the_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from afma_med.bundle.run_folder import lock_folder; lock_folder(sys.argv[1]); "
+        "child = os.fork(); child or time.sleep(60); print(child, flush=True); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as killed:
+        assert killed.stdout is not None
+        child = int(killed.stdout.readline())
+        killed.wait()
+        try:
+            lock_folder(tmp_path / "run")
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_second_training_evaluation_and_prediction_are_refused(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
