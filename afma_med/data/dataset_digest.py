@@ -68,7 +68,7 @@ def describe_change(earlier: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _files_of(path: str) -> list[str]:
-    """Return a file, or the files of a folder, such as a DICOM series; nothing for a value that is no path."""
+    """Return a file, or the files of a folder, such as a DICOM series; an empty list for other values."""
     if os.path.isdir(path):
         return [str(file) for file in files_below(Path(path))]
     return [path] if os.path.isfile(path) else []

@@ -99,7 +99,7 @@ def _number_classes(index: NDArray[np.integer], ignore_index: int | None) -> tup
         if ignore_index is not None:
             numbers[index == ignore_index] = 0
         return range(_FEW_CLASSES), numbers
-    # Memory and time grow with the largest number, so large ids are numbered anew.
+    # Memory and time grow with the largest number, so large ids get new numbers.
     known = (index >= 0) & (index != ignore_index)
     names, inverse = np.unique(index[known], return_inverse=True)
     numbers = np.zeros(index.shape, dtype=np.int32)
