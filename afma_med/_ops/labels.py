@@ -36,7 +36,7 @@ def check_classes(
     ignore_index: int | None = None,
     remedy: str = _REMEDY,
 ) -> None:
-    """Refuse a label with values that are no classes.
+    """Refuse a label with values other than classes.
 
     Args:
         name: Name of the label in the message.
@@ -84,7 +84,7 @@ def whole_numbers(name: str, label: Tensor) -> Tensor:
 
 
 def index_array(name: str, label: NDArray[Any]) -> NDArray[np.integer]:
-    """Return a label as an array of integers; one of integers or bools is returned as it is.
+    """Return a label as an array of integers. An array of integers or bools is returned unchanged.
 
     Raises:
         ValueError: If a value is not a whole number.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 from torch.utils.data import WeightedRandomSampler
 
-from afma_med.data.class_table import object_classes as classes_with_objects
+from afma_med.data.class_table import classes_with_objects
 from afma_med.losses import median_frequency_weights
 from afma_med.metrics.class_iou import unscored_indices
 from afma_med.networks import input_normalization

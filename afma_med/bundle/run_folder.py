@@ -28,7 +28,7 @@ def open_run_folder(output_dir: str | os.PathLike[str], *, resume: bool | str = 
 
     Args:
         output_dir: Folder of the run.
-        resume: True for the last checkpoint of the run, the path of a checkpoint, or False to start anew. The strings
+        resume: True for the last checkpoint of the run, the path of a checkpoint, or False to start again. The strings
             "true" and "false" are accepted, because MONAI's command line passes such words on as text.
         rank: Rank of this process. Only the first process changes the folder.
 
@@ -77,7 +77,7 @@ def lock_folder(folder: str | os.PathLike[str], *, name: str = "output_dir") -> 
 
     Args:
         folder: Folder to lock.
-        name: Id of the folder, for the error.
+        name: Name of the folder's id in the error.
 
     Raises:
         RunError: If another process has the lock; the message names it where the system tells.

@@ -101,7 +101,7 @@ def run_command_line(parser: argparse.ArgumentParser, arguments: list[str] | Non
     """Run a command of a parser as :func:`main` does, and return its exit code."""
     given = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are not text
     try:
         code: int = given.run(given)
         sys.stdout.flush()

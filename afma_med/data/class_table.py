@@ -16,9 +16,9 @@ __all__ = [
     "class_colors",
     "class_groups",
     "class_names",
+    "classes_with_objects",
     "color_lookup",
     "named_classes",
-    "object_classes",
     "raw_id_lookup",
     "raw_ids",
 ]
@@ -61,11 +61,11 @@ def background_classes(names: Sequence[str]) -> list[int]:
     return [k for k, name in enumerate(names) if name.lower() in BACKGROUND]
 
 
-def object_classes(names: Sequence[str]) -> list[int]:
+def classes_with_objects(names: Sequence[str]) -> list[int]:
     """Return the indices of the classes with objects: all but the background or, without such a name, the first class.
 
     Example:
-        >>> object_classes(["lesion", "background"]), object_classes(["sky", "pole", "car"])
+        >>> classes_with_objects(["lesion", "background"]), classes_with_objects(["sky", "pole", "car"])
         ([0], [1, 2])
     """
     background = background_classes(names) or [0]

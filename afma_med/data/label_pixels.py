@@ -211,7 +211,7 @@ def _image_problem(item: Item) -> str:
 
 
 def _check_coded(samples: LabelSamples) -> None:
-    """Refuse samples that are no values or colours of classes."""
+    """Refuse samples that cannot be the values or colours of classes."""
     if samples.lossy:
         raise ValueError(
             f"a label must be stored without loss; this file is {samples.format}, which changes class values. "

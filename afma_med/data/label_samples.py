@@ -44,11 +44,11 @@ def read_label_samples(path: str | os.PathLike[str]) -> LabelSamples:
     """Read the samples of a label file, upright.
 
     Values of floating point are rounded where they are within 0.002 of whole numbers. CMYK and YCbCr become RGB. Alpha
-    is left out where it does not matter: where it is the same everywhere, or hides only what is black.
+    is left out if it is constant, or hides black pixels only.
 
     Raises:
         ValueError: if the file has several pages, stores white as zero, is drawn in its transparency, or has NaN,
-            negative or other values that are no label.
+            negative or other values that a label cannot have.
         OSError: if the file cannot be read.
     """
     with Image.open(path) as image:
@@ -93,7 +93,7 @@ def _check_storage(image: Image.Image) -> None:
 
 
 def _check_transparency(image: Image.Image, pixels: NDArray[Any], palette: NDArray[np.int64] | None) -> None:
-    """Refuse labels whose transparency matters: what is hidden must be black, and not all that tells parts apart."""
+    """Refuse labels that need their transparency: hidden pixels must be black, and visible ones differ in colour."""
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         color, alpha = pixels[..., :-1], pixels[..., -1]
     elif "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):

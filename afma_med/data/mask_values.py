@@ -53,8 +53,8 @@ def decide_mask(samples: LabelSamples, mask_values: MaskValues = "auto") -> tupl
     1. Where both readings agree (0 and 255, bright numbers), or 1 is the highest value, there is nothing to decide.
        One grey value, or one colour, other than black is an object, unless it is a share of 2 to 6 votes.
     2. Fractions are votes, and so are grey values k · white / n of n = 2 to 10 annotators that reach white and touch.
-       Noise and soft edges are votes too: white is reached, and what is darker than half lies next to something
-       brighter, or is speckle near black. With loss, as in JPEG, nothing else can be read.
+       Noise and soft edges are votes too: the mask reaches white, and pixels darker than half lie next to brighter
+       ones, or are speckle near black. With loss, as in JPEG, nothing else can be read.
     3. Numbers of objects occur once: each value, or colour, forms about one connected region. Up to 16 of them must
        also border on the background, which nested votes, counts and classes do not.
     4. Where both hold, or neither, the mask is refused.
@@ -154,7 +154,7 @@ def _assume(mask: _Mask, samples: LabelSamples, highest: int) -> Reading:
 
 
 def _has_soft_edges(mask: _Mask, doubtful: NDArray[np.bool_]) -> bool:
-    """Return whether a mask reaches white, and what is darker than half is an edge or noise."""
+    """Return whether a mask reaches white, and its pixels darker than half are edges or noise."""
     brightness, white = mask.brightness, mask.white
     dark = doubtful & (brightness <= _DARK * white)
     if brightness.max() < _REACH * white or not _is_edge(brightness, doubtful & ~dark):

@@ -85,11 +85,11 @@ def with_mask_values(reader: DatasetReader, mask_values: MaskValues = "auto") ->
 
     Args:
         reader: of a dataset of masks, whose ``read_label`` is a :class:`~afma_med.data.label_pixels.MaskReader`;
-            any other for ``"auto"``, which is returned as it is.
+            with ``"auto"``, also any other reader, which is returned unchanged.
         mask_values: ``"auto"``, ``"instances"`` or ``"votes"``, see :func:`~afma_med.data.label_pixels.read_mask`.
 
     Raises:
-        ValueError: if there is no such reading, or the reader's labels are no masks.
+        ValueError: if there is no such reading, or the reader has no masks.
 
     Example:
         >>> with_mask_values(NUCLEI, "instances").read_label

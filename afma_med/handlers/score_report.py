@@ -20,7 +20,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from afma_med.atomic_write import move_aside, replacing
-from afma_med.data.class_table import object_classes
+from afma_med.data.class_table import classes_with_objects
 from afma_med.data.object_sizes import SIZES
 from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
@@ -177,7 +177,7 @@ def _columns(values: Mapping[str, Tensor], metric: ClassIoU) -> list[str]:
     return [
         f"{name}/{class_name}"
         for name in values
-        for class_name in [metric.names[k] for k in object_classes(metric.names)]
+        for class_name in [metric.names[k] for k in classes_with_objects(metric.names)]
     ]
 
 

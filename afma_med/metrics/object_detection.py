@@ -13,7 +13,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from numpy.typing import NDArray
 from torch import Tensor
 
-from afma_med.data.class_table import ClassInfo, class_names, object_classes
+from afma_med.data.class_table import ClassInfo, class_names, classes_with_objects
 from afma_med.data.object_sizes import SIZES, SizeGroups, label_objects
 from afma_med.metrics.class_iou import predicted_index
 from afma_med.metrics.pixel_counts import spacing_of
@@ -91,7 +91,7 @@ class ObjectDetection(Metric):
             index, target = (x.cpu().numpy() for x in predicted_index(logits, label, classes=len(self.names)))
             unit = self.size_groups.pixel_size(spacing_of(label), target.ndim)
             index[(target < 0) | (target >= len(self.names))] = -1
-            for k in object_classes(self.names):
+            for k in classes_with_objects(self.names):
                 counts = count_matches(target == k, index == k, self.size_groups, min_iou=self.min_iou, unit=unit)
                 self.counts[k] += torch.from_numpy(counts).to(self.counts)
 
@@ -99,7 +99,7 @@ class ObjectDetection(Metric):
     def compute(self) -> dict[str, float]:
         """Return ``precision/<class>``, ``recall/<class>``, ``F1/<class>``, ``recall_<size>/<class>``."""
         scores = {}
-        for k in object_classes(self.names):
+        for k in classes_with_objects(self.names):
             for key, value in scores_from_matches(self.counts[k]).items():
                 scores[f"{key}/{self.names[k]}"] = value.item()
         return scores
@@ -107,7 +107,7 @@ class ObjectDetection(Metric):
     @sync_all_reduce("counts")
     def matches(self) -> dict[str, list[list[int]]]:
         """Return the counts by class, as lists of :func:`count_matches`'s form."""
-        return {self.names[k]: self.counts[k].tolist() for k in object_classes(self.names)}
+        return {self.names[k]: self.counts[k].tolist() for k in classes_with_objects(self.names)}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""

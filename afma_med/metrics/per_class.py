@@ -12,7 +12,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from afma_med.data.class_table import ClassInfo, class_names, object_classes
+from afma_med.data.class_table import ClassInfo, class_names, classes_with_objects
 from afma_med.metrics.class_iou import predicted_index
 from afma_med.metrics.pixel_counts import spacing_of
 
@@ -77,21 +77,21 @@ class PerClassMetric(Metric):
             index, target = predicted_index(logits, label, classes=len(self.names))
             valid = (target >= 0) & (target < len(self.names))
             options = {"spacing": spacing_of(label)} if self.use_spacing else {}
-            for k in object_classes(self.names):
+            for k in classes_with_objects(self.names):
                 self.metric_fn(((index == k) & valid)[None, None], (target == k)[None, None], **options)
 
     def compute(self) -> dict[str, float]:
         """Return the mean of each class, over all processes."""
         values = self.per_image()
         values = values.masked_fill(~values.isfinite(), torch.nan)
-        names = [self.names[k] for k in object_classes(self.names)]
+        names = [self.names[k] for k in classes_with_objects(self.names)]
         return dict(zip(names, values.nanmean(dim=0).tolist(), strict=True))
 
     def per_image(self) -> Tensor:
         """Return the (images, classes with objects) values of the metric, over all processes."""
         buffer = self.metric_fn.get_buffer()
         found: Tensor = torch.zeros(0) if buffer is None else torch.as_tensor(buffer)
-        return found.reshape(-1, len(object_classes(self.names))).double()
+        return found.reshape(-1, len(classes_with_objects(self.names))).double()
 
     def completed(self, engine: Engine, name: str) -> None:
         """Write the named scalars to ``engine.state.metrics``."""

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from afma_med.data.class_table import VOID, ClassInfo, class_groups, class_names
-from afma_med.data.class_table import object_classes as classes_with_objects
+from afma_med.data.class_table import VOID, ClassInfo, class_groups, class_names, classes_with_objects
 from afma_med.data.object_sizes import label_objects
 
 __all__ = ["corrected_object", "object_classes", "object_points", "smallest_object"]
