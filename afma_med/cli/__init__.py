@@ -14,13 +14,13 @@ from afma_med import __version__
 from afma_med.cli.arguments import Command
 from afma_med.cli.bundles import bundle, package
 from afma_med.cli.datasets import advise, check, objects
-from afma_med.cli.runs import compare, measure, show
+from afma_med.cli.runs import compare, show
 from afma_med.cli.trials import trial
 
 __all__ = ["build_parser", "main", "run_command_line"]
 
 # In the order of a user's steps.
-_COMMANDS = (bundle, check, objects, advise, trial, show, compare, measure, package)
+_COMMANDS = (bundle, check, objects, advise, trial, show, compare, package)
 
 _EPILOG = """\
 examples:

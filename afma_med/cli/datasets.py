@@ -71,7 +71,7 @@ def check(given: argparse.Namespace) -> int:
     afma check nuclei data/nuclei --mask_values instances
     afma check mydata:READER data/mine          a DatasetReader of your own, in mydata.py
     """
-    from afma_med.research.dataset_report import report_dataset
+    from afma_med.advice.dataset_report import report_dataset
 
     text, sound = report_dataset(_reader(given), given.root, [given.section] if given.section else SECTIONS)
     print(text, end="")
@@ -91,7 +91,7 @@ def objects(given: argparse.Namespace) -> int:
     afma objects camvid data/camvid
     afma objects lits data/lits --section train --output_dir lits_objects
     """
-    from afma_med.research.dataset_report import report_objects
+    from afma_med.advice.dataset_report import report_objects
 
     folder = given.output_dir or f"objects/{given.reader.name}"
     print(report_objects(_reader(given), given.root, [given.section] if given.section else SECTIONS, folder), end="")
@@ -117,8 +117,8 @@ def advise(given: argparse.Namespace) -> int:
     afma advise camvid data/camvid
     afma advise isic data/isic --longest_side 256 --encoder resnet50
     """
-    from afma_med.research.advice import advise as look
-    from afma_med.research.advice import write_advice
+    from afma_med.advice.advise import advise as look
+    from afma_med.advice.advise import write_advice
 
     advice = look(
         _reader(given),

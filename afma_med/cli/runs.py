@@ -1,13 +1,13 @@
-"""``afma show``, ``afma compare`` and ``afma measure``: look at finished runs."""
+"""``afma show`` and ``afma compare``: look at finished runs."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from afma_med.cli.arguments import command, positive_int, read_point
+from afma_med.cli.arguments import command, read_point
 
-__all__ = ["FORMATS", "compare", "measure", "show"]
+__all__ = ["FORMATS", "add_compare_options", "compare", "print_comparison", "show"]
 
 #: The suffixes of :data:`afma_med.visualize.figure_file.SUFFIXES`, which would load matplotlib.
 FORMATS = ("png", "svg")
@@ -55,8 +55,8 @@ def show(given: argparse.Namespace) -> int:
     if given.explore is not None and (len(given.runs) > 1 or given.montage):
         raise ValueError("`--explore` must go with one run and without --montage; got more. Write one page per run.")
 
-    from afma_med.research.run_attention import find_corrected_object, show_attention
-    from afma_med.research.run_explorer import explore_attention
+    from afma_med.runs.attention import find_corrected_object, show_attention
+    from afma_med.runs.explorer import explore_attention
     from afma_med.runs.trained_network import load_network
 
     runs = [load_network(run, checkpoint=given.checkpoint, device=given.device) for run in given.runs]
@@ -84,7 +84,8 @@ def show(given: argparse.Namespace) -> int:
     return 0
 
 
-def _add_compare(parser: argparse.ArgumentParser) -> None:
+def add_compare_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``afma compare``."""
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", help="--output_dir of a training that was evaluated, or a result file"
     )
@@ -96,7 +97,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@command("compare evaluated runs: tables, charts and pictures of what AFMA adds", _add_compare)
+@command("compare evaluated runs: tables, charts and pictures of what AFMA adds", add_compare_options)
 def compare(given: argparse.Namespace) -> int:
     """Compare finished, evaluated runs: what AFMA adds to its baseline, by class and by size of object.
 
@@ -106,51 +107,14 @@ def compare(given: argparse.Namespace) -> int:
     afma compare results/camvid/*.json          results of a list of trainings
     afma compare results/camvid_finetune/*.json --baseline plain_head
     """
-    from afma_med.research.comparison import compare_runs
+    from afma_med.comparison import compare_runs
 
     options = {"resamples": given.resamples, "images": given.images, "baseline": given.baseline}
-    folder = compare_runs(given.runs, given.output_dir, **options)
+    print_comparison(compare_runs(given.runs, given.output_dir, **options))
+    return 0
+
+
+def print_comparison(folder: Path) -> None:
+    """Print the tables of a comparison, and where it is."""
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures next to it.")
-    return 0
-
-
-def _add_measure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder, such as runs/camvid_afma, or result file")
-    parser.add_argument("--section", default="val", help="section of the dataset (default: %(default)s)")
-    parser.add_argument("--by_class", action="store_true", help="print a table of the classes of each run too")
-    parser.add_argument("--limit", type=positive_int, help="use only the first LIMIT images")
-    parser.add_argument("--device", default="cpu", help="device of the networks, such as cuda (default: %(default)s)")
-    parser.add_argument(
-        "--weights",
-        choices=("model", "ema"),
-        default="model",
-        help="weights of run folders: model.pt, or the moving average in last.pt (default: %(default)s)",
-    )
-
-
-@command("measure whether the attention of runs is learnt, and whether it helps", _add_measure)
-def measure(given: argparse.Namespace) -> int:
-    """Measure whether trained networks' attention is learnt, whether its correction helps, and whether it
-    helps as claimed.
-
-    A line for each run on its attention, a table for each run with the attention left out, swapped with
-    another image's or made from the label, and a line for each evaluated run, baselines too, on small
-    objects with and without a large one. The result files of a list of trainings hold these figures.
-
-    examples:
-    afma measure runs/camvid_afma --section test
-    afma measure runs/camvid_afma --limit 20 --by_class
-    afma measure results/camvid/*.json          results of a list of trainings
-    """
-    from afma_med.research.run_figures import measure_folder, read_figures, report_figures
-
-    options = {"section": given.section, "limit": given.limit, "device": given.device, "weights": given.weights}
-    found = []
-    for path in map(Path, given.runs):
-        is_result = path.suffix == ".json"
-        found.append(read_figures(path) if is_result else measure_folder(path, **options))
-        if is_result and (given.section != "val" or given.limit):
-            raise ValueError(f"`{path}` has figures of all validation images only. Name a run's folder instead.")
-    print(report_figures(found, by_class=given.by_class))
-    return 0

@@ -63,9 +63,9 @@ def trial(given: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
     from afma_med.data.readers import READERS, with_mask_values
-    from afma_med.research.stopping import stop_on_signals
-    from afma_med.research.trial import Trial, run_trial
-    from afma_med.research.trial_report import report_trial
+    from afma_med.trial.report import report_trial
+    from afma_med.trial.stopping import stop_on_signals
+    from afma_med.trial.trial import Trial, run_trial
 
     name, reader = given.dataset
     if given.mask_values != "auto" and name not in READERS:

@@ -28,8 +28,8 @@ from afma_med.networks.afma_blocks import spell_choice
 
 __all__ = ["TrainedNetwork", "load_network"]
 
-# The only function besides that of the bundles that builds the network of a run.
-_STUDIED = "afma_med.research.studies.build_studied_network"
+# Settings of a network that is not the bundle's.
+_OF_LABORATORY = ("study", "network_target")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def load_network(
     checkpoint: str | os.PathLike[str] | None = None,
     weights: str = "model",
     device: str | torch.device = "cpu",
+    network_def: Mapping[str, Any] | None = None,
 ) -> TrainedNetwork:
     """Load the trained network of a run, as its bundle builds it for inference.
 
@@ -127,10 +128,12 @@ def load_network(
             if ``weights`` is not ``"model"``.
         weights: ``"model"``, or ``"ema"`` for the moving average of the weights.
         device: Device for the network.
+        network_def: Entries of the bundle's ``network_def`` to replace, for a run that was trained with other code.
 
     Raises:
         FileNotFoundError: If the run, its weights or its settings do not exist.
-        ValueError: If its bundle is unknown, the weights do not fit their settings, or torch does not have the device.
+        ValueError: If its bundle is unknown, it was trained with other code than the bundle's and ``network_def`` does
+            not name it, the weights do not fit their settings, or torch does not have the device.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
@@ -145,6 +148,12 @@ def load_network(
     settings = read_settings(path)
     device = _as_device(device)
     parser = _read_bundle(settings)
+    if network_def is None and (other := {name: settings[name] for name in _OF_LABORATORY if name in settings}):
+        raise ValueError(
+            f"`run_dir` must be a run of the bundle's own network; its settings name another one: got {other}. "
+            "Open it with the commands of `python -m experiments.lab`, in a checkout of the repository."
+        )
+    parser.update({f"network_def#{name}": value for name, value in (network_def or {}).items()})
     # Absolute, because MONAI would run a path that begins with $.
     parser.update({"checkpoint": str(path.absolute()), "output_dir": str(folder.absolute()), "device": device})
     network = parser.get_parsed_content("network_def")
@@ -170,14 +179,6 @@ def _read_bundle(settings: Mapping[str, Any]) -> ConfigParser:
     files = [str(bundles_folder() / file) for file in (f"{name}.json", "inference.json")]
     parser = ConfigParser()
     parser.read_config(files)
-    if "network_target" in settings:
-        target = settings["network_target"]
-        if target != _STUDIED or not isinstance(settings.get("study"), str):
-            raise ValueError(
-                f"`network_target` of a run's settings must be {_STUDIED}, and `study` a name; got {target!r} and "
-                f"{settings.get('study')!r}. Restore the run's settings.json."
-            )
-        parser.update({"network_def#_target_": target, "network_def#study": settings["study"]})
     return parser
 
 

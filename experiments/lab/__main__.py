@@ -6,6 +6,7 @@ import sys
 
 from afma_med.cli import build_parser, run_command_line
 from experiments.lab.costs import benchmark, table5
+from experiments.lab.runs import compare, measure, negative_cases, rivals, run
 
 __all__ = ["main"]
 
@@ -13,9 +14,9 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run a command, as :func:`afma_med.cli.main` does."""
     parser = build_parser(
-        (table5, benchmark),
+        (run, compare, measure, negative_cases, rivals, table5, benchmark),
         prog="python -m experiments.lab",
-        description="Measurements of the method, from a checkout of the repository.",
+        description="Studies and measurements of the method, from a checkout of the repository.",
         epilog="`python -m experiments.lab benchmark --help` prints the options of one command.",
     )
     return run_command_line(parser, arguments)

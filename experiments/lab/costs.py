@@ -102,7 +102,7 @@ def benchmark(given: argparse.Namespace) -> int:
     cases = choose_cases(given.cases, quick=given.quick)
     options = _check_options(given)
 
-    from afma_med.research.machine import describe_machine
+    from afma_med.trial.machine import describe_machine
     from experiments.lab.benchmark import measure_cases
     from experiments.lab.benchmark_report import save_benchmark
 
@@ -126,7 +126,7 @@ def benchmark(given: argparse.Namespace) -> int:
 
 def _run_gpu_steps(options: BenchmarkOptions, folder: Path, *, quick: bool) -> int:
     """Measure training steps of the paper's sizes in each precision, print a row for each, and write gpu.json."""
-    from afma_med.research.machine import describe_machine
+    from afma_med.trial.machine import describe_machine
     from experiments.lab.benchmark import measure_step
     from experiments.lab.child_process import in_child
 
@@ -145,7 +145,7 @@ def _run_gpu_steps(options: BenchmarkOptions, folder: Path, *, quick: bool) -> i
 
 def _run_roofline(cases: Sequence[Case], options: BenchmarkOptions, folder: Path) -> int:
     """Measure each case of AFMA alone, print a table for each, and write roofline.json."""
-    from afma_med.research.machine import describe_machine
+    from afma_med.trial.machine import describe_machine
     from experiments.lab.child_process import in_child
     from experiments.lab.roofline import measure_roofline
 

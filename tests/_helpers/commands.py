@@ -12,6 +12,7 @@ from unittest import mock
 
 from _helpers.paths import SCRIPTS
 from afma_med.cli import main
+from experiments.lab.__main__ import main as lab
 
 
 def _run(command: Callable[[], int | None], typed: list[str]) -> subprocess.CompletedProcess[str]:
@@ -30,6 +31,12 @@ def run_afma(*arguments: object) -> subprocess.CompletedProcess[str]:
     """What ``afma ARGUMENTS`` does."""
     typed = [str(argument) for argument in arguments]
     return _run(lambda: main(typed), ["afma", *typed])
+
+
+def run_lab(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """What ``python -m experiments.lab ARGUMENTS`` does."""
+    typed = [str(argument) for argument in arguments]
+    return _run(lambda: lab(typed), ["lab", *typed])
 
 
 def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

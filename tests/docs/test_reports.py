@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from _helpers.paths import ROOT
-from afma_med.research.comparison import compare, compare_runs
-from afma_med.research.trainings import list_trainings
+from afma_med.comparison import compare, compare_runs
+from afma_med.runs.result_file import read_result
+from afma_med.trial.training_list import list_trainings
+from experiments.lab.paper import publish_paper
+from experiments.lab.studies import complete_arm
 
 EXPERIMENTS = ROOT / "experiments"
 REPORTS = EXPERIMENTS / "reports"
@@ -39,8 +42,8 @@ def test_report_is_what_compare_makes_of_the_results(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
-    results = sorted((EXPERIMENTS / "results" / name).glob("*.json"))
-    made = compare_runs(results, tmp_path / "report", images=0) / "comparison.md"
+    runs = [read_result(path) for path in sorted((EXPERIMENTS / "results" / name).glob("*.json"))]
+    made = compare_runs(runs, tmp_path / "report", images=0, published=publish_paper(runs)) / "comparison.md"
     assert made.read_text(encoding="utf-8") == (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
 
 
@@ -51,8 +54,12 @@ def test_report_of_named_arms_is_what_compare_makes_of_the_results(
 ) -> None:
     monkeypatch.setattr(compare, "draw_charts", lambda found: ([], []))  # for the time that it takes
     patterns = {"camvid_fast_gpu": ON_GPU, "depth": DEPTH}.get(name, (f"{name}/**/*.json",))
-    results = [path for pattern in patterns for path in sorted((EXPERIMENTS / "results").glob(pattern))]
-    made = compare_runs(results, tmp_path / "report", images=0, baseline="baseline") / "comparison.md"
+    paths = [path for pattern in patterns for path in sorted((EXPERIMENTS / "results").glob(pattern))]
+    runs = [read_result(path) for path in paths]
+    made = (
+        compare_runs(runs, tmp_path / "report", images=0, baseline="baseline", published=publish_paper(runs))
+        / "comparison.md"
+    )
     report = (REPORTS / name / "comparison.md").read_text(encoding="utf-8")
     # Runs without validation have no curves, which only the charts would note.
     report = "".join(line for line in report.splitlines(True) if not line.startswith("- Training curves"))
@@ -61,15 +68,14 @@ def test_report_of_named_arms_is_what_compare_makes_of_the_results(
 
 @pytest.mark.parametrize("name", [*LISTS, TUNING])
 def test_every_training_of_a_list_has_its_result(name: str) -> None:
-    trainings = {
-        training.pooled or training.name for training in list_trainings(EXPERIMENTS / "lists" / f"{name}.json")
-    }
+    listed = list_trainings(EXPERIMENTS / "lists" / f"{name}.json", complete=complete_arm)
+    trainings = {training.pooled or training.name for training in listed}
     assert trainings == {path.stem for path in (EXPERIMENTS / "results" / name).glob("*.json")}
 
 
 def test_attention_is_what_the_results_say() -> None:
     results = [path for name in LISTS for path in sorted((EXPERIMENTS / "results" / name).glob("*.json"))]
-    command = [sys.executable, "-m", "afma_med", "measure", "--by_class", *map(str, results)]
+    command = [sys.executable, "-m", "experiments.lab", "measure", "--by_class", *map(str, results)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == (REPORTS / "attention.txt").read_text(encoding="utf-8")
 

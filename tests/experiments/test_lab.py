@@ -13,7 +13,7 @@ import pytest
 from _helpers.paths import ROOT
 from experiments.lab.__main__ import main
 
-COMMANDS = ("table5", "benchmark")
+COMMANDS = ("run", "compare", "measure", "negative_cases", "rivals", "table5", "benchmark")
 
 
 def test_module_lists_its_commands() -> None:
@@ -38,6 +38,14 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
         ("table5 --encoder resnet1 --hosts Unet", r"resnet1"),
         ("table5 --classes 0 --hosts Unet --encoder resnet18", r"classes.* must be .*got .0"),
         ("table5 --patch_size 0 --hosts Unet --encoder resnet18", r"patch_size.* must be .*got .0"),
+        ("run none.json", r"required: --dataset_dir"),
+        ("run none.json --dataset_dir .", r"there is no file `none\.json`"),
+        ("run none.json --dataset_dir none", r"dataset_dir.*none"),
+        ("run none.json --dataset_dir . --minutes 0", r"must be a number above 0; got '0'"),
+        ("run none.json --dataset_dir . --seeds one", r"invalid int value: 'one'"),
+        ("measure none", r"there is no folder `none`"),
+        ("negative_cases none none", r"there is no `none`"),
+        ("rivals isic", r"isic"),
         ("benchmark --repeats 0", r"repeats.* must be .*got 0"),
         ("benchmark --batch 0", r"batch.* must be .*got .0"),
         ("benchmark --cases none", r"none"),

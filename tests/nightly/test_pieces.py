@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from afma_med.research.stopping import TimeIsUp, stop_after
-from afma_med.research.training_list import Training, list_trainings
-from afma_med.research.trainings import run_trainings
 from afma_med.samples import write_street_scenes
+from afma_med.trial.stopping import TimeIsUp, stop_after
+from afma_med.trial.training_list import Training, list_trainings
+from afma_med.trial.trainings import run_trainings
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from afma_med.cli import main
-from afma_med.research import trial_plan
 from afma_med.runs.run import read_run
 from afma_med.samples import write_street_scenes
+from afma_med.trial import plan as trial_plan
 
 pytestmark = pytest.mark.slow
 

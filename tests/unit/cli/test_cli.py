@@ -32,7 +32,6 @@ COMMANDS = (
     "trial",
     "show",
     "compare",
-    "measure",
     "package",
 )
 
@@ -72,16 +71,6 @@ REFUSED: list[tuple[str, str]] = [
     ("compare scored --images -1", r"images.* must be .*got -1"),
     ("compare scored --output_dir text.json", r"text\.json"),
     ("compare scored --output_dir scored", r"scored"),
-    ("measure", r"required: RUN"),
-    ("measure none", r"there is no folder `none`"),
-    ("measure none.json", r"none\.json"),
-    ("measure text.json", r"text\.json"),
-    ("measure empty.json", r"empty\.json"),
-    ("measure empty", r"must hold trained weights"),
-    ("measure untrained --section tset", r"tset"),
-    ("measure untrained --limit 0", r"limit.* must be .*got .0"),
-    ("measure untrained --device cuda:99", r"`device` must be one that torch has here"),
-    ("measure untrained --device gpu", r"`device` must be one that torch has here"),
     ("show none", r"there is no folder `none`"),
     ("show untrained --corrected --image none.png", r"`--corrected` must go without --image"),
     ("show untrained --point 1", r"point.*1"),
@@ -297,11 +286,6 @@ def test_compare_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["compare", *map(str, runs), *options]) == 0
     page = tmp_path / "found" / "index.html"
     assert page.is_file() and f"The comparison is in {page}" in capsys.readouterr().out
-
-
-def test_measure_prints_a_line_for_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", "untrained", "--limit", "1"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("untrained ")
 
 
 def test_output_that_nobody_reads_any_more_is_no_traceback(place: Path) -> None:

@@ -14,13 +14,6 @@ from _helpers.places import files_of
 
 # The command line, typed in the folder of the fixture, and the error.
 CASES: list[tuple[str, str]] = [
-    ("run_experiments list.json", r"required: --dataset_dir"),
-    ("run_experiments none.json --dataset_dir scenes", r"there is no file `none\.json`"),
-    ("run_experiments text.json --dataset_dir scenes", r"`text\.json` must be JSON"),
-    ("run_experiments list.json --dataset_dir scenes --only afmo", r"`only` must name arms.*afmo"),
-    ("run_experiments list.json --dataset_dir scenes --seeds one", r"invalid int value: 'one'"),
-    ("run_experiments list.json --dataset_dir none", r"dataset_dir.*none"),
-    ("run_experiments list.json --dataset_dir scenes --minutes 0", r"must be a number above 0; got '0'"),
     ("kill_training --kills 0", r"kills.* must be .*got .0"),
     ("kill_training --epochs 0", r"epochs.* must be .*got .0"),
     ("kill_training --folder scenes", r"scenes must not exist"),

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from afma_med.advice.dataset_report import report_dataset
 from afma_med.data import CAMVID, label_pixels, survey
 from afma_med.data.dataset_reader import Inspected
 from afma_med.data.survey import Survey, survey_section
-from afma_med.research.dataset_report import report_dataset
 from afma_med.samples import write_street_scenes
 
 

@@ -21,7 +21,7 @@ from afma_med.data import CAMVID, ISIC, NUCLEI, map_raw_labels, survey_dataset, 
 from afma_med.data.camvid import CLASSES, ORIGINAL_CLASSES
 from afma_med.data.label_pixels import MaskReader, read_coded_label, read_mask
 from afma_med.data.readers import READERS
-from afma_med.research.trial_plan import Extent, Material, trial_options
+from afma_med.trial.plan import Extent, Material, trial_options
 
 RANDOM = np.random.default_rng(0)
 Array = NDArray[Any]

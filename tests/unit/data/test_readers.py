@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from _helpers.paths import SHARED
+from afma_med.advice.dataset_report import report_dataset
 from afma_med.cli import main
 from afma_med.data import (
     CITYSCAPES,
@@ -33,7 +34,6 @@ from afma_med.data.folds import fold_names
 from afma_med.data.label_pixels import find_pictures, read_coded_label, read_mask
 from afma_med.data.object_sizes import count_objects
 from afma_med.data.splits import split_names
-from afma_med.research.dataset_report import report_dataset
 from afma_med.transforms import LoadImagePictured
 
 SHARED_DATA = SHARED / "data"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from afma_med import HypercolumnNet, SliceWise
 from afma_med.bundle.run import build_network
-from afma_med.research.studies import build_studied_network
+from experiments.lab.studies import build_studied_network
 
 
 def unet(classes: int = 3, in_channels: int = 3) -> nn.Module:

@@ -19,7 +19,7 @@ from afma_med import AFMANet
 from afma_med.checks import NonFiniteError
 from afma_med.data import class_names
 from afma_med.networks import PaddedNetwork
-from afma_med.research.run_attention import find_corrected_object, show_attention
+from afma_med.runs.attention import find_corrected_object, show_attention
 from afma_med.runs.trained_network import TrainedNetwork, load_network
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
@@ -186,7 +186,7 @@ def test_pictures_are_named_after_image_and_point(camvid: Path, tmp_path: Path) 
 def test_point_is_the_smallest_object_or_in_each_of_a_class(
     camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("afma_med.research.run_attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("afma_med.runs.attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
     run = loaded(camvid)
     after = attend_image(run.network, run.prepare(run.find_image())).after
     row, column = smallest_object(after, classes=range(11), min_pixels=10)
@@ -201,12 +201,12 @@ def test_point_is_the_smallest_object_or_in_each_of_a_class(
 def test_several_runs_are_drawn_side_by_side(
     camvid: Path, deeper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from afma_med.research import run_attention
+    from afma_med.runs import attention
 
     drawn = []
-    draw = run_attention.compare_attention
+    draw = attention.compare_attention
     monkeypatch.setattr(
-        run_attention,
+        attention,
         "compare_attention",
         lambda rows, *given, **named: drawn.append(rows) or draw(rows, *given, **named),
     )
@@ -246,7 +246,7 @@ def test_impossible_pictures_are_refused(camvid: Path, lits: Path, monkeypatch: 
     for options in ({"slice_number": 1}, {"montage": True}):
         with pytest.raises(ValueError, match=r"`image` must be a volume for slices and montages"):
             show_attention([run], **options)
-    monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *_, **__: None)
+    monkeypatch.setattr("afma_med.runs.attention.smallest_object", lambda *_, **__: None)
     with pytest.raises(ValueError, match=r"`image` must have a predicted object of 10 pixels or more; got none"):
         show_attention([run])
 
@@ -268,8 +268,8 @@ def test_command_finds_the_object_that_the_correction_helps(
     """The object is the best of all test images, or the smallest one of the first image if none gains."""
     paths = [item["image"] for item in loaded(camvid).reader.datalist(scenes, "test")]
     gains = iter([(2, (3, 4)), (5, (6, 7))] if helps else [None] * len(paths))
-    monkeypatch.setattr("afma_med.research.run_attention.corrected_object", lambda *maps, **options: next(gains))
-    monkeypatch.setattr("afma_med.research.run_attention.smallest_object", lambda *maps, **options: (1, 2))
+    monkeypatch.setattr("afma_med.runs.attention.corrected_object", lambda *maps, **options: next(gains))
+    monkeypatch.setattr("afma_med.runs.attention.smallest_object", lambda *maps, **options: (1, 2))
     lines = run_afma("show", camvid, "--corrected").stdout.splitlines()
     asked = f"{Path(paths[1]).stem}_row6_column7.png" if helps else f"{Path(paths[0]).stem}_row1_column2.png"
     assert len(paths) == 2 and asked in lines
@@ -326,7 +326,7 @@ def test_an_image_that_is_not_finite_is_refused_by_name(camvid: Path, value: flo
         spoilt.prepare("a.png")
 
 
-@pytest.mark.parametrize("command", [["show"], ["show", "--explore", "page.html"], ["measure"]])
+@pytest.mark.parametrize("command", [["show"], ["show", "--explore", "page.html"]])
 def test_weights_of_nan_end_commands_with_one_line(scenes: Path, tmp_path: Path, command: list[str]) -> None:
     folder = write_run(tmp_path / "run", "camvid", scenes)
     state = torch.load(folder / "model.pt")

@@ -1,0 +1,1 @@
+"""Advice on a dataset before any training, and reports of its objects."""
