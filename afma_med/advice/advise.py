@@ -23,8 +23,8 @@ from afma_med.advice.recommendations import (
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import background_classes, class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
-from afma_med.data.file_threads import map_files
-from afma_med.data.object_shapes import ObjectTable, measure_objects
+from afma_med.data.files import map_files
+from afma_med.data.objects.shapes import ObjectShapes, measure_objects
 from afma_med.data.survey import Survey, survey_dataset
 from afma_med.networks import list_features
 from afma_med.networks.encoder_weights import create_backbone
@@ -163,7 +163,7 @@ def _measure(
         else [round(longest_side * factor / SIDE_MULTIPLE) * SIDE_MULTIPLE for factor in _ENLARGEMENTS]
     )
 
-    def measure(item: Item) -> list[list[ObjectTable]]:
+    def measure(item: Item) -> list[list[ObjectShapes]]:
         labels, spacing = _labels(reader, item)
         options: dict[str, Any] = {"strides": [*strides.values()], "spacing": spacing}
         return [
@@ -187,5 +187,5 @@ def _labels(reader: DatasetReader, item: Item) -> tuple[list[NDArray[np.uint8]],
     return list(np.moveaxis(volume, -1, 0)), spacing[:2]
 
 
-def _join(tables: Sequence[ObjectTable]) -> ObjectTable:
-    return ObjectTable(*(np.concatenate(parts) for parts in zip(*tables, strict=True)))
+def _join(tables: Sequence[ObjectShapes]) -> ObjectShapes:
+    return ObjectShapes(*(np.concatenate(parts) for parts in zip(*tables, strict=True)))

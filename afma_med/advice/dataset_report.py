@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from afma_med.atomic_write import replacing
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Item
-from afma_med.data.file_threads import map_files
-from afma_med.data.object_sizes import SIZES, count_objects, group_objects
+from afma_med.data.files import map_files
+from afma_med.data.objects.sizes import SIZES, count_objects, group_objects
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError
 from afma_med.data.survey import Survey, describe_readings, find_image_range, survey_section

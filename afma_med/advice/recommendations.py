@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from afma_med.data.class_table import background_classes, class_names
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.data.object_shapes import ObjectTable
+from afma_med.data.objects.shapes import ObjectShapes
 from afma_med.visualize.text_table import format_share
 
 __all__ = [
@@ -56,7 +56,7 @@ class MeasuredObjects(NamedTuple):
     """Objects of a section, with the network and the resizing that they are measured for."""
 
     reader: DatasetReader
-    objects: ObjectTable
+    objects: ObjectShapes
     lost: dict[int, NDArray[np.float64]]  # by longest side, the share of each class that resizing loses
     strides: dict[int, int]
     counts: NDArray[np.int64]  # (items,K) pixels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -127,7 +126,7 @@ def write_readme(facts: PackageFacts, metadata: Mapping[str, Any]) -> str:
         facts: Facts about the model.
         metadata: Content of its ``metadata.json``.
     """
-    layout = importlib.import_module(f"afma_med.data.{facts.reader.name}").LAYOUT
+    layout = facts.reader.layout
     return _README.format(
         title=metadata["name"],
         task=metadata["task"],

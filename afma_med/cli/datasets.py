@@ -55,7 +55,7 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def _reader(given: argparse.Namespace) -> DatasetReader:
-    from afma_med.data.readers import with_mask_values
+    from afma_med.data.picture_reader import with_mask_values
 
     return with_mask_values(given.reader, given.mask_values)
 

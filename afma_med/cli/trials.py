@@ -62,7 +62,8 @@ def trial(given: argparse.Namespace) -> int:
     # One training runs at a time, so that it may have all cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
-    from afma_med.data.readers import READERS, with_mask_values
+    from afma_med.data.picture_reader import with_mask_values
+    from afma_med.data.readers import READERS
     from afma_med.trial.report import report_trial
     from afma_med.trial.stopping import stop_on_signals
     from afma_med.trial.trial import Trial, run_trial

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from afma_med.data import VOID, DatasetReader, class_names
+from afma_med.data.ct.nifti_slices import NiftiSlices
+from afma_med.data.ct.voxel_grid import orient_grid
 from afma_med.data.dataset_reader import Item
-from afma_med.data.nifti_slices import NiftiSlices
-from afma_med.data.voxel_grid import orient_grid
 from afma_med.handlers.run_files import EVALUATION, LABELS
 from afma_med.runs.run import Run
 from afma_med.transforms.pictures import to_rgb

@@ -76,8 +76,8 @@ def class_names(classes: Sequence[ClassInfo]) -> list[str]:
     """Name the K train classes in the order of their train ids.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> class_names(camvid.CLASSES)[:3]
+        >>> from afma_med.data import CAMVID
+        >>> class_names(CAMVID.classes)[:3]
         ['sky', 'building', 'pole']
     """
     return [info.name for info in _by_train_id(classes)]
@@ -87,8 +87,8 @@ def class_groups(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
     """List the train ids of the small and of the large classes.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> class_groups(camvid.CLASSES)["small"]
+        >>> from afma_med.data import CAMVID
+        >>> class_groups(CAMVID.classes)["small"]
         [2, 6, 9, 10]
     """
     rows = _by_train_id(classes)
@@ -99,8 +99,8 @@ def named_classes(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
     """List the train ids of the small and of the large classes, and of each class by its name; no empty groups.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> found = named_classes(camvid.CLASSES)
+        >>> from afma_med.data import CAMVID
+        >>> found = named_classes(CAMVID.classes)
         >>> found["small"], found["pole"]
         ([2, 6, 9, 10], [2])
     """
@@ -109,13 +109,7 @@ def named_classes(classes: Sequence[ClassInfo]) -> dict[str, list[int]]:
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Return the colours of the train classes, (256, 3); black for other values.
-
-    Example:
-        >>> from afma_med.data import camvid
-        >>> class_colors(camvid.CLASSES)[0].tolist()
-        [128, 128, 128]
-    """
+    """Return the colours of the train classes, (256, 3); black for other values."""
     colors = np.zeros((256, 3), dtype=np.uint8)
     for info in _by_train_id(classes):
         colors[info.train_id] = info.color
@@ -145,9 +139,6 @@ def color_lookup(classes: Sequence[ClassInfo]) -> dict[tuple[int, int, int], int
 
 
 def _by_train_id(classes: Sequence[ClassInfo]) -> list[ClassInfo]:
-    """The first row of each train id, in order."""
-    first: dict[int, ClassInfo] = {}
-    for info in classes:
-        if info.train_id != VOID:
-            first.setdefault(info.train_id, info)
+    """Return the first row of each train id, in order."""
+    first = {info.train_id: info for info in reversed(classes) if info.train_id != VOID}
     return [first[train_id] for train_id in sorted(first)]

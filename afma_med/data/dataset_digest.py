@@ -1,4 +1,4 @@
-"""What a dataset holds, in one line a section, to notice that its files have changed."""
+"""The contents of a dataset in one line a section, to notice that its files have changed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from afma_med.data.cache_files import file_identity
-from afma_med.data.datalist import files_below
-from afma_med.data.dataset_reader import DatasetReader
-from afma_med.data.file_threads import map_files
+from afma_med.data.dataset_reader import SECTIONS, DatasetReader
+from afma_med.data.files import file_identity, files_below, map_files
 
 __all__ = ["describe_change", "digest_dataset"]
-
-_SECTIONS = ("train", "val", "test")
-_CHUNK = 2**20  # bytes
 
 
 def digest_dataset(reader: DatasetReader, root: str | os.PathLike[str]) -> dict[str, str]:
@@ -39,7 +34,7 @@ def digest_dataset(reader: DatasetReader, root: str | os.PathLike[str]) -> dict[
         {'train': '2 items, digest ...'}
     """
     digests = {}
-    for section in _SECTIONS:
+    for section in SECTIONS:
         try:
             items = reader.datalist(root, section)
         except (FileNotFoundError, ValueError):  # whoever reads the dataset reports its problems
@@ -61,7 +56,7 @@ def describe_change(earlier: Mapping[str, str], now: Mapping[str, str]) -> str:
         >>> describe_change({"train": "14 items, digest 01"}, {"train": "11 items, digest 23"})
         'train had 14 items, digest 01, and now has 11 items, digest 23'
     """
-    for section in _SECTIONS:
+    for section in SECTIONS:
         if earlier.get(section) != now.get(section):
             return f"{section} had {earlier.get(section, 'no items')}, and now has {now.get(section, 'no items')}"
     return ""
@@ -76,8 +71,8 @@ def _files_of(path: str) -> list[str]:
 
 @cache
 def _digest_file(identity: str) -> str:
-    digest = hashlib.sha256()
     with open(identity.rsplit("|", 2)[0], "rb") as file:
-        while chunk := file.read(_CHUNK):
+        digest = hashlib.sha256()
+        while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Keep what pictures and their labels hold, so that a dataset is read from end to end only once."""
+"""Keep the contents of pictures and their labels, so that a dataset is read from end to end only once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from afma_med import __version__
-from afma_med.data.cache_files import cache_folder, file_identity
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
-from afma_med.data.label_pixels import MaskReader, inspect_pictures
+from afma_med.data.files import cache_folder, file_identity
+from afma_med.data.label_pixels import MaskReader
+from afma_med.data.picture_reader import inspect_pictures
 from afma_med.data.problems import DatasetWarning
 
 __all__ = ["kept_inspections"]
@@ -42,15 +43,11 @@ def kept_inspections(reader: DatasetReader) -> Iterator[_Inspect]:
         yield reader.inspect
         return
     path = cache_folder() / f"{reader.name}.sqlite"
-    kept = _Kept(path, reader.inspect, kind)
-    with closing(kept):
+    with closing(_Kept(path, reader.inspect, kind)) as kept:
         yield kept
     if kept.problem:
-        warnings.warn(
-            f"{path} cannot keep what was read: {kept.problem}. Set AFMA_MED_CACHE to another folder.",
-            DatasetWarning,
-            stacklevel=3,
-        )
+        text = f"{path} cannot keep what was read: {kept.problem}. Set AFMA_MED_CACHE to another folder."
+        warnings.warn(text, DatasetWarning, stacklevel=3)
 
 
 class _Kept:
@@ -104,11 +101,11 @@ def _kind(inspect: Any) -> str | None:
     """Describe a function that inspects pictures; None if it is not this package's own."""
     if not isinstance(inspect, partial) or inspect.func is not inspect_pictures or inspect.args:
         return None
-    read_label, classes = inspect.keywords.get("read_label"), inspect.keywords.get("classes")
+    read_label, num_classes = inspect.keywords.get("read_label"), inspect.keywords.get("num_classes")
     if type(read_label) is MaskReader:
-        return f"{read_label} {classes}"
+        return f"{read_label} {num_classes}"
     module, name = getattr(read_label, "__module__", ""), getattr(read_label, "__qualname__", "")
-    return f"{module}.{name} {classes}" if module.startswith("afma_med.") and "<" not in name and name else None
+    return f"{module}.{name} {num_classes}" if module.startswith("afma_med.") and "<" not in name and name else None
 
 
 def _identity(value: Any) -> str:
@@ -120,12 +117,11 @@ def _identity(value: Any) -> str:
 
 
 def _encode(one: Inspected) -> dict[str, Any]:
-    counts, objects = (None if array is None else array.tolist() for array in (one.counts, one.objects))
-    kept = {"size": list(one.size), "counts": counts, "highest": one.highest, "objects": objects}
-    return {**kept, "reading": one.reading}
+    values = {key: value for key, value in one._asdict().items() if key != "item"}
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()}
 
 
 def _decode(item: Item, kept: dict[str, Any]) -> Inspected:
     counts = None if kept["counts"] is None else np.array(kept["counts"], dtype=np.int64)
     objects = None if kept["objects"] is None else np.array(kept["objects"], dtype=np.int64).reshape(-1, 3)
-    return Inspected(dict(item), (kept["size"][0], kept["size"][1]), counts, kept["highest"], objects, kept["reading"])
+    return Inspected(dict(item), tuple(kept["size"]), counts, kept["highest"], objects, kept["reading"])

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from afma_med.data.class_table import VOID, ClassInfo, color_lookup, raw_id_lookup
-from afma_med.data.datalist import PICTURES, files_below, files_by_name, unlabelled_items, warn_skipped
-from afma_med.data.dataset_reader import Inspected, Item
-from afma_med.data.file_threads import map_files
+from afma_med.data.dataset_reader import Item
 from afma_med.data.label_samples import LabelSamples, read_label_samples
 from afma_med.data.mask_values import MaskValues, Reading, check_mask_values, decide_mask
-from afma_med.data.object_sizes import tally_objects
-from afma_med.data.pictures import count_pages, highest_deep_value, naming, oriented_size
-from afma_med.data.problems import DatasetError, list_files
+from afma_med.data.pictures import naming
 
-__all__ = [
-    "MaskReader",
-    "find_pictures",
-    "inspect_pictures",
-    "map_raw_labels",
-    "read_coded_label",
-    "read_mask",
-]
+__all__ = ["MaskReader", "map_raw_labels", "read_coded_label"]
 
 
 def map_raw_labels(
@@ -48,8 +35,8 @@ def map_raw_labels(
         ValueError: if the array is not a label, or holds a value or colour that the table does not list.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> map_raw_labels(np.array([[0, 8], [255, 11]]), camvid.CLASSES).tolist()
+        >>> from afma_med.data import CAMVID
+        >>> map_raw_labels(np.array([[0, 8], [255, 11]]), CAMVID.classes).tolist()
         [[0, 8], [255, 11]]
     """
     if raw.ndim == 2:
@@ -81,47 +68,31 @@ def read_coded_label(
         samples = read_label_samples(path)
         _check_coded(samples)
         # Programs reorder palettes, so the colours decide where they are those of classes.
-        ids = (
-            None if samples.palette is None else _palette_ids(samples.pixels, samples.palette, color_classes or classes)
-        )
-        if ids is not None:
-            return _translate(samples.pixels, ids)
+        if samples.palette is not None:
+            ids = _palette_ids(samples.pixels, samples.palette, color_classes or classes)
+            if ids is not None:
+                return _translate(samples.pixels, ids)
         return map_raw_labels(samples.pixels, classes, color_classes=color_classes)
-
-
-def read_mask(path: str | os.PathLike[str], mask_values: MaskValues = "auto") -> NDArray[np.uint8]:
-    """Read a mask of one class of objects: black and white, numbers of objects, or votes.
-
-    Args:
-        path: of a picture, grey, colours or palette, of any depth.
-        mask_values: ``"instances"``: any value or colour other than black is an object; ``"votes"``: brightness above
-            half of white is; ``"auto"``: as :func:`~afma_med.data.mask_values.decide_mask` tells from the values.
-
-    Returns:
-        (H,W), 1 where the object is.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read, or its values may mean either.
-
-    Example:
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/votes.png"
-        >>> Image.fromarray(np.array([[0, 51, 102, 153, 204, 255]], dtype=np.uint8)).save(path)
-        >>> read_mask(path).tolist(), read_mask(path, "instances").tolist()
-        ([[0, 0, 0, 1, 1, 1]], [[0, 1, 1, 1, 1, 1]])
-    """
-    return MaskReader(mask_values).read(path)[0]
 
 
 @dataclass(frozen=True)
 class MaskReader:
-    """Read the mask of an item as (H,W) train ids, as :func:`read_mask` does.
+    """Read the mask of an item as (H,W) train ids: black and white, numbers of objects, or votes for one class.
 
     Args:
-        mask_values: see :func:`read_mask`.
+        mask_values: ``"instances"``: any value or colour other than black is an object; ``"votes"``: brightness above
+            half of white is; ``"auto"``: as :func:`~afma_med.data.mask_values.decide_mask` tells from the values.
 
     Raises:
         ValueError: if there is no such reading.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> item = {"label": tempfile.mkdtemp() + "/votes.png"}
+        >>> Image.fromarray(np.array([[0, 51, 102, 153, 204, 255]], dtype=np.uint8)).save(item["label"])
+        >>> MaskReader()(item).tolist(), MaskReader("instances")(item).tolist()
+        ([[0, 0, 0, 1, 1, 1]], [[0, 1, 1, 1, 1, 1]])
     """
 
     mask_values: MaskValues = "auto"
@@ -133,81 +104,13 @@ class MaskReader:
         return self.read(item["label"])[0]
 
     def read(self, path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], Reading]:
-        """Read a mask, and say how its values were read; an empty text if they are black and white."""
+        """Read a mask of any format and depth, and say how its values were read; an empty text if black and white.
+
+        Raises:
+            ValueError: naming the file, if it cannot be read, or its values may mean either.
+        """
         with naming(path):
             return decide_mask(read_label_samples(path), self.mask_values)
-
-
-def inspect_pictures(item: Item, *, read_label: Callable[[Item], NDArray[np.uint8]], classes: int) -> list[Inspected]:
-    """Read an image and its label to the last byte, and count the label's pixels and objects.
-
-    Args:
-        item: paths under ``"image"`` and, where there is one, ``"label"``.
-        read_label: item -> (H,W) train ids.
-        classes: K.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read, holds several pictures, its label is of another size, or has
-            bad values.
-    """
-    with naming(item["image"]), Image.open(item["image"]) as image:
-        highest = highest_deep_value(image)
-        width, height = oriented_size(image)
-        if (pages := count_pages(image)) > 1:
-            raise ValueError(
-                f"an image file must hold one picture; this one holds {pages}. Save the one that is meant."
-            )
-        # JPEG at an eighth of its size is decoded in a fraction of the time, to the last byte all the same.
-        image.draft(None, (1, 1))
-        image.load()
-    if "label" not in item:
-        return [Inspected(dict(item), (height, width), None, highest)]
-    label, reading = read_label.read(item["label"]) if isinstance(read_label, MaskReader) else (read_label(item), "")
-    if label.shape != (height, width):
-        raise ValueError(
-            f"`{item['label']}` must have the size of its image, {width}×{height}; got {label.shape[1]}×"
-            f"{label.shape[0]}. Replace one of them."
-        )
-    objects, counts = tally_objects(label, classes), np.zeros(classes, dtype=np.int64)
-    np.add.at(counts, objects[:, 0], objects[:, 1] * objects[:, 2])
-    return [Inspected(dict(item), (height, width), counts, highest, objects, reading)]
-
-
-def find_pictures(source: Path) -> list[dict[str, str]]:
-    """List a picture, or all pictures below a folder, for prediction.
-
-    Args:
-        source: file or folder.
-
-    Returns:
-        ``[{"image": path}, ...]`` in the order of the names; names may not differ by their suffix alone.
-
-    Raises:
-        FileNotFoundError: if there is no picture.
-        DatasetError: naming every file that cannot be read, and names of several files.
-    """
-    names: dict[str, list[Path]] = {source.stem: [source]} if source.is_file() else {}
-    skipped = []
-    for path in files_below(source):
-        found = files_by_name([path], PICTURES)
-        skipped += [] if found else [path]
-        for name, paths in found.items():
-            names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
-    warn_skipped(skipped)
-    items = unlabelled_items(names, source)
-    # To the last byte: a prediction of many images must not stop halfway.
-    outcomes = map_files(_image_problem, items, title="Reading the images", unit="image")
-    if problems := list(filter(None, outcomes)):
-        raise DatasetError([list_files("files that cannot be used", problems)])
-    return items
-
-
-def _image_problem(item: Item) -> str:
-    try:
-        inspect_pictures(item, read_label=MaskReader(), classes=0)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _check_coded(samples: LabelSamples) -> None:

@@ -1,4 +1,4 @@
-"""What may be wrong with a dataset's files: errors and warnings that name the files."""
+"""Problems of a dataset's files: errors and warnings that name the files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["DatasetError", "DatasetWarning", "collect_warnings", "list_files", "missing_layout"]
+__all__ = ["DatasetError", "DatasetWarning", "collect_warnings", "list_files", "missing_layout", "warn_skipped"]
+
+# What operating systems leave in folders.
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
 
 
 class DatasetError(ValueError):
@@ -62,3 +65,11 @@ def list_files(what: str, items: Iterable[Path | str], *, shown: int = 8) -> str
         return ""
     more = f"\n  … and {len(found) - shown} more" if len(found) > shown else ""
     return f"{len(found)} {what}:\n  " + "\n  ".join(found[:shown]) + more
+
+
+def warn_skipped(paths: Iterable[Path]) -> None:
+    """Warn of files that are not read, with their number and the first names; hidden files do not count."""
+    skipped = [p for p in paths if not p.name.startswith(".") and p.name.lower() not in _OF_SYSTEMS and p.is_file()]
+    if skipped:
+        what = "files are skipped: their format cannot be read, or their names do not follow the layout"
+        warnings.warn(list_files(what, skipped), DatasetWarning, stacklevel=2)

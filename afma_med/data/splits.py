@@ -1,4 +1,4 @@
-"""Which files belong to a section: split files, and splits of datasets that come without any."""
+"""Which names belong to a section: split files, splits of datasets that come without any, and folds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from afma_med.data.dataset_reader import SECTIONS
-from afma_med.data.file_names import as_one_form
+from afma_med.data.files import as_one_form
 from afma_med.data.problems import DatasetError, list_files
 
 __all__ = [
+    "FOLDS",
+    "check_fold",
     "find_split_file",
+    "fold_names",
+    "natural_key",
     "read_lines",
     "read_split_files",
     "refuse_shared_names",
@@ -24,20 +28,14 @@ __all__ = [
     "unlisted",
 ]
 
+#: How many folds there are.
+FOLDS = 5
 _SUFFIXES = (".txt", ".csv", ".tsv")
 # First lines of tables that name a column.
-_HEADERS = {
-    "name",
-    "names",
-    "file",
-    "files",
+_HEADERS = {"name", "names", "file", "files", "image", "images", "path", "volume"} | {
     "filename",
     "file_name",
-    "image",
-    "images",
     "image_name",
-    "path",
-    "volume",
 }
 
 
@@ -58,9 +56,8 @@ def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]
     """
     files = {section: file for section in SECTIONS if (file := find_split_file(folder, section))}
     listed = {section: _read_names(file, known) for section, file in files.items()}
-    empty = [files[section] for section, names in listed.items() if not names]
-    if empty:
-        raise DatasetError([list_files("split files that list nothing", empty)])
+    if empty := list_files("split files that list nothing", [files[key] for key, names in listed.items() if not names]):
+        raise DatasetError([empty])
     refuse_shared_names(listed, folder)
     return listed
 
@@ -99,11 +96,7 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 
 
 def refuse_shared_names(listed: Mapping[str, set[str]], folder: Path) -> None:
-    """Refuse sections that share names: a training must not see the images of the test.
-
-    Raises:
-        DatasetError: naming them.
-    """
+    """Raise a DatasetError that names what several sections list: a training must not see the images of the test."""
     shared = {name for a, b in itertools.combinations(listed.values(), 2) for name in a & b}
     if shared:
         raise DatasetError([list_files(f"names in several sections of the split files in `{folder}`", shared)])
@@ -138,9 +131,6 @@ def split_names(names: Iterable[str], section: str, *, seed: int = 0) -> set[str
         section: ``"train"``, ``"val"`` or ``"test"``.
         seed: which split.
 
-    Returns:
-        The names of the section.
-
     Raises:
         ValueError: if there are fewer than three names.
 
@@ -156,6 +146,51 @@ def split_names(names: Iterable[str], section: str, *, seed: int = 0) -> set[str
     val, test = max(1, len(ordered) // 10), max(1, len(ordered) // 5)
     parts = {"val": ordered[:val], "test": ordered[val : val + test], "train": ordered[val + test :]}
     return set(parts[section])
+
+
+def fold_names(names: Iterable[str], section: str, *, fold: int) -> set[str]:
+    """Return the names of a section; each name is in the test section of exactly one of the five folds.
+
+    Names are cut into five runs of neighbours, because neighbouring slices often show one patient. The test section is
+    the run of the fold. The val section is an eighth of all names, at least one, from the start of the run after the
+    next (the first run follows the last), so it never borders on the test section. The train section is the rest.
+
+    Args:
+        names: of the images.
+        section: ``"train"``, ``"val"`` or ``"test"``.
+        fold: 0 to 4.
+
+    Raises:
+        ValueError: if there are fewer than five names.
+
+    Example:
+        >>> names = [f"slice{number}" for number in range(20)]
+        >>> [sorted(fold_names(names, section, fold=0), key=natural_key) for section in ("test", "val")]
+        [['slice0', 'slice1', 'slice2', 'slice3'], ['slice8', 'slice9']]
+    """
+    ordered = sorted(set(names), key=natural_key)
+    if len(ordered) < FOLDS:
+        raise ValueError(f"A dataset in {FOLDS} folds must have at least {FOLDS} images; got {ordered}. Add files.")
+    starts = [len(ordered) * number // FOLDS for number in range(FOLDS + 1)]
+    val = starts[(fold + 2) % FOLDS]
+    parts = {
+        "test": set(ordered[starts[fold] : starts[fold + 1]]),
+        "val": set(ordered[val : val + max(1, len(ordered) // 8)]),
+    }
+    return parts[section] if section in parts else set(ordered).difference(*parts.values())
+
+
+def check_fold(fold: object) -> None:
+    """Raise a ValueError if a fold is not a whole number from 0 to 4."""
+    if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < FOLDS:
+        raise ValueError(f"`fold` must be a whole number from 0 to {FOLDS - 1}; got {fold!r}. For example: --fold 0")
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return a key that sorts names by the numbers in them, ``"a9"`` before ``"a10"``."""
+    # Every second part is a number, so numbers are compared with numbers.
+    parts: list[str | int] = [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+    return parts, name
 
 
 def unlisted(split_file: Path | None, wanted: Iterable[str], found: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Read every file of a dataset before it is used: what it contains, and everything that is wrong with it."""
+"""Read every file of a dataset before it is used: its contents, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,30 @@ from torch import Tensor
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
-from afma_med.data.file_threads import map_files
+from afma_med.data.files import map_files
 from afma_med.data.inspection_cache import kept_inspections
+from afma_med.data.objects.shapes import measure_objects
 from afma_med.data.pictures import bits_range
 from afma_med.data.problems import DatasetError, collect_warnings
 
-__all__ = ["Survey", "describe_readings", "find_image_range", "survey_dataset", "survey_section"]
+__all__ = [
+    "Survey",
+    "describe_readings",
+    "find_image_range",
+    "find_lost_classes",
+    "survey_dataset",
+    "survey_section",
+    "warn_of_lost_objects",
+]
 
 logger = logging.getLogger(__name__)
 
+# Share of a class's objects that resizing may lose before a training warns.
+_TOLERATED = 0.1
+
 
 class Survey(NamedTuple):
-    """Hold what a section of a dataset contains.
+    """Hold the contents of a section of a dataset.
 
     Args:
         files: items of paths, whole images or volumes.
@@ -39,8 +51,8 @@ class Survey(NamedTuple):
         problems: everything that is wrong, one text each.
         warnings: possible problems, one text each.
         highest: the highest value of the pictures of more than 8 bits; None without such pictures.
-        objects: (n,3) int64, the objects of all labels as of :func:`~afma_med.data.object_sizes.tally_objects`; None if
-            the reader's ``inspect`` does not count them.
+        objects: (n,3) int64, the objects of all labels as of :func:`~afma_med.data.objects.sizes.tally_objects`; None
+            if the reader's ``inspect`` does not count them.
         readings: how many masks were read as ``"instances"`` and as ``"votes"``, by their values.
     """
 
@@ -83,12 +95,8 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
             files, problems = reader.datalist(Path(root), section), []
         except DatasetError as error:
             files, problems = error.items, list(error.problems)
-        title = f"Reading {reader.title}, {section}"
         with kept_inspections(reader) as inspect:
-            # The processes of a training begin at different files, and take the rest from the cache.
-            start = _first_file(len(files))
-            outcomes = map_files(partial(_inspect, inspect), files[start:] + files[:start], title=title)
-            outcomes = outcomes[len(files) - start :] + outcomes[: len(files) - start]
+            outcomes = _inspect_all(inspect, files, title=f"Reading {reader.title}, {section}")
     good = [item for item, outcome in zip(files, outcomes, strict=True) if not isinstance(outcome, str)]
     found = [one for outcome in outcomes if not isinstance(outcome, str) for one in outcome]
     if unusable := [outcome for outcome in outcomes if isinstance(outcome, str)]:
@@ -135,8 +143,7 @@ def survey_dataset(
             logger.warning(text)
         if note := describe_readings(surveys.values()):
             logger.info(note)
-    problems = [text for survey in surveys.values() for text in survey.problems]
-    if problems:
+    if problems := [text for survey in surveys.values() for text in survey.problems]:
         raise DatasetError(problems)
     bare = [section for section, survey in surveys.items() if any("label" not in item for item in survey.files)]
     if labelled and bare:
@@ -176,13 +183,57 @@ def describe_readings(surveys: Iterable[Survey]) -> str:
     return " ".join([*parts, "`mask_values` sets another reading."]) if parts else ""
 
 
-def _first_file(files: int) -> int:
+def find_lost_classes(reader: DatasetReader, items: Sequence[Item], longest_side: int) -> dict[str, float]:
+    """Find the classes that lose more than a tenth of their objects when images are resized.
+
+    Args:
+        reader: the dataset.
+        items: items with a label, as of :class:`Survey`.
+        longest_side: longest side in pixels that images are resized to.
+
+    Returns:
+        The share that is lost, by name of the class; without the unscored classes.
+    """
+    names = class_names(reader.classes)
+
+    def count(item: Item) -> NDArray[np.int64]:
+        found = measure_objects(reader.read_label(item), len(names), longest_side=longest_side)
+        return np.stack(
+            [np.bincount(owner, minlength=len(names)) for owner in (found.owner, found.owner[found.area == 0])]
+        )
+
+    labelled = [item for item in items if "label" in item]
+    counts = map_files(count, labelled, title="Looking for objects that resizing loses", unit="label")
+    total, lost = sum(counts, start=np.zeros((2, len(names)), dtype=np.int64))
+    shares = {name: lost[k] / total[k] for k, name in enumerate(names) if total[k] and name not in reader.unscored}
+    return {name: float(share) for name, share in shares.items() if share > _TOLERATED}
+
+
+def warn_of_lost_objects(reader: DatasetReader, items: Sequence[Item], longest_side: int | None) -> None:
+    """Log a warning if the resizing of a training loses more than a tenth of a class's objects."""
+    lost = {} if longest_side is None else find_lost_classes(reader, items, longest_side)
+    if lost:
+        shares = ", ".join(f"{share:.0%} of {name}" for name, share in lost.items())
+        logger.warning(
+            "Resizing images to a `longest_side` of %d pixels loses objects: %s. Choose a larger `longest_side`; "
+            "`afma advise` says which.",
+            longest_side,
+            shares,
+        )
+
+
+def _inspect_all(
+    inspect: Callable[[Item], list[Inspected]], files: Sequence[Item], *, title: str
+) -> list[list[Inspected] | str]:
+    """Return the contents of each item, or its problem."""
+    # The processes of a training begin at different files, and take the rest from the cache.
     rank, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    return files * rank // processes
+    start = len(files) * rank // processes
+    outcomes = map_files(partial(_inspect, inspect), [*files[start:], *files[:start]], title=title)
+    return outcomes[len(files) - start :] + outcomes[: len(files) - start]
 
 
 def _inspect(inspect: Callable[[Item], list[Inspected]], item: Item) -> list[Inspected] | str:
-    """Return the contents of an item, or its problem."""
     try:
         return inspect(item)
     except ValueError as error:
@@ -190,17 +241,16 @@ def _inspect(inspect: Callable[[Item], list[Inspected]], item: Item) -> list[Ins
 
 
 def _join_objects(found: Sequence[Inspected]) -> NDArray[np.int64] | None:
-    labelled = [one for one in found if one.counts is not None]
-    counted = [one.objects for one in labelled if one.objects is not None]
-    return np.concatenate([np.zeros((0, 3), dtype=np.int64), *counted]) if len(counted) == len(labelled) else None
+    objects = [one.objects for one in found if one.counts is not None]
+    counted = [one for one in objects if one is not None]
+    return np.concatenate([np.zeros((0, 3), dtype=np.int64), *counted]) if len(counted) == len(objects) else None
 
 
 def _absent_classes(reader: DatasetReader, section: str, found: Sequence[Inspected], counts: Tensor) -> list[str]:
     if all(one.counts is None for one in found):
         return []
-    names = class_names(reader.classes)
-    absent = [name for name, count in zip(names, counts.sum(dim=0).tolist(), strict=True) if not count]
-    absent = [name for name in absent if name not in reader.unscored]
+    pixels = zip(class_names(reader.classes), counts.sum(dim=0).tolist(), strict=True)
+    absent = [name for name, count in pixels if not count and name not in reader.unscored]
     if not absent:
         return []
     return [f"{section}: no label holds a pixel of {', '.join(absent)}. Check the label files of this section."]

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from afma_med.data.class_table import ClassInfo, class_names
-from afma_med.data.object_sizes import SIZES
+from afma_med.data.objects.sizes import SIZES
 from afma_med.handlers.run_files import EXPLORER
 from afma_med.metrics.pixel_counts import COMPANY
 from afma_med.networks.hypercolumn_net import has_attention

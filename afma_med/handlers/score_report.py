@@ -21,7 +21,7 @@ from torch import Tensor
 
 from afma_med.atomic_write import move_aside, replacing
 from afma_med.data.class_table import classes_with_objects
-from afma_med.data.object_sizes import SIZES
+from afma_med.data.objects.sizes import SIZES
 from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 from afma_med.metrics.pixel_counts import COMPANY, COUNTS, OBJECTS
@@ -53,8 +53,8 @@ class ScoreReportHandler:
         rank: Rank of this process.
 
     Example:
-        >>> from afma_med.data import isic
-        >>> report = ScoreReportHandler("runs/example/evaluation", ClassIoU(isic.CLASSES), dataset_dir="data/isic")
+        >>> from afma_med.data import ISIC
+        >>> report = ScoreReportHandler("runs/example/evaluation", ClassIoU(ISIC.classes), dataset_dir="data/isic")
     """
 
     def __init__(

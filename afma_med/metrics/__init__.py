@@ -1,6 +1,6 @@
 """Metrics over a whole dataset, as named scalars."""
 
-from afma_med.data.object_sizes import SizeGroups
+from afma_med.data.objects.sizes import SizeGroups
 from afma_med.metrics.class_iou import ClassIoU
 from afma_med.metrics.component_metrics import ComponentDiceMetric, ComponentPanopticQualityMetric
 from afma_med.metrics.object_detection import ObjectDetection

@@ -16,7 +16,7 @@ from afma_med._ops.finite import check_finite
 from afma_med._ops.labels import whole_numbers
 from afma_med._ops.tensors import without_metadata
 from afma_med.data.class_table import ClassInfo, class_groups, class_names
-from afma_med.data.object_sizes import SIZES, SizeGroups
+from afma_med.data.objects.sizes import SIZES, SizeGroups
 from afma_med.metrics.pixel_counts import OBJECTS, count_pixels, object_counts, spacing_of
 from afma_med.metrics.pixel_scores import scores_from_pixels
 
@@ -67,8 +67,8 @@ class ClassIoU(Metric):
         ValueError: If an unscored class is not in the table, or the interval is not positive.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> metric = ClassIoU(camvid.CLASSES)
+        >>> from afma_med.data import CAMVID
+        >>> metric = ClassIoU(CAMVID.classes)
         >>> metric.update(([torch.eye(12)[:, :, None]], [torch.arange(12)[None, :, None]]))
         >>> metric.compute()["mIoU"]
         1.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from afma_med.data.class_table import ClassInfo, class_names, classes_with_objects
-from afma_med.data.object_sizes import SIZES, SizeGroups, label_objects
+from afma_med.data.objects.sizes import SIZES, SizeGroups, label_objects
 from afma_med.metrics.class_iou import predicted_index
 from afma_med.metrics.pixel_counts import spacing_of
 
@@ -46,8 +46,8 @@ class ObjectDetection(Metric):
         ValueError: If ``min_iou`` is not in (0, 1].
 
     Example:
-        >>> from afma_med.data import isic
-        >>> metric = ObjectDetection(isic.CLASSES)
+        >>> from afma_med.data import ISIC
+        >>> metric = ObjectDetection(ISIC.classes)
         >>> label = torch.tensor([[[1, 0, 1]]])
         >>> metric.update(([torch.tensor([[[0, 1, 1]], [[1, 0, 0]]])], [label]))
         >>> metric.compute()["recall/lesion"]

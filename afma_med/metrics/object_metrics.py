@@ -11,7 +11,7 @@ from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from afma_med.data.object_sizes import SIZES, SizeGroups
+from afma_med.data.objects.sizes import SIZES, SizeGroups
 from afma_med.metrics.class_masks import MaskOptions, measure_classes
 from afma_med.metrics.object_detection import count_matches, scores_from_matches
 from afma_med.metrics.pixel_counts import COMPANY, OBJECTS, count_pixels, object_counts, spacing_of

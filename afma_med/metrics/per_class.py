@@ -38,9 +38,9 @@ class PerClassMetric(Metric):
             labels (1,H,W) or (1,H,W,D).
 
     Example:
-        >>> from afma_med.data import isic
+        >>> from afma_med.data import ISIC
         >>> from monai.metrics import DiceMetric
-        >>> metric = PerClassMetric(DiceMetric(include_background=True), isic.CLASSES)
+        >>> metric = PerClassMetric(DiceMetric(include_background=True), ISIC.classes)
         >>> metric.update(([torch.tensor([[[0, 1, 1]], [[1, 0, 0]]])], [torch.tensor([[[1, 0, 1]]])]))
         >>> round(metric.compute()["lesion"], 3)
         0.667

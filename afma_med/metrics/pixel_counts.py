@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from afma_med.data.object_sizes import SIZES, SizeGroups, group_pixels, label_objects
+from afma_med.data.objects.sizes import SIZES, SizeGroups, group_pixels, label_objects
 
 __all__ = ["COMPANY", "COUNTS", "OBJECTS", "count_pixels", "object_counts", "spacing_of"]
 

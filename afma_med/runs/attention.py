@@ -12,7 +12,7 @@ from torch import Tensor
 
 from afma_med.data.class_table import class_names
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.data.file_names import shown_name
+from afma_med.data.files import shown_name
 from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import AttendedImage, attend_image

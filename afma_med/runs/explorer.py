@@ -13,7 +13,7 @@ from torch import Tensor
 
 from afma_med.atomic_write import replacing
 from afma_med.data.dataset_reader import SECTIONS, DatasetReader, Item
-from afma_med.data.file_names import shown_name
+from afma_med.data.files import shown_name
 from afma_med.runs.attention import SUFFIX, check_runs, find_class, find_points
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import AttendedImage, attend_image

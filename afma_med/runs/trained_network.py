@@ -21,7 +21,7 @@ from afma_med.bundle.run_folder import find_weights
 from afma_med.bundle.settings import read_settings
 from afma_med.data import READERS
 from afma_med.data.dataset_reader import DatasetReader, Item
-from afma_med.data.file_names import shown_name
+from afma_med.data.files import shown_name
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.handlers.run_files import BEST, LAST
 from afma_med.networks.afma_blocks import spell_choice

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from afma_med.data import camvid
+from afma_med.data import CAMVID
 from afma_med.data.class_table import class_names
 
 __all__ = ["CIRCLE", "EYE_HEIGHT", "LEAVES", "OVERSAMPLING", "PAINTS", "SKINS", "WALLS", "Floats", "Region", "Scene"]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
-_TRAIN_ID = {name: train_id for train_id, name in enumerate(class_names(camvid.CLASSES))}
+_TRAIN_ID = {name: train_id for train_id, name in enumerate(class_names(CAMVID.classes))}
 # The scene is drawn this many times larger along both axes, and averaged down against jagged edges.
 OVERSAMPLING = 2
 EYE_HEIGHT = 1.5  # metres above the road

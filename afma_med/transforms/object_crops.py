@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from afma_med._ops.components import ArrayCache
 from afma_med.checks import is_positive_int
-from afma_med.data.object_table import ObjectTable, find_objects
+from afma_med.data.objects.table import ObjectTable, find_objects
 
 __all__ = ["RandCropBySmallObjects", "RandCropBySmallObjectsd"]
 
@@ -106,7 +106,7 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
 
         Raises:
             ValueError: If the label has another number of axes or is smaller than the crop, or its values are not
-                those that :func:`~afma_med.data.object_table.find_objects` takes.
+                those that :func:`~afma_med.data.objects.table.find_objects` takes.
         """
         if isinstance(label, torch.Tensor) and label.dtype == torch.bfloat16:  # which NumPy does not have
             label = label.float()
@@ -128,7 +128,7 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         self.centers = [self._draw(table, size) for _ in range(self.num_samples)]
 
     def _find_objects(self, label: NDArray[Any]) -> ObjectTable:
-        return find_objects(label, classes=self.classes, ignore_index=self.ignore_index)
+        return find_objects(label, class_indices=self.classes, ignore_index=self.ignore_index)
 
     def _draw(self, table: ObjectTable, size: NDArray[np.int64]) -> tuple[int, ...]:
         """Draw the centre of one crop of a size."""

@@ -177,8 +177,8 @@ class ColorizeClasses(Transform):
         ValueError: if a value is not a whole number from 0 to 255.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> ColorizeClasses(camvid.CLASSES)(torch.tensor([[[1]]])).flatten().tolist()
+        >>> from afma_med.data import CAMVID
+        >>> ColorizeClasses(CAMVID.classes)(torch.tensor([[[1]]])).flatten().tolist()
         [128, 0, 0]
     """
 

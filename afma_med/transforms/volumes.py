@@ -19,12 +19,13 @@ from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
+from afma_med.data import LITS
 from afma_med.data.class_table import ClassInfo, class_names
-from afma_med.data.dicom_series import read_series
-from afma_med.data.lits import map_raw_volume
-from afma_med.data.nifti_slices import NiftiSlices
-from afma_med.data.volume_checks import check_hounsfield
-from afma_med.data.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
+from afma_med.data.ct.dicom_series import read_series
+from afma_med.data.ct.nifti_slices import NiftiSlices
+from afma_med.data.ct.volume_checks import check_hounsfield
+from afma_med.data.ct.volume_reader import map_raw_volume
+from afma_med.data.ct.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
 from afma_med.transforms.pictures import MapToRawIds
 
 __all__ = ["LoadImageVolumed", "LoadSliced", "SaveImageVolumed"]
@@ -37,13 +38,13 @@ _GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", 
 class LoadSliced(MapTransform):
     """Load one axial slice of NIfTI volumes, upright, whatever the orientation they are stored in.
 
-    Items are those of :func:`afma_med.data.lits.inspect_volume`: paths under the keys, the number of the slice, from
-    inferior, under ``"slice"`` and, if supplied, the geometry of files without under ``"geometry"``.
+    Items are those of :func:`afma_med.data.ct.volume_reader.inspect_volume`: paths under the keys, the number of the
+    slice, from inferior, under ``"slice"`` and, if supplied, the geometry of files without under ``"geometry"``.
 
     Args:
         keys: items that hold paths; images become (1,H,W) float32 Hounsfield units.
         label_key: which of the keys is the label of LiTS, which becomes (1,H,W) uint8 train ids.
-        cache_dir: folder for unpacked .nii.gz files, see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
+        cache_dir: folder for unpacked .nii.gz files, see :class:`~afma_med.data.ct.nifti_slices.NiftiSlices`.
         allow_missing_keys: pass items without one of the keys.
 
     Raises:
@@ -78,7 +79,7 @@ class LoadSliced(MapTransform):
             first = slices if first is None else first
             require_same_grid(first.grid, slices.grid, paths=(first.path, slices.path))
             plane = slices[loaded["slice"]]
-            values = map_raw_volume(plane, slices.path) if key == self.label_key else plane
+            values = map_raw_volume(plane, slices.path, LITS.classes) if key == self.label_key else plane
             meta = {"filename_or_obj": str(slices.path), "slice": int(loaded["slice"])}
             loaded[key] = MetaTensor(torch.from_numpy(values)[None], meta=meta)
         return loaded
@@ -130,7 +131,7 @@ class LoadImageVolumed(LoadImaged):
                 check_hounsfield(float(volume.min()), float(volume.max()), data[key])
                 loaded[key] = _with_geometry(volume, grid, path=data[key])
                 continue
-            label = map_raw_volume(volume, data[key])
+            label = map_raw_volume(volume, data[key], LITS.classes)
             if self.image_key in volumes:
                 paths = (data[self.image_key], data[key])
                 label, grid = _turn_label(label, grid, image=volumes[self.image_key][1], paths=paths)
@@ -159,11 +160,11 @@ class SaveImageVolumed(SaveImaged):
 
     Example:
         >>> import tempfile
-        >>> from afma_med.data.lits import CLASSES
+        >>> from afma_med.data import LITS
         >>> folder = tempfile.mkdtemp()
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), folder + "/volume-0.nii")
         >>> image = LoadImageVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
-        >>> item = SaveImageVolumed("pred", folder + "/predicted", classes=CLASSES)({"pred": image})
+        >>> item = SaveImageVolumed("pred", folder + "/predicted", classes=LITS.classes)({"pred": image})
         >>> [path.name for path in Path(folder, "predicted").iterdir()]
         ['segmentation-0.nii.gz']
     """

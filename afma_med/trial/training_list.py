@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afma_med.bundle.installed import bundles_folder
-from afma_med.data.folds import FOLDS
+from afma_med.data.splits import FOLDS
 from afma_med.handlers.run_files import BEST, LAST
 
 __all__ = ["FOLDS_FOLDER", "WEIGHTS", "Training", "list_trainings", "result_path"]

@@ -46,11 +46,11 @@ def draw_attention(point: PointAttention, classes: Sequence[ClassInfo], *, title
     Example:
         >>> import torch
         >>> from afma_med import AFMANet
-        >>> from afma_med.data import isic
+        >>> from afma_med.data import ISIC
         >>> from afma_med.visualize import attend_image, attend_point
         >>> host = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2))
         >>> seen = attend_image(AFMANet(host, 2, feature="0"), torch.rand(3, 40, 60))
-        >>> draw_attention(attend_point(seen, (25, 7)), isic.CLASSES, title="Unet")
+        >>> draw_attention(attend_point(seen, (25, 7)), ISIC.classes, title="Unet")
         <Figure size 1430x... with 13 Axes>
     """
     names = map_names(classes, len(point.maps))
@@ -83,12 +83,12 @@ def compare_attention(
     Example:
         >>> import torch
         >>> from afma_med import AFMANet
-        >>> from afma_med.data import isic
+        >>> from afma_med.data import ISIC
         >>> from afma_med.visualize import attend_image, attend_point
         >>> host = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2))
         >>> seen = attend_image(AFMANet(host, 2, feature="0"), torch.rand(3, 40, 60))
         >>> rows = [(name, attend_point(seen, point)) for name, point in {"a": (25, 7), "b": (3, 50)}.items()]
-        >>> compare_attention(rows, isic.CLASSES)
+        >>> compare_attention(rows, ISIC.classes)
         <Figure size 1650x... with 12 Axes>
     """
     if not rows:

@@ -56,8 +56,8 @@ def map_names(classes: Sequence[ClassInfo], count: int) -> list[str]:
         ValueError: If the number is neither 1 nor that of the classes.
 
     Example:
-        >>> from afma_med.data import isic
-        >>> map_names(isic.CLASSES, 2), map_names(isic.CLASSES, 1)
+        >>> from afma_med.data import ISIC
+        >>> map_names(ISIC.classes, 2), map_names(ISIC.classes, 1)
         (['skin', 'lesion'], ['lesion'])
     """
     names = class_names(classes)

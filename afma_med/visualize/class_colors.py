@@ -48,8 +48,8 @@ def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArra
         ValueError: If a value is not a whole number.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> colorize(np.array([[0, 1]]), camvid.CLASSES).tolist()
+        >>> from afma_med.data import CAMVID
+        >>> colorize(np.array([[0, 1]]), CAMVID.classes).tolist()
         [[[128, 128, 128], [128, 0, 0]]]
     """
     index = index_array("label", label)
@@ -68,8 +68,8 @@ def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint
         (height,width,3) uint8, black on white.
 
     Example:
-        >>> from afma_med.data import camvid
-        >>> color_legend(camvid.CLASSES, width=400).shape[1]
+        >>> from afma_med.data import CAMVID
+        >>> color_legend(CAMVID.classes, width=400).shape[1]
         400
     """
     font = ImageFont.load_default(size=11)
@@ -106,9 +106,9 @@ def compare_segmentations(
         (height,width,3) uint8.
 
     Example:
-        >>> from afma_med.data import camvid
+        >>> from afma_med.data import CAMVID
         >>> label = np.zeros((48, 64), dtype=np.uint8)
-        >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, classes=camvid.CLASSES).shape[1]
+        >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, classes=CAMVID.classes).shape[1]
         192
     """
     panels = [stretch_image(image)]

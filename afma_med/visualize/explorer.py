@@ -82,12 +82,12 @@ def format_explorer(
     Example:
         >>> import torch
         >>> from afma_med import AFMANet
-        >>> from afma_med.data import isic
+        >>> from afma_med.data import ISIC
         >>> from afma_med.visualize import attend_image, stretch_image
         >>> host = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2))
         >>> seen = attend_image(AFMANet(host, 2, feature="0"), torch.rand(3, 40, 60))
         >>> one = ExplorerSlice(seen, stretch_image(seen.image))
-        >>> page, numbers = format_explorer([one], isic.CLASSES, title="a", point=(5, 5))
+        >>> page, numbers = format_explorer([one], ISIC.classes, title="a", point=(5, 5))
         >>> page.startswith("<!DOCTYPE html>"), len(page) < 60_000, numbers
         (True, True, [])
     """

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from afma_med.data.object_sizes import SIZES, SizeGroups
+from afma_med.data.objects.sizes import SIZES, SizeGroups
 
 __all__ = ["SIZE_COLORS", "draw_lost_objects", "draw_object_counts", "size_titles"]
 

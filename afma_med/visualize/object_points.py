@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import VOID, ClassInfo, class_groups, class_names, classes_with_objects
-from afma_med.data.object_sizes import label_objects
+from afma_med.data.objects.sizes import label_objects
 
 __all__ = ["corrected_object", "object_classes", "object_points", "smallest_object"]
 
@@ -32,8 +32,8 @@ def object_classes(classes: Sequence[ClassInfo], unscored: Sequence[str] = ()) -
         unscored: Names of classes to ignore.
 
     Example:
-        >>> from afma_med.data import camvid, isic
-        >>> object_classes(isic.CLASSES), len(object_classes(camvid.CLASSES, ["unlabelled"]))
+        >>> from afma_med.data import CAMVID, ISIC
+        >>> object_classes(ISIC.classes), len(object_classes(CAMVID.classes, ["unlabelled"]))
         ([1], 11)
     """
     grouped = {train_id for group in class_groups(classes).values() for train_id in group}

@@ -111,8 +111,8 @@ def draw_montage(
 
     Example:
         >>> import torch
-        >>> from afma_med.data import lits
-        >>> draw_montage(torch.rand(1, 20, 24, 30), np.ones((20, 24, 30), np.uint8), lits.CLASSES, count=12)
+        >>> from afma_med.data import LITS
+        >>> draw_montage(torch.rand(1, 20, 24, 30), np.ones((20, 24, 30), np.uint8), LITS.classes, count=12)
         <Figure size 1584x... with 12 Axes>
     """
     if tuple(volume.shape[1:]) != prediction.shape:

@@ -15,7 +15,7 @@ from afma_med.comparison.examples import Example
 from afma_med.comparison.gallery import load_examples, most_changed, rank_images
 from afma_med.comparison.tables import find_reader
 from afma_med.data import VOID, DatasetReader, class_names
-from afma_med.data.object_sizes import label_objects
+from afma_med.data.objects.sizes import label_objects
 from afma_med.runs.run import Run
 
 __all__ = ["KINDS", "OTHER", "count_harm", "describe_cases", "has_kinds", "main_kind", "summarise_cases"]

@@ -18,8 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from afma_med.bundle.installed import bundles_folder
 from afma_med.bundle.settings import write_settings
-from afma_med.data import CAMVID, camvid_datalist, class_groups, class_names
-from afma_med.data.camvid import read_label
+from afma_med.data import CAMVID, class_groups, class_names
 
 NAMES = tuple(class_names(CAMVID.classes))
 SCORED = NAMES[:-1]
@@ -203,8 +202,8 @@ def write_street_run(folder: Path, scenes: Path, *, step: int, seed: int = 0, af
     """A run on street scenes whose predictions are the labels in blocks of ``step`` pixels."""
     rows: Rows = {}
     predictions = {}
-    for item in camvid_datalist(scenes, "test"):
-        label, image = read_label(item), Path(item["image"]).relative_to(scenes).as_posix()
+    for item in CAMVID.datalist(scenes, "test"):
+        label, image = CAMVID.read_label(item), Path(item["image"]).relative_to(scenes).as_posix()
         height, width = label.shape
         prediction = label[(np.arange(height) // step * step)[:, None], np.arange(width) // step * step]
         scored = label != NAMES.index("unlabelled")

@@ -15,7 +15,7 @@ from _helpers.commands import run_script
 from _helpers.paths import BUNDLES
 from _helpers.refusals import refused
 from _helpers.synthetic_runs import write_untrained
-from afma_med.data.camvid import CLASSES
+from afma_med.data import READERS
 from afma_med.samples import write_street_scenes
 
 CAMVID = str(BUNDLES / "camvid_afma.json")
@@ -101,7 +101,7 @@ def test_metadata_names_the_classes() -> None:
     outputs = json.loads((BUNDLES / "metadata.json").read_text(encoding="utf-8"))["network_data_format"]["outputs"][
         "pred"
     ]
-    assert outputs["channel_def"] == {str(info.train_id): info.name for info in CLASSES}
+    assert outputs["channel_def"] == {str(info.train_id): info.name for info in READERS["camvid"].classes}
 
 
 def test_class_offsets_change_which_class_wins(scenes: Path, tmp_path: Path) -> None:

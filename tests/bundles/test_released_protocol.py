@@ -11,8 +11,7 @@ from PIL import Image
 
 from _helpers.paths import ROOT
 from _helpers.synthetic_runs import write_untrained
-from afma_med.data import camvid_datalist
-from afma_med.data.camvid import read_label
+from afma_med.data import CAMVID
 from afma_med.runs.run import read_run
 from afma_med.runs.trained_network import load_network
 from afma_med.samples import write_street_scenes
@@ -39,6 +38,6 @@ def test_released_protocol_sees_and_scores_the_centre_alone(tmp_path: Path) -> N
     network_sees = image[None, :, centre]
     predicted = torch.as_tensor(np.array(Image.open(next((folder / "evaluation" / "labels").rglob("*.png")))))
     assert torch.equal(predicted[centre].long(), run.network(network_sees).argmax(dim=1)[0])
-    label = torch.from_numpy(read_label(camvid_datalist(scenes, "test")[0]))[centre]
+    label = torch.from_numpy(CAMVID.read_label(CAMVID.datalist(scenes, "test")[0]))[centre]
     counts = read_run(folder).counts.pixels[0, :, 0, 0]
     assert counts.tolist() == [int((label == k).sum()) for k in range(11)]

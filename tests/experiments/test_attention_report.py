@@ -14,8 +14,7 @@ from torch.nn.functional import interpolate, one_hot
 from _helpers.commands import run_lab
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import GroupedAttention, PatchAttention
-from afma_med.data import camvid_datalist
-from afma_med.data.camvid import CLASSES, read_label
+from afma_med.data import CAMVID
 from afma_med.functional import gold_attention, modulate_logits
 from afma_med.metrics import ClassIoU
 from afma_med.runs.trained_network import TrainedNetwork, load_network
@@ -86,12 +85,12 @@ def test_figures_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) ->
     found = measure_attention(run)
     squares, golds, products, owns, peaks = 0.0, 0.0, 0.0, 0.0, []
     total = changed = labelled = mended = harmed = 0
-    metrics = [ClassIoU(CLASSES, unscored=("unlabelled",)) for _ in range(3)]
-    for item in camvid_datalist(scenes, "val"):
+    metrics = [ClassIoU(CAMVID.classes, unscored=("unlabelled",)) for _ in range(3)]
+    for item in CAMVID.datalist(scenes, "val"):
         image = run.prepare(item["image"])[None]
         size = tuple(image.shape[2:])
         assert size == (32, 48)
-        label = interpolate(torch.from_numpy(read_label(item)).float()[None, None], size=size)[0, 0].long()
+        label = interpolate(torch.from_numpy(CAMVID.read_label(item)).float()[None, None], size=size)[0, 0].long()
         with torch.no_grad():
             logits, attention = run.network.attend(image)
             after = run.network(image).argmax(1)[0]
@@ -127,9 +126,9 @@ def test_figures_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) ->
 @torch.no_grad()
 def test_classes_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) -> None:
     squares, strongest, filled = torch.zeros(3, 12, dtype=torch.float64), [], []
-    for item in camvid_datalist(scenes, "val"):
+    for item in CAMVID.datalist(scenes, "val"):
         image = run.prepare(item["image"])[None]
-        label = interpolate(torch.from_numpy(read_label(item)).float()[None, None], size=tuple(image.shape[2:]))
+        label = interpolate(torch.from_numpy(CAMVID.read_label(item)).float()[None, None], size=tuple(image.shape[2:]))
         _, attention = run.network.attend(image)
         gold = gold_attention(one_hot(label[:, 0].long(), 12).permute(0, 3, 1, 2), attention.grid)
         a, g = attention.dense().double(), gold.dense().double()
@@ -137,7 +136,7 @@ def test_classes_equal_those_of_the_matrix(run: TrainedNetwork, scenes: Path) ->
         strongest.append(a[0].amax(2))
         filled.append(gold.query[0].amax(2) > 0)
     found = measure_attention(run).classes
-    assert [one.name for one in found] == [one.name for one in CLASSES]
+    assert [one.name for one in found] == [one.name for one in CAMVID.classes]
     assert sum(one.share for one in found) == pytest.approx(1)
     assert sum(0 < one.auc < 1 for one in found) > 3
     for one, (distance, own, gold_size), values, has in zip(

@@ -20,8 +20,8 @@ from _helpers.synthetic_runs import random_rows
 from _helpers.synthetic_runs import write_run as write_evaluated
 from _helpers.synthetic_runs import write_untrained as write_run
 from afma_med import AFMANet, GroupedAttention
-from afma_med.data.camvid import CLASSES
-from afma_med.data.object_sizes import SizeGroups
+from afma_med.data import CAMVID
+from afma_med.data.objects.sizes import SizeGroups
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_patches, modulate_logits
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.metrics import ClassIoU
@@ -264,7 +264,9 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes
     items = run.reader.datalist(scenes, "val")
     images = [run.prepare(item["image"]) for item in items]
     seen = [run.network.attend(image[None]) for image in images]
-    metrics = {form: ClassIoU(CLASSES, unscored=("unlabelled",), size_groups=run.reader.size_groups) for form in FORMS}
+    metrics = {
+        form: ClassIoU(CAMVID.classes, unscored=("unlabelled",), size_groups=run.reader.size_groups) for form in FORMS
+    }
     for i, item in enumerate(items):
         label = run.read_label(item, images[i].shape[1:])
         (logits, own), (other_logits, other) = seen[i], seen[(i + 1) % 3]

@@ -15,7 +15,7 @@ from _helpers.synthetic_runs import write_street_run
 from afma_med.comparison.examples import Example
 from afma_med.data import CAMVID, CITYSCAPES, LITS, READERS, VOID, class_names
 from afma_med.data.dataset_reader import DatasetReader
-from afma_med.data.object_sizes import SizeGroups
+from afma_med.data.objects.sizes import SizeGroups
 from afma_med.samples import write_street_scenes
 from experiments.lab.negative_cases import (
     KINDS,

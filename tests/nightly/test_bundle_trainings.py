@@ -19,7 +19,7 @@ from PIL import Image
 
 from _helpers.bundle_runs import SMALL, command, run, run_two_processes, workflow
 from _helpers.paths import BUNDLES, ROOT
-from afma_med.data.camvid import CLASSES
+from afma_med.data import READERS
 from afma_med.data.class_table import class_colors
 from afma_med.samples import write_street_scenes
 
@@ -45,14 +45,18 @@ def test_train_evaluate_and_top_level_ids(scenes: Path, tmp_path: Path) -> None:
     report = json.loads((folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     assert report["section"] == "test"
     assert report["images"] == 2
-    assert set(report["scores"]) >= {f"IoU/{info.name}" for info in CLASSES[:11]} | {"mIoU", "mIoU_small", "mIoU_large"}
+    assert set(report["scores"]) >= {f"IoU/{info.name}" for info in READERS["camvid"].classes[:11]} | {
+        "mIoU",
+        "mIoU_small",
+        "mIoU_large",
+    }
     names = [Path(item["image"]).name for item in bundle.parser.get_parsed_content("validate#dataset").data]
     for name in names:
         index = np.asarray(Image.open(folder / "evaluation" / "labels" / name))
         color = np.asarray(Image.open(folder / "evaluation" / "color" / name))
         assert index.shape == (64, 96), "predictions have the image's own size"
         assert index.max() < 12
-        assert np.array_equal(color, class_colors(CLASSES)[index])
+        assert np.array_equal(color, class_colors(READERS["camvid"].classes)[index])
 
 
 def test_evaluation_scores_what_it_wrote(scenes: Path, tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_evaluation_scores_what_it_wrote(scenes: Path, tmp_path: Path) -> None:
     predictions = [np.asarray(Image.open(path)) for path in sorted((folder / "evaluation" / "labels").iterdir())]
     label, prediction = np.concatenate([x.ravel() for x in labels]), np.concatenate([x.ravel() for x in predictions])
     label, prediction = label[label != 11], prediction[label != 11]
-    for info in CLASSES[:11]:
+    for info in READERS["camvid"].classes[:11]:
         either = ((label == info.train_id) | (prediction == info.train_id)).sum()
         both = ((label == info.train_id) & (prediction == info.train_id)).sum()
         if either:
@@ -239,7 +243,9 @@ def test_monai_exports_the_trained_network(scenes: Path, tmp_path: Path) -> None
     network.cpu().load_state_dict(torch.load(folder / "model.pt", weights_only=True))
     extra = {"metadata.json": "", "camvid_afma.json": "", "evaluate.json": ""}
     scripted = torch.jit.load(folder / "model.ts", map_location="cpu", _extra_files=extra)
-    assert json.loads(extra["metadata.json"])["network_data_format"]["outputs"]["pred"]["num_channels"] == len(CLASSES)
+    assert json.loads(extra["metadata.json"])["network_data_format"]["outputs"]["pred"]["num_channels"] == len(
+        READERS["camvid"].classes
+    )
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     for size in [(1, 3, 50, 70), (2, 3, 96, 64)]:
         image = torch.rand(*size)

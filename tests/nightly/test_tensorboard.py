@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from _helpers.bundle_runs import options, run
-from afma_med.data import class_names, isic
-from afma_med.data.camvid import CLASSES
+from afma_med.data import CAMVID, ISIC, class_names
 from afma_med.samples import write_street_scenes
 from afma_med.samples.single_objects import write_lesions
 
@@ -68,7 +67,7 @@ def get(address: str, path: str, body: object = None) -> object:
 
 def test_scalars(server: str) -> None:
     tags = get(server, "plugin/scalars/tags")
-    names = class_names(CLASSES)[:11]
+    names = class_names(CAMVID.classes)[:11]
     expected = {"train/loss", "train/segmentation_loss", "train/attention_loss", "best/mIoU"}
     expected |= {"training/learning_rate", "training/images_per_second", "training/seconds", "training/data_share"}
     expected |= {"val/mIoU", "val/mIoU_small", "val/mIoU_large"} | {f"val_IoU/{name}" for name in names}
@@ -120,5 +119,5 @@ def test_texts_and_charts(server: str) -> None:
     categories = get(server, "plugin/custom_scalars/layout")["category"]
     for category, objects in zip(categories, (SIZES, COMPANY), strict=True):
         charts = {chart["title"]: chart["multiline"]["tag"] for chart in category["chart"]}
-        assert set(charts) == {*class_names(isic.CLASSES), *class_names(CLASSES)[:11]}
+        assert set(charts) == {*class_names(ISIC.classes), *class_names(CAMVID.classes)[:11]}
         assert charts["pole"] == [f"val_IoU_{one}_objects/pole" for one in objects]

@@ -19,7 +19,7 @@ from _helpers.refusals import refused
 from _helpers.synthetic_runs import random_rows, write_run, write_untrained
 from afma_med.atomic_write import WriteError, replacing
 from afma_med.checks import RunError
-from afma_med.data.lits import CLASSES
+from afma_med.data import LITS
 from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_run
 from afma_med.samples import write_street_scenes
@@ -47,7 +47,9 @@ def volume_writer(folder: Path) -> tuple[Callable[[], object], Path]:
     path.parent.mkdir()
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.int16), np.eye(4)), path)
     image = LoadImageVolumed("image")({"image": str(path)})["image"]
-    return lambda: SaveImageVolumed("pred", folder, classes=CLASSES)({"pred": image}), folder / "segmentation-0.nii.gz"
+    return lambda: SaveImageVolumed("pred", folder, classes=LITS.classes)(
+        {"pred": image}
+    ), folder / "segmentation-0.nii.gz"
 
 
 def result_writer(folder: Path) -> tuple[Callable[[], object], Path]:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from _helpers import reference
 from afma_med import AFMALoss, AFMANet
-from afma_med.data import READERS, DatasetError, camvid_datalist, isic_datalist
-from afma_med.data.camvid import read_label
-from afma_med.data.label_pixels import read_mask
+from afma_med.data import CAMVID, READERS, DatasetError
+from afma_med.data.label_pixels import MaskReader
 from afma_med.functional import PatchAttention, PatchGrid, gold_attention_from_index, modulate_logits
 from experiments.lab import dense
 
@@ -192,7 +191,7 @@ def test_any_file_names_are_paired(tmp_path: Path, names: list[str], folder: str
         for part in ("train", "trainannot"):
             (root / part).mkdir(parents=True, exist_ok=True)
             Image.new("L", (4, 3)).save(root / part / f"{name}.png")
-    items = camvid_datalist(root, "train")
+    items = CAMVID.datalist(root, "train")
     assert sorted(Path(item["image"]).stem for item in items) == sorted(names)
     assert all(Path(item["image"]).name == Path(item["label"]).name for item in items)
 
@@ -205,15 +204,15 @@ def test_any_label_values_are_read_or_refused(tmp_path: Path, values: list[int],
     Image.fromarray(pixels).save(path)
     item = {"image": str(path), "label": str(path)}
     if pixels.max() <= 11:
-        assert np.array_equal(np.asarray(read_label(item)), pixels)
+        assert np.array_equal(np.asarray(CAMVID.read_label(item)), pixels)
     else:
         with pytest.raises(ValueError, match=r"label\.png"):
-            found = np.asarray(read_label(item))
+            found = np.asarray(CAMVID.read_label(item))
             assert set(np.unique(found)) <= {*range(12), 255}
             raise ValueError("label.png: values that are no class became void")
     with np.errstate(all="raise"):
         try:
-            mask = np.asarray(read_mask(str(path)))
+            mask = np.asarray(MaskReader()({"label": str(path)}))
         except ValueError as error:
             assert "label.png" in str(error)
         else:
@@ -227,11 +226,10 @@ def test_any_bytes_in_place_of_a_picture_are_reported(tmp_path: Path, content: b
         (tmp_path / part).mkdir(exist_ok=True)
     path = tmp_path / "picture.png"
     path.write_bytes(content)
-    for reader in (read_mask, lambda name: read_label({"image": name, "label": name})):
+    for reader in (MaskReader().read, lambda name: CAMVID.read_label({"image": name, "label": name})):
         with pytest.raises((ValueError, DatasetError), match=r"picture\.png"):
             reader(str(path))
 
 
 def test_readers_are_all_here() -> None:
     assert set(READERS) == {"camvid", "cityscapes", "lits", "isic", "cub", "nuclei", "lesion_slices"}
-    assert callable(isic_datalist)

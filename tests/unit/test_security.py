@@ -24,7 +24,7 @@ from _helpers.commands import run_afma
 from _helpers.paths import ROOT
 from _helpers.synthetic_runs import write_untrained
 from afma_med.bundle.settings import write_settings
-from afma_med.data import camvid_datalist
+from afma_med.data import CAMVID
 from afma_med.handlers import next_epoch
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.runs.trained_network import load_network
@@ -189,7 +189,7 @@ def test_lists_of_a_dataset_do_not_lead_out_of_it(tmp_path: Path, name: str) -> 
     scenes = write_street_scenes(tmp_path / "scenes", counts={"train": 2, "val": 1}, size=(32, 32))
     (scenes / "train.txt").write_text(f"{name}.png {name}.png\n", encoding="utf-8")
     try:
-        items = camvid_datalist(scenes, "train")
+        items = CAMVID.datalist(scenes, "train")
     except (OSError, ValueError):
         return
     assert all(Path(item["image"]).resolve().is_relative_to(scenes.resolve()) for item in items)

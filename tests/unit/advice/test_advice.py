@@ -16,7 +16,7 @@ from afma_med.advice.advise import Advice, advise, write_advice
 from afma_med.bundle.installed import bundles_folder
 from afma_med.data import ISIC, LITS, NUCLEI
 from afma_med.data.dataset_reader import Item
-from afma_med.data.label_pixels import inspect_pictures
+from afma_med.data.picture_reader import inspect_pictures
 from afma_med.samples import SAMPLES
 
 
@@ -79,7 +79,7 @@ def test_the_background_is_the_class_of_that_name_not_the_largest(tmp_path: Path
     swapped = names[0] == "lesion"
     reader = ISIC._replace(
         classes=table,
-        inspect=partial(inspect_pictures, read_label=lambda item: _read(item, swapped=swapped), classes=2),
+        inspect=partial(inspect_pictures, read_label=lambda item: _read(item, swapped=swapped), num_classes=2),
         read_label=lambda item: _read(item, swapped=swapped),
     )
     advice = advise(reader, root, encoder="resnet18")

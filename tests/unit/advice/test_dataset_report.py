@@ -13,7 +13,7 @@ from PIL import Image
 from afma_med.advice.dataset_report import report_objects
 from afma_med.cli import main
 from afma_med.data import CAMVID, LITS, DatasetError
-from afma_med.data.object_sizes import SizeGroups
+from afma_med.data.objects.sizes import SizeGroups
 from afma_med.visualize.object_chart import draw_object_counts
 
 

@@ -27,7 +27,7 @@ from afma_med.comparison.gallery import (
     rank_images,
 )
 from afma_med.data import CAMVID, CUB, ISIC, LITS, VOID
-from afma_med.data.nifti_slices import NiftiSlices
+from afma_med.data.ct.nifti_slices import NiftiSlices
 from afma_med.runs.run import Run
 from afma_med.samples import write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom

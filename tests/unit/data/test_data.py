@@ -15,17 +15,15 @@ from _helpers.paths import SHARED
 from afma_med.data import (
     CAMVID,
     VOID,
-    camvid,
-    camvid_datalist,
     class_colors,
     class_groups,
     class_names,
     map_raw_labels,
     survey_section,
 )
-from afma_med.data.camvid import CLASSES, ORIGINAL_CLASSES
 from afma_med.data.class_table import color_lookup, raw_id_lookup
 from afma_med.data.pictures import oriented_size
+from afma_med.data.readers.camvid import CLASSES, ORIGINAL_CLASSES, _published_section
 
 SHARED_CAMVID = SHARED / "data" / "camvid"
 NAMES = ["0001TP_006690", "0006R0_f00930", "0016E5_07959", "Seq05VD_f00000"]
@@ -78,7 +76,7 @@ def test_lookups_send_unlisted_values_to_void() -> None:
 
 
 def test_common_layout_is_paired_in_order(common_layout: Path) -> None:
-    items = camvid_datalist(common_layout, "val")
+    items = CAMVID.datalist(common_layout, "val")
     assert [Path(item["image"]).name for item in items] == ["a.png", "b.png"]
     assert [Path(item["label"]).parent.name for item in items] == ["valannot", "valannot"]
 
@@ -87,12 +85,12 @@ def test_jpeg_images_pair_with_png_labels(common_layout: Path) -> None:
     image = common_layout / "train" / "a.png"
     Image.open(image).save(image.with_suffix(".jpg"))
     image.unlink()
-    assert Path(camvid_datalist(common_layout, "train")[0]["image"]).name == "a.jpg"
+    assert Path(CAMVID.datalist(common_layout, "train")[0]["image"]).name == "a.jpg"
 
 
 def test_original_layout_follows_the_published_split(original_layout: Path) -> None:
     sections = {
-        s: [Path(i["image"]).stem for i in camvid_datalist(original_layout, s)] for s in ("train", "val", "test")
+        s: [Path(i["image"]).stem for i in CAMVID.datalist(original_layout, s)] for s in ("train", "val", "test")
     }
     assert sections == {"train": NAMES[:2], "val": NAMES[2:3], "test": NAMES[3:]}
 
@@ -100,51 +98,51 @@ def test_original_layout_follows_the_published_split(original_layout: Path) -> N
 @pytest.mark.parametrize("line", ["Seq05VD_f00000", "/SegNet/train/Seq05VD_f00000.png /SegNet/trainannot/x.png"])
 def test_original_layout_follows_a_split_file(original_layout: Path, line: str) -> None:
     (original_layout / "train.txt").write_text(f"{line}\n\n", encoding="utf-8")
-    assert [Path(i["image"]).stem for i in camvid_datalist(original_layout, "train")] == ["Seq05VD_f00000"]
+    assert [Path(i["image"]).stem for i in CAMVID.datalist(original_layout, "train")] == ["Seq05VD_f00000"]
 
 
 def test_split_file_with_unknown_name_is_refused(original_layout: Path) -> None:
     (original_layout / "train.txt").write_text("0001TP_006690\nnowhere\n", encoding="utf-8")
     with pytest.raises(ValueError, match="without an image:\n  nowhere"):
-        camvid_datalist(original_layout, "train")
+        CAMVID.datalist(original_layout, "train")
 
 
 @pytest.mark.skipif(not SHARED_CAMVID.is_dir(), reason="no CamVid beside the checkout")
 def test_published_split_agrees_with_the_common_copy() -> None:
     counts = {}
     for section in ("train", "val", "test"):
-        names = [Path(item["image"]).stem for item in camvid_datalist(SHARED_CAMVID, section)]
-        assert {camvid._published_section(name) for name in names} == {section}
+        names = [Path(item["image"]).stem for item in CAMVID.datalist(SHARED_CAMVID, section)]
+        assert {_published_section(name) for name in names} == {section}
         counts[section] = len(names)
     assert counts == {"train": 367, "val": 101, "test": 233}
 
 
 def test_missing_root_shows_the_layout(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"(?s)nowhere` must hold CamVid; no such folder.*trainannot/NAME.png"):
-        camvid_datalist(tmp_path / "nowhere", "train")
+        CAMVID.datalist(tmp_path / "nowhere", "train")
 
 
 def test_root_without_camvid_names_the_first_missing_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"(?s)missing `.*train`.*701_StillsRaw_full"):
-        camvid_datalist(tmp_path, "train")
+        CAMVID.datalist(tmp_path, "train")
 
 
 def test_missing_labels_of_the_original_release(original_layout: Path) -> None:
     (original_layout / "LabeledApproved_full").rename(original_layout / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"missing `.*LabeledApproved_full`"):
-        camvid_datalist(original_layout, "train")
+        CAMVID.datalist(original_layout, "train")
 
 
 def test_unknown_section_lists_the_sections(common_layout: Path) -> None:
     with pytest.raises(ValueError, match=r"\['train', 'val', 'test'\]; got 'training'"):
-        camvid_datalist(common_layout, "training")
+        CAMVID.datalist(common_layout, "training")
 
 
 def test_empty_section_is_refused(common_layout: Path) -> None:
     for path in common_layout.glob("train*/*"):
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"must hold images; found none"):
-        camvid_datalist(common_layout, "train")
+        CAMVID.datalist(common_layout, "train")
 
 
 @pytest.mark.parametrize(
@@ -153,27 +151,27 @@ def test_empty_section_is_refused(common_layout: Path) -> None:
 def test_unpaired_files_are_named(common_layout: Path, folder: str, message: str) -> None:
     (common_layout / folder / "a.png").unlink()
     with pytest.raises(ValueError, match=rf"1 {message}.*\n  .*a\.png"):
-        camvid_datalist(common_layout, "train")
+        CAMVID.datalist(common_layout, "train")
 
 
 def test_two_images_of_one_name_are_refused(common_layout: Path) -> None:
     Image.new("RGB", (8, 6)).save(common_layout / "train" / "a.jpg")
     with pytest.raises(ValueError, match=r"(?s)names with several files.*a\.jpg and .*a\.png"):
-        camvid_datalist(common_layout, "train")
+        CAMVID.datalist(common_layout, "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
 def test_unreadable_image_is_named(common_layout: Path, content: bytes) -> None:
     (common_layout / "train" / "b.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"files that cannot be used:\n  .*b\.png \(unreadable"):
-        camvid_datalist(common_layout, "train")
+        CAMVID.datalist(common_layout, "train")
 
 
 def test_size_mismatch_is_named(common_layout: Path) -> None:
     write_pair(common_layout, "extra", "a", size=(9, 6))
     (common_layout / "extraannot" / "a.png").rename(common_layout / "trainannot" / "a.png")
     with pytest.raises(ValueError, match=r"a\.png \(8×6\) with .*a\.png \(9×6\)"):
-        camvid_datalist(common_layout, "train")
+        CAMVID.datalist(common_layout, "train")
 
 
 def test_exif_rotated_image_matches_its_upright_label(common_layout: Path) -> None:
@@ -182,14 +180,14 @@ def test_exif_rotated_image_matches_its_upright_label(common_layout: Path) -> No
     exif[0x0112] = 6
     (common_layout / "train" / "a.png").unlink()
     image.save(common_layout / "train" / "a.jpg", exif=exif)
-    assert len(camvid_datalist(common_layout, "train")) == 2
+    assert len(CAMVID.datalist(common_layout, "train")) == 2
 
 
 def test_many_problems_are_cut_short(common_layout: Path) -> None:
     for i in range(20):
         Image.new("RGB", (8, 6)).save(common_layout / "train" / f"extra{i:02}.png")
     with pytest.raises(ValueError, match=r"20 images without a label[\s\S]*extra07[\s\S]*and 12 more"):
-        camvid_datalist(common_layout, "train")
+        CAMVID.datalist(common_layout, "train")
 
 
 def test_raw_ids_and_colours_give_the_same_label() -> None:

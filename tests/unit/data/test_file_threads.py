@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from afma_med.data import file_threads
-from afma_med.data.file_threads import map_files
+from afma_med.data import files
+from afma_med.data.files import map_files
 
 
 def test_results_have_the_order_of_the_items() -> None:
@@ -43,7 +43,7 @@ def test_a_log_gets_lines_of_long_work_only(
 ) -> None:
     map_files(str, range(3), title="Short")
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(file_threads, "_LOG_INTERVAL", 0.02)
+    monkeypatch.setattr(files, "_LOG_INTERVAL", 0.02)
     map_files(lambda _: threading.Event().wait(0.05), range(20), title="Long", unit="label")
     printed = capsys.readouterr().err
     assert "Long: " in printed and "/20" in printed and "label" in printed

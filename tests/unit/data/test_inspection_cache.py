@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from afma_med.advice.dataset_report import report_dataset
-from afma_med.data import CAMVID, label_pixels, survey
+from afma_med.data import CAMVID, picture_reader, survey
 from afma_med.data.dataset_reader import Inspected
 from afma_med.data.survey import Survey, survey_section
 from afma_med.samples import write_street_scenes
@@ -28,13 +28,13 @@ def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The pictures that were decoded."""
     found: list[str] = []
-    read: Callable[..., Any] = label_pixels.highest_deep_value
+    read: Callable[..., Any] = picture_reader.highest_deep_value
 
     def noted(image: Any) -> Any:
         found.append(Path(image.filename).name)
         return read(image)
 
-    monkeypatch.setattr(label_pixels, "highest_deep_value", noted)
+    monkeypatch.setattr(picture_reader, "highest_deep_value", noted)
     return found
 
 
@@ -70,7 +70,7 @@ def test_a_broken_picture_is_reported_each_time(scenes: Path) -> None:
 
 
 def test_a_survey_that_was_stopped_goes_on(scenes: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    read = label_pixels.highest_deep_value
+    read = picture_reader.highest_deep_value
 
     def stop_at_the_third(image: Any) -> Any:
         if len(opened) == 2:
@@ -78,7 +78,7 @@ def test_a_survey_that_was_stopped_goes_on(scenes: Path, opened: list[str], monk
         return read(image)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label_pixels, "highest_deep_value", stop_at_the_third)
+        patch.setattr(picture_reader, "highest_deep_value", stop_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             survey_section(CAMVID, scenes, "train")
     before = len(opened)

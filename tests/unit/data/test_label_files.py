@@ -18,13 +18,17 @@ from _helpers.tiff_file import write_tiff
 from afma_med.bundle.ids import check_ids
 from afma_med.cli import main
 from afma_med.data import CAMVID, ISIC, NUCLEI, map_raw_labels, survey_dataset, survey_section, with_mask_values
-from afma_med.data.camvid import CLASSES, ORIGINAL_CLASSES
-from afma_med.data.label_pixels import MaskReader, read_coded_label, read_mask
+from afma_med.data.label_pixels import MaskReader, read_coded_label
 from afma_med.data.readers import READERS
+from afma_med.data.readers.camvid import CLASSES, ORIGINAL_CLASSES
 from afma_med.trial.plan import Extent, Material, trial_options
 
 RANDOM = np.random.default_rng(0)
 Array = NDArray[Any]
+
+
+def read_mask(path: Path, mask_values: Any = "auto") -> np.ndarray:
+    return MaskReader(mask_values).read(path)[0]
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from afma_med.data import CAMVID
-from afma_med.data.object_shapes import find_lost_classes, measure_objects, warn_of_lost_objects
-from afma_med.data.survey import survey_section
+from afma_med.data.objects.shapes import measure_objects
+from afma_med.data.survey import find_lost_classes, survey_section, warn_of_lost_objects
 from afma_med.samples import write_street_scenes
 
 LABELS = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 2))

@@ -8,9 +8,9 @@ import torch
 from monai.data import MetaTensor
 
 from afma_med._ops.labels import index_array
-from afma_med.data.object_shapes import measure_objects
-from afma_med.data.object_sizes import count_objects, tally_objects
-from afma_med.data.object_table import find_objects
+from afma_med.data.objects.shapes import measure_objects
+from afma_med.data.objects.sizes import count_objects, tally_objects
+from afma_med.data.objects.table import find_objects
 from afma_med.transforms import RandCropBySmallObjects, RandCropBySmallObjectsd
 
 TYPES = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
@@ -29,10 +29,10 @@ def test_every_number_type_has_the_same_objects(dtype: str, order: str) -> None:
     label = plane(1, 2, 100).astype(np.dtype(dtype).newbyteorder(order))
     for one in (label, label[:, ::-1]):
         table = find_objects(one)
-        assert table.classes.tolist() == [1, 2, 100]
+        assert table.owner.tolist() == [1, 2, 100]
         assert table.pixels.tolist() == [[1, 1], [1, 4], [1, 7]]
-    assert find_objects(label, ignore_index=100).classes.tolist() == [1, 2]
-    assert find_objects(plane(1, 0).astype(bool)).classes.tolist() == [1]
+    assert find_objects(label, ignore_index=100).owner.tolist() == [1, 2]
+    assert find_objects(plane(1, 0).astype(bool)).owner.tolist() == [1]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.uint16, torch.uint32, torch.int64, torch.bool])
@@ -50,9 +50,9 @@ def test_large_ids_neither_wrap_around_nor_take_memory() -> None:
     ids = [1, 2**28, 2**31, 2**31 + 1, 2**32 + 1, 2**62]
     for dtype in ("int64", "uint64", "float64"):
         table = find_objects(plane(*ids, dtype=dtype), ignore_index=2**31)
-        assert table.classes.tolist() == [1, 2**28, 2**31 + 1, 2**32 + 1, 2**62]
+        assert table.owner.tolist() == [1, 2**28, 2**31 + 1, 2**32 + 1, 2**62]
         assert table.pixels[:, 1].tolist() == [1, 4, 10, 13, 16]
-    assert find_objects(plane(-(2**40), 3, dtype="int64")).classes.tolist() == [3]
+    assert find_objects(plane(-(2**40), 3, dtype="int64")).owner.tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_soft_one_hot_labels_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match=rf"`label` must hold 0 and 1; got \[{float(value)}\]"):
         find_objects(label)
     label[1, 2, 2] = 255
-    assert not len(find_objects(label, ignore_index=255).classes)
+    assert not len(find_objects(label, ignore_index=255).owner)
 
 
 def test_void_of_one_hot_labels_is_that_of_the_loss() -> None:
     label = np.zeros((3, 1, 5), dtype=np.int16)
     label[1, 0, :2], label[2, 0, 3:] = 1, 1
     assert find_objects(label).sizes.tolist() == [2, 2]
-    assert find_objects(label, ignore_index=2).classes.tolist() == [1]
+    assert find_objects(label, ignore_index=2).owner.tolist() == [1]
     label[0, 0, 4] = 255  # in one channel
     assert find_objects(label, ignore_index=255).sizes.tolist() == [2, 1]
 

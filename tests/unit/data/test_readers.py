@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,28 +17,31 @@ from _helpers.paths import SHARED
 from afma_med.advice.dataset_report import report_dataset
 from afma_med.cli import main
 from afma_med.data import (
+    CAMVID,
     CITYSCAPES,
+    CUB,
     ISIC,
+    LESION_SLICES,
+    NUCLEI,
     READERS,
     DatasetError,
+    MaskReader,
     build_lesion_slices,
-    camvid,
-    cityscapes,
-    cub_datalist,
-    isic_datalist,
-    lesion_slices_datalist,
-    nuclei_datalist,
     survey_dataset,
     survey_section,
 )
-from afma_med.data.folds import fold_names
-from afma_med.data.label_pixels import find_pictures, read_coded_label, read_mask
-from afma_med.data.object_sizes import count_objects
-from afma_med.data.splits import split_names
+from afma_med.data.label_pixels import read_coded_label
+from afma_med.data.objects.sizes import count_objects
+from afma_med.data.picture_reader import find_pictures
+from afma_med.data.splits import fold_names, split_names
 from afma_med.transforms import LoadImagePictured
 
 SHARED_DATA = SHARED / "data"
 RANDOM = np.random.default_rng(0)
+
+
+def read_mask(path: Path, mask_values: Any = "auto") -> np.ndarray:
+    return MaskReader(mask_values).read(path)[0]
 
 
 def picture(path: Path, *, size: tuple[int, int] = (24, 16), mode: str = "RGB") -> Path:
@@ -267,20 +271,20 @@ class TestCityscapes:
     def test_table_is_the_official_one(self) -> None:
         labels = pytest.importorskip("cityscapesscripts.helpers.labels").labels
         official = [(x.name, x.id, x.trainId, x.color) for x in labels if x.id >= 0]
-        assert [(x.name, x.raw_id, x.train_id, x.color) for x in cityscapes.CLASSES] == official
+        assert [(x.name, x.raw_id, x.train_id, x.color) for x in CITYSCAPES.classes] == official
 
     def test_small_classes_are_the_paper_s(self) -> None:
-        small = {info.name for info in cityscapes.CLASSES if info.group == "small"}
+        small = {info.name for info in CITYSCAPES.classes if info.group == "small"}
         expected = {"pole", "traffic light", "traffic sign", "person", "rider", "motorcycle", "bicycle"}
         assert small == expected
-        assert sum(info.group == "large" for info in cityscapes.CLASSES) == 12
+        assert sum(info.group == "large" for info in CITYSCAPES.classes) == 12
 
     def test_ids_become_train_ids_and_the_rest_void(self, tmp_path: Path) -> None:
         path = tmp_path / "a_gtFine_labelIds.png"
         Image.fromarray(np.arange(34, dtype=np.uint8)[None]).save(path)
         expected = [255] * 7 + [0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
         expected += [255, 255, 16, 17, 18]
-        assert cityscapes.read_label({"label": str(path)})[0].tolist() == expected
+        assert CITYSCAPES.read_label({"label": str(path)})[0].tolist() == expected
 
     def test_train_id_labels_are_read_as_they_are(self, tmp_path: Path) -> None:
         cityscapes_tree(tmp_path)
@@ -310,13 +314,13 @@ class TestIsic:
                 picture(tmp_path / mask.format(**names), mode="L")
         if "2017" in image:
             picture(tmp_path / "ISIC-2017_Training_Data" / "ISIC_1_superpixels.png")
-        assert [len(isic_datalist(tmp_path, section)) for section in ("train", "val", "test")] == [2, 2, 2]
+        assert [len(ISIC.datalist(tmp_path, section)) for section in ("train", "val", "test")] == [2, 2, 2]
 
     def test_training_folder_alone_is_split(self, tmp_path: Path) -> None:
         for n in range(20):
             picture(tmp_path / "images" / f"{n}.jpg")
             label(tmp_path / "masks" / f"{n}.png", (0, 255))
-        parts = [[item["image"] for item in isic_datalist(tmp_path, section)] for section in ("train", "val", "test")]
+        parts = [[item["image"] for item in ISIC.datalist(tmp_path, section)] for section in ("train", "val", "test")]
         assert [len(part) for part in parts] == [14, 2, 4]
         assert len({path for part in parts for path in part}) == 20
 
@@ -329,21 +333,21 @@ class TestIsic:
             path.unlink()
         for path in tmp_path.glob("*Validation*"):
             path.rmdir()
-        assert [len(isic_datalist(tmp_path, section)) for section in ("train", "val", "test")] == [18, 2, 2]
+        assert [len(ISIC.datalist(tmp_path, section)) for section in ("train", "val", "test")] == [18, 2, 2]
 
     def test_withheld_test_masks(self, tmp_path: Path) -> None:
         isic_tree(tmp_path)
         for path in tmp_path.glob("*Test_GroundTruth/*"):
             path.unlink()
         (tmp_path / "ISIC2018_Task1_Test_GroundTruth").rmdir()
-        assert list(isic_datalist(tmp_path, "test")[0]) == ["image"]
+        assert list(ISIC.datalist(tmp_path, "test")[0]) == ["image"]
 
 
 class TestCub:
     def test_official_split_decides(self, tmp_path: Path) -> None:
         cub_tree(tmp_path)
-        assert [Path(item["image"]).stem for item in cub_datalist(tmp_path, "test")] == ["Bird_0008", "Bird_0009"]
-        assert len(cub_datalist(tmp_path, "train")) + len(cub_datalist(tmp_path, "val")) == 7
+        assert [Path(item["image"]).stem for item in CUB.datalist(tmp_path, "test")] == ["Bird_0008", "Bird_0009"]
+        assert len(CUB.datalist(tmp_path, "train")) + len(CUB.datalist(tmp_path, "val")) == 7
 
     def test_lists_of_2010(self, tmp_path: Path) -> None:
         cub_tree(tmp_path)
@@ -352,12 +356,12 @@ class TestCub:
         names = [path.relative_to(tmp_path / "images").as_posix() for path in sorted(tmp_path.glob("images/*/*"))]
         (tmp_path / "lists" / "train.txt").write_text("\n".join(names[:6]), encoding="utf-8")
         (tmp_path / "lists" / "test.txt").write_text("\n".join(names[6:]), encoding="utf-8")
-        assert [len(cub_datalist(tmp_path, section)) for section in ("train", "val", "test")] == [5, 1, 3]
+        assert [len(CUB.datalist(tmp_path, section)) for section in ("train", "val", "test")] == [5, 1, 3]
 
     def test_no_split_at_all(self, tmp_path: Path) -> None:
         cub_tree(tmp_path)
         (tmp_path / "images.txt").unlink()
-        assert [len(cub_datalist(tmp_path, section)) for section in ("train", "val", "test")] == [7, 1, 1]
+        assert [len(CUB.datalist(tmp_path, section)) for section in ("train", "val", "test")] == [7, 1, 1]
 
     def test_name_without_an_image_is_reported(self, tmp_path: Path) -> None:
         cub_tree(tmp_path)
@@ -368,14 +372,14 @@ class TestCub:
             listing.write("\n10 002.Bird/Bird_0010.jpg")
             flags.write("\n10 0")
         with pytest.raises(DatasetError, match=r"names of `.*images\.txt` without an image:\n  002\.Bird/Bird_0010"):
-            cub_datalist(tmp_path, "test")
+            CUB.datalist(tmp_path, "test")
 
     @pytest.mark.parametrize(("file", "text"), [("train_test_split.txt", "1 1\n2 2"), ("images.txt", "1 a b")])
     def test_split_files_that_make_no_sense(self, tmp_path: Path, file: str, text: str) -> None:
         cub_tree(tmp_path)
         (tmp_path / file).write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=rf"{file}` must .*Replace"):
-            cub_datalist(tmp_path, "train")
+            CUB.datalist(tmp_path, "train")
 
     def test_votes_are_thresholded_at_half(self, tmp_path: Path) -> None:
         path = tmp_path / "votes.png"
@@ -391,7 +395,7 @@ class TestNuclei:
     def test_lists_decide(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
         (tmp_path / "test.txt").write_text("f.png\n\ne.png\n", encoding="utf-8")  # with suffixes, and an empty line
-        found = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
+        found = [stems(NUCLEI.datalist(tmp_path, section)) for section in ("train", "val", "test")]
         assert found == [["a", "b", "c"], ["d"], ["e", "f"]]
 
     def test_pictures_of_every_mode_are_one_kind(self, tmp_path: Path) -> None:
@@ -399,18 +403,18 @@ class TestNuclei:
         modes = {Image.open(path).mode for path in (tmp_path / "images").iterdir()}
         assert modes == {"L", "RGB", "RGBA"}
         load = LoadImagePictured("image")
-        assert {load(item)["image"].shape for item in nuclei_datalist(tmp_path, "train")} == {(3, 16, 24)}
+        assert {load(item)["image"].shape for item in NUCLEI.datalist(tmp_path, "train")} == {(3, 16, 24)}
 
     def test_without_lists_images_are_split(self, tmp_path: Path) -> None:
         plain_tree(tmp_path, [str(number) for number in range(20)])
-        parts = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
+        parts = [stems(NUCLEI.datalist(tmp_path, section)) for section in ("train", "val", "test")]
         assert [len(part) for part in parts] == [14, 2, 4]
         assert len({name for part in parts for name in part}) == 20
 
     def test_a_list_alone_leaves_the_rest_to_the_other_sections(self, tmp_path: Path) -> None:
         plain_tree(tmp_path, [str(number) for number in range(20)])
         (tmp_path / "test.txt").write_text("3\n4", encoding="utf-8")
-        parts = [stems(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")]
+        parts = [stems(NUCLEI.datalist(tmp_path, section)) for section in ("train", "val", "test")]
         assert parts[2] == ["3", "4"]
         assert [len(part) for part in parts] == [17, 1, 2]
 
@@ -419,32 +423,32 @@ class TestNuclei:
         with (tmp_path / "val.txt").open("a", encoding="utf-8") as names:
             names.write("\nx")
         with pytest.raises(DatasetError, match=r"1 names of `.*val\.txt` without an image:\n  x\n") as refused:
-            nuclei_datalist(tmp_path, "val")
+            NUCLEI.datalist(tmp_path, "val")
         assert stems(refused.value.items) == ["d"], "the others can be used"
 
     def test_files_in_no_list_are_reported_once(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
         plain_tree(tmp_path, ["z"])
         with pytest.raises(DatasetError, match=r"(?s)2 files that no split file in .* lists:.*images/z.*masks/z\.png"):
-            nuclei_datalist(tmp_path, "train")
-        assert stems(nuclei_datalist(tmp_path, "val")) == ["d"]
+            NUCLEI.datalist(tmp_path, "train")
+        assert stems(NUCLEI.datalist(tmp_path, "val")) == ["d"]
 
     def test_empty_lists_are_refused(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
         (tmp_path / "val.txt").write_text("\n", encoding="utf-8")
         with pytest.raises(DatasetError, match=r"1 split files that list nothing:\n  .*val\.txt"):
-            nuclei_datalist(tmp_path, "train")
+            NUCLEI.datalist(tmp_path, "train")
 
     def test_lists_that_share_names_are_refused(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
         (tmp_path / "val.txt").write_text("a", encoding="utf-8")
         with pytest.raises(DatasetError, match=r"(?s)names in several sections.*  a\n"):
-            nuclei_datalist(tmp_path, "train")
+            NUCLEI.datalist(tmp_path, "train")
 
     def test_missing_masks_folder_shows_the_layout(self, tmp_path: Path) -> None:
         picture(tmp_path / "images" / "a.png")
         with pytest.raises(FileNotFoundError, match=r"(?s)must hold Nuclei; missing `.*masks`.*train\.txt val\.txt"):
-            nuclei_datalist(tmp_path, "train")
+            NUCLEI.datalist(tmp_path, "train")
 
 
 class TestLesionSlices:
@@ -452,26 +456,26 @@ class TestLesionSlices:
         lesion_slices_tree(tmp_path)
         expected = [[f"slice_{number}" for number in range(first, first + 4)] for first in (1, 5, 9, 13, 17)]
         for fold, names in enumerate(expected):
-            assert set(stems(lesion_slices_datalist(tmp_path, "test", fold=fold))) == set(names)
-            assert build_lesion_slices(fold).datalist(tmp_path, "test") == lesion_slices_datalist(
-                tmp_path, "test", fold=fold
+            assert set(stems(build_lesion_slices(fold).datalist(tmp_path, "test"))) == set(names)
+            assert build_lesion_slices(fold).datalist(tmp_path, "test") == build_lesion_slices(fold).datalist(
+                tmp_path, "test"
             )
-        assert stems(lesion_slices_datalist(tmp_path, "val")) == ["slice_10", "slice_9"]
+        assert stems(LESION_SLICES.datalist(tmp_path, "val")) == ["slice_10", "slice_9"]
 
     def test_reader_by_name_is_the_first_fold(self, tmp_path: Path) -> None:
         lesion_slices_tree(tmp_path)
-        assert READERS["lesion_slices"].datalist(tmp_path, "test") == lesion_slices_datalist(tmp_path, "test", fold=0)
+        assert READERS["lesion_slices"].datalist(tmp_path, "test") == build_lesion_slices(0).datalist(tmp_path, "test")
 
     def test_fewer_slices_than_folds_are_refused(self, tmp_path: Path) -> None:
         plain_tree(tmp_path, list("abcd"))
         with pytest.raises(ValueError, match=r"must have at least 5 images; got \['a', 'b', 'c', 'd'\]"):
-            lesion_slices_datalist(tmp_path, "train")
+            LESION_SLICES.datalist(tmp_path, "train")
 
     @pytest.mark.parametrize("fold", [5, -1, 1.0, True, "1", None])
     def test_other_folds_are_refused(self, tmp_path: Path, fold: object) -> None:
         lesion_slices_tree(tmp_path)
         message = rf"`fold` must be a whole number from 0 to 4; got {re.escape(repr(fold))}\. For example"
-        for call in (lambda: lesion_slices_datalist(tmp_path, "train", fold=fold), lambda: build_lesion_slices(fold)):
+        for call in (lambda: build_lesion_slices(fold).datalist(tmp_path, "train"), lambda: build_lesion_slices(fold)):
             with pytest.raises(ValueError, match=message):
                 call()
 
@@ -541,20 +545,20 @@ def test_palettes_of_class_colours_are_taken_by_colour(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[128, 64, 128], [64, 0, 128]]], dtype=np.uint8)).quantize(2).save(
         tmp_path / "road, car.png"
     )
-    assert read_coded_label(tmp_path / "road, car.png", camvid.CLASSES).tolist() == [[3, 8]]
+    assert read_coded_label(tmp_path / "road, car.png", CAMVID.classes).tolist() == [[3, 8]]
 
 
 def test_palettes_of_other_colours_are_taken_by_index(tmp_path: Path) -> None:
     picture = Image.fromarray(np.array([[3, 8, 8]], dtype=np.uint8)).convert("P")
     picture.putpalette([1, 2, 3] * 9)
     picture.save(tmp_path / "label.png")
-    assert read_coded_label(tmp_path / "label.png", camvid.CLASSES).tolist() == [[3, 8, 8]]
+    assert read_coded_label(tmp_path / "label.png", CAMVID.classes).tolist() == [[3, 8, 8]]
 
 
 def test_ids_of_16_bits_are_not_cut_to_8(tmp_path: Path) -> None:
     Image.fromarray(np.array([[3, 256 + 8]], dtype=np.uint16)).save(tmp_path / "label.png")
     with pytest.raises(ValueError, match=r"raw ids .* got \[264\]"):
-        read_coded_label(tmp_path / "label.png", camvid.CLASSES)
+        read_coded_label(tmp_path / "label.png", CAMVID.classes)
 
 
 def test_partial_split_files_share_nothing(tmp_path: Path) -> None:
@@ -576,7 +580,7 @@ def test_overlapping_lists_of_cub_are_refused(tmp_path: Path) -> None:
     for section in ("train", "test"):
         (tmp_path / "lists" / f"{section}.txt").write_text("002.Bird/Bird_0001.jpg", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"(?s)several sections.*002\.Bird/Bird_0001"):
-        cub_datalist(tmp_path, "train")
+        CUB.datalist(tmp_path, "train")
 
 
 def test_a_picture_far_too_large_is_one_problem_of_the_report(tmp_path: Path) -> None:

@@ -15,30 +15,35 @@ from PIL import Image
 
 from afma_med.cli import main
 from afma_med.data import (
+    CAMVID,
     CITYSCAPES,
+    CUB,
     ISIC,
+    LESION_SLICES,
     LITS,
     NUCLEI,
     DatasetError,
     DatasetWarning,
     build_lits,
-    camvid_datalist,
-    cub_datalist,
     find_image_range,
-    lesion_slices_datalist,
-    nuclei_datalist,
     survey_dataset,
     survey_section,
 )
-from afma_med.data.camvid import read_label as read_camvid_label
-from afma_med.data.label_pixels import find_pictures, read_mask
-from afma_med.data.lits import find_volumes, inspect_volume, lits_datalist, read_label_volume
+from afma_med.data.ct.volume_reader import find_volumes
+from afma_med.data.label_pixels import MaskReader
+from afma_med.data.picture_reader import find_pictures
 from afma_med.data.pictures import bits_range, to_rgb
 from afma_med.data.problems import collect_warnings
 from afma_med.data.splits import read_lines
 from afma_med.transforms import LoadImagePictured, LoadImageVolumed, LoadSliced, SaveImageVolumed
 
 RANDOM = np.random.default_rng(0)
+
+
+def read_mask(path: Path, mask_values: Any = "auto") -> np.ndarray:
+    return MaskReader(mask_values).read(path)[0]
+
+
 DISC = np.pad(np.full((8, 8), 255, dtype=np.uint8), 12)
 REAL = np.diag([-0.7, -0.7, 2.5, 1.0]) + np.array([[0, 0, 0, 100], [0, 0, 0, 80], [0, 0, 0, -20], [0] * 4])
 
@@ -121,7 +126,7 @@ class TestEmptyMasks:
     def test_labels_of_classes_in_a_jpeg_are_refused(self, tmp_path: Path) -> None:
         save(tmp_path / "label.png", np.full((8, 8), 3, dtype=np.uint8), format="JPEG")
         with pytest.raises(ValueError, match=r"label\.png` cannot be used: a label must be stored without loss.*PNG"):
-            read_camvid_label({"label": str(tmp_path / "label.png")})
+            CAMVID.read_label({"label": str(tmp_path / "label.png")})
 
     def test_class_without_pixels_is_a_warning_of_check_and_training(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -149,9 +154,9 @@ class TestPictureFormats:
     def test_images_of_every_format_pair(self, tmp_path: Path, suffix: str) -> None:
         plain(tmp_path, "abc", suffix="jpg")
         plain(tmp_path, "def", suffix=suffix)
-        assert sum(len(nuclei_datalist(tmp_path, section)) for section in ("train", "val", "test")) == 6
+        assert sum(len(NUCLEI.datalist(tmp_path, section)) for section in ("train", "val", "test")) == 6
         plain(tmp_path, "g", suffix=suffix)
-        assert len([item for s in ("train", "val", "test") for item in lesion_slices_datalist(tmp_path, s)]) == 7
+        assert len([item for s in ("train", "val", "test") for item in LESION_SLICES.datalist(tmp_path, s)]) == 7
         assert len(find_pictures(tmp_path / "images")) == 7
         item = {"image": str(tmp_path / "images" / f"g.{suffix}")}
         assert LoadImagePictured("image")(item)["image"].shape == (3, 32, 32)
@@ -182,7 +187,7 @@ class TestPictureFormats:
         for name in ("volume-3.nrrd", "vol-4.nii", "notes.txt"):
             (root / name).touch()
         with pytest.warns(DatasetWarning, match=r"(?s)2 files are skipped.*vol-4\.nii.*volume-3\.nrrd"):
-            assert len(lits_datalist(root, "train")) == 3
+            assert len(LITS.datalist(root, "train")) == 3
         (root / "vol-4.nii").unlink()
         with pytest.warns(DatasetWarning, match=r"(?s)3 files are skipped.*volume-3\.nrrd"):
             assert len(find_volumes(root)) == 3
@@ -234,7 +239,7 @@ class TestGeometry:
             affine[:3, :3] = np.eye(3)
         root = volumes(tmp_path / "lits", 4, {2: affine})
         with pytest.warns(DatasetWarning, match=rf"(?s)1 volumes whose geometry differs .*volume-2\.nii: {kind}"):
-            lits_datalist(root, "train")
+            LITS.datalist(root, "train")
 
     def test_the_rest_are_the_volumes_of_all_sections(self, tmp_path: Path) -> None:
         affine = REAL.copy()
@@ -243,13 +248,13 @@ class TestGeometry:
         for section, names in (("train", "volume-0\nvolume-1\nvolume-2"), ("val", "volume-3")):
             (root / f"{section}.txt").write_text(names, encoding="utf-8")
         with pytest.warns(DatasetWarning, match=r"(?s)1 volumes whose geometry differs .*volume-3\.nii: sheared axes"):
-            lits_datalist(root, "val")
+            LITS.datalist(root, "val")
 
     def test_sound_geometries_are_not_named(self, tmp_path: Path) -> None:
         turned = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(tuple("SRA")), (6, 5, 4))
         root = volumes(tmp_path / "lits", 4, {2: REAL @ np.linalg.inv(turned)})
         with collect_warnings() as texts:
-            assert len(lits_datalist(root, "train")) == 4
+            assert len(LITS.datalist(root, "train")) == 4
         assert not texts
 
     def test_supplied_geometry_turns_slices_and_sizes(self, tmp_path: Path) -> None:
@@ -266,9 +271,9 @@ class TestGeometry:
             assert np.array_equal(first["image"], last["image"]) and np.array_equal(first["label"], last["label"])
         plain_item = {key: items[3][key] for key in ("image", "label")}
         assert not np.array_equal(load({**plain_item, "slice": 0})["image"], load({**items[0], "slice": 0})["image"])
-        assert read_label_volume(items[3])[1] == pytest.approx((0.7, 0.7, 2.5))
-        assert read_label_volume(plain_item)[1] == pytest.approx((1, 1, 1))
-        assert read_label_volume(items[0])[1] == pytest.approx((0.7, 0.7, 2.5))
+        assert LITS.read_volume(items[3])[1] == pytest.approx((0.7, 0.7, 2.5))
+        assert LITS.read_volume(plain_item)[1] == pytest.approx((1, 1, 1))
+        assert LITS.read_volume(items[0])[1] == pytest.approx((0.7, 0.7, 2.5))
         first, last = (LoadImageVolumed()(items[i])["image"].affine[:3, :3] for i in (0, 3))
         assert np.allclose(first, last)
 
@@ -363,22 +368,22 @@ class TestSplitFiles:
     def test_unambiguous_files_are_read(self, tmp_path: Path, kind: str) -> None:
         plain(tmp_path, "abcdef")
         (tmp_path / "train.txt").write_bytes(SPLITS[kind]("a\nb\n\nc\n"))
-        assert stems(nuclei_datalist(tmp_path, "train")) == ["a", "b", "c"]
+        assert stems(NUCLEI.datalist(tmp_path, "train")) == ["a", "b", "c"]
 
     def test_names_with_spaces_and_commas(self, tmp_path: Path) -> None:
         plain(tmp_path, ["cell 1", "cell 2", "x,y", "v1.2", "v1", "e"])
         (tmp_path / "train.txt").write_text("cell 1\n'cell 2.png'\nx,y\nv1.2\n", encoding="utf-8")
-        assert stems(nuclei_datalist(tmp_path, "train")) == ["cell 1", "cell 2", "v1.2", "x,y"]
+        assert stems(NUCLEI.datalist(tmp_path, "train")) == ["cell 1", "cell 2", "v1.2", "x,y"]
 
     @pytest.mark.parametrize("name", ["train.csv", "train.tsv", "Train.TXT"])
     def test_names_of_spreadsheets_and_windows(self, tmp_path: Path, name: str) -> None:
         plain(tmp_path, "abcdef")
         (tmp_path / name).write_text("a\nb\n", encoding="utf-8")
-        assert stems(nuclei_datalist(tmp_path, "train")) == ["a", "b"]
+        assert stems(NUCLEI.datalist(tmp_path, "train")) == ["a", "b"]
         (tmp_path / "train.txt").write_text("c\n", encoding="utf-8")
         if name != "train.txt":
             with pytest.raises(DatasetError, match="2 split files of the section train, where one is needed"):
-                nuclei_datalist(tmp_path, "train")
+                NUCLEI.datalist(tmp_path, "train")
 
     @pytest.mark.parametrize("text", ["c\na,b\n", "c\na b\n", "c\na;b\n"])
     def test_lines_of_several_names_are_refused(self, tmp_path: Path, text: str) -> None:
@@ -387,7 +392,7 @@ class TestSplitFiles:
         with pytest.raises(
             DatasetError, match=r"train\.txt` must name one image in each line; line 2 names .*Write one"
         ):
-            nuclei_datalist(tmp_path, "train")
+            NUCLEI.datalist(tmp_path, "train")
 
     def test_other_encodings_are_refused(self, tmp_path: Path) -> None:
         plain(tmp_path, ["zellkörper", "a", "b", "c"])
@@ -395,7 +400,7 @@ class TestSplitFiles:
         with pytest.raises(
             DatasetError, match=r"train\.txt` must be text in UTF-8; line 2 .*Save the file again as UTF-8"
         ):
-            nuclei_datalist(tmp_path, "train")
+            NUCLEI.datalist(tmp_path, "train")
         assert survey_refusal(tmp_path)
 
     def test_lines_are_numbered(self, tmp_path: Path) -> None:
@@ -406,12 +411,12 @@ class TestSplitFiles:
     def test_lits_and_camvid(self, tmp_path: Path, encoding: str) -> None:
         volumes(tmp_path / "lits", 3)
         (tmp_path / "lits" / "train.txt").write_text("data\\volume-1.nii.gz;1\r\n", encoding=encoding)
-        assert stems(lits_datalist(tmp_path / "lits", "train")) == ["volume-1"]
+        assert stems(LITS.datalist(tmp_path / "lits", "train")) == ["volume-1"]
         for name in ("x1", "x2"):
             save(tmp_path / "cv/701_StillsRaw_full" / f"{name}.png", np.zeros((8, 8, 3), dtype=np.uint8))
             save(tmp_path / "cv/LabeledApproved_full" / f"{name}_L.png", np.zeros((8, 8, 3), dtype=np.uint8))
         (tmp_path / "cv" / "val.txt").write_text("x2.png,\r\n", encoding=encoding)
-        assert stems(camvid_datalist(tmp_path / "cv", "val")) == ["x2"]
+        assert stems(CAMVID.datalist(tmp_path / "cv", "val")) == ["x2"]
 
     @pytest.mark.parametrize("layout", [2010, 2011])
     def test_cub(self, tmp_path: Path, layout: int) -> None:
@@ -428,7 +433,7 @@ class TestSplitFiles:
             rows = [f"{number};{path}" for number, path in enumerate(paths)]
             (tmp_path / "images.txt").write_text("\r\n".join(rows), encoding="utf-16")
             (tmp_path / "train_test_split.txt").write_text("0,1\n1,1\n2,1\n3,0\n", encoding="utf-8")
-        assert stems(cub_datalist(tmp_path, "test")) == ["Bird_3"]
+        assert stems(CUB.datalist(tmp_path, "test")) == ["Bird_3"]
 
 
 def survey_refusal(root: Path) -> list[str]:
@@ -471,8 +476,8 @@ class TestStrictness:
     def test_values_that_are_not_hounsfield_units_are_refused(self, tmp_path: Path, voxels: np.ndarray) -> None:
         path = volume(tmp_path / "volume-0.nii", voxels)
         for use in (
-            lambda: inspect_volume({"image": str(path)}),
-            lambda: inspect_volume({"image": str(path)}),  # the second time from the cache
+            lambda: LITS.inspect({"image": str(path)}),
+            lambda: LITS.inspect({"image": str(path)}),  # the second time from the cache
             lambda: LoadImageVolumed("image")({"image": str(path)}),
             lambda: find_volumes(path),
             lambda: find_volumes(tmp_path),
@@ -534,10 +539,10 @@ class TestFormsOfUnicode:
         plain(tmp_path, "bc")
         save(tmp_path / "images" / f"{self.MARKED}.png", np.zeros((32, 32, 3), dtype=np.uint8))
         save(tmp_path / "masks" / f"{self.COMPOSED}.png", DISC)
-        assert len([one for s in ("train", "val", "test") for one in nuclei_datalist(tmp_path, s)]) == 3
+        assert len([one for s in ("train", "val", "test") for one in NUCLEI.datalist(tmp_path, s)]) == 3
         for form in (self.MARKED, self.COMPOSED):
             (tmp_path / "train.txt").write_text(f"{form}.png\n", encoding="utf-8")
-            (item,) = nuclei_datalist(tmp_path, "train")
+            (item,) = NUCLEI.datalist(tmp_path, "train")
             assert (Path(item["image"]).stem, Path(item["label"]).stem) == (self.MARKED, self.COMPOSED)
             assert survey_section(NUCLEI, tmp_path, "train").counts.tolist() == [[32 * 32 - 64, 64]]
 
@@ -545,7 +550,7 @@ class TestFormsOfUnicode:
         for name, folder in ((self.MARKED, "701_StillsRaw_full"), (f"{self.COMPOSED}_L", "LabeledApproved_full")):
             save(tmp_path / "cv" / folder / f"{name}.png", np.zeros((8, 8, 3), dtype=np.uint8))
         (tmp_path / "cv" / "val.txt").write_text(f"{self.COMPOSED}\n", encoding="utf-8")
-        assert len(camvid_datalist(tmp_path / "cv", "val")) == 1
+        assert len(CAMVID.datalist(tmp_path / "cv", "val")) == 1
         for k in range(3):
             save(tmp_path / "cub/images" / f"1.{self.MARKED}" / f"{k}.jpg", np.zeros((32, 32, 3), dtype=np.uint8))
             save(tmp_path / "cub/segmentations" / f"1.{self.COMPOSED}" / f"{k}.png", DISC)
@@ -553,7 +558,7 @@ class TestFormsOfUnicode:
         for section, form, k in (("train", self.COMPOSED, (0, 1, 2)), ("test", self.MARKED, ())):
             lines = "".join(f"1.{form}/{one}.jpg\n" for one in k)
             (tmp_path / "cub/lists" / f"{section}.txt").write_text(lines, encoding="utf-8")
-        assert len([one for s in ("train", "val") for one in cub_datalist(tmp_path / "cub", s)]) == 3
+        assert len([one for s in ("train", "val") for one in CUB.datalist(tmp_path / "cub", s)]) == 3
 
     def test_two_files_of_one_name_are_told_apart_in_the_message(self, tmp_path: Path) -> None:
         plain(tmp_path, "abc")

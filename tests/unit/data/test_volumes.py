@@ -24,18 +24,11 @@ from monai.transforms import Compose, Invertd, Orientation, Orientationd, Spacin
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from _helpers.paths import SHARED
-from afma_med.data import DatasetError
-from afma_med.data.dicom_series import find_series, read_series
-from afma_med.data.lits import (
-    CLASSES,
-    balanced_slice_weights,
-    find_volumes,
-    inspect_volume,
-    lits_datalist,
-    read_label_slice,
-)
-from afma_med.data.nifti_slices import NiftiSlices
-from afma_med.data.voxel_grid import Grid, same_grid
+from afma_med.data import LITS, DatasetError, balanced_slice_weights
+from afma_med.data.ct.dicom_series import find_series, read_series
+from afma_med.data.ct.nifti_slices import NiftiSlices
+from afma_med.data.ct.volume_reader import find_volumes
+from afma_med.data.ct.voxel_grid import Grid, same_grid
 from afma_med.transforms.volumes import LoadImageVolumed, LoadSliced, SaveImageVolumed
 
 SHARED_LITS = SHARED / "data" / "lits-sample"
@@ -246,7 +239,7 @@ def test_flipped_bit_is_found_when_unpacking(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="must be a whole NIfTI volume; got: CRC check failed"):
             use()
     with pytest.raises(ValueError, match="must be a whole NIfTI volume"):
-        inspect_volume({"image": str(path)})
+        LITS.inspect({"image": str(path)})
 
 
 def test_gzip_of_several_members_is_whole(tmp_path: Path) -> None:
@@ -355,7 +348,7 @@ def test_label_in_another_orientation_pairs(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(label, turned.affine), tmp_path / "segmentation-0.nii")
     item = {"image": str(tmp_path / "volume-0.nii"), "label": str(tmp_path / "segmentation-0.nii")}
     (tmp_path / "train.txt").write_text("volume-0.nii\n", encoding="utf-8")
-    assert lits_datalist(tmp_path, "train") == [item]
+    assert LITS.datalist(tmp_path, "train") == [item]
     for loaded in (LoadImageVolumed()(item), LoadSliced()({**item, "slice": 2})):
         assert loaded["label"].dtype == torch.uint8 and loaded["image"].dtype == torch.float32
         assert np.array_equal(loaded["label"].numpy(), loaded["image"].numpy().astype(np.int16) % 3)
@@ -371,8 +364,8 @@ def test_other_grids_are_refused(tmp_path: Path, shape: tuple[int, ...], affine:
     message = r"grid of its image; got .*volume-0\.nii \(.*spacing.*origin.*\) with .*segmentation-0\.nii \(.*spacing"
     (tmp_path / "train.txt").write_text("volume-0", encoding="utf-8")
     for use in (
-        lambda: lits_datalist(tmp_path, "train"),
-        lambda: inspect_volume(item),
+        lambda: LITS.datalist(tmp_path, "train"),
+        lambda: LITS.inspect(item),
         lambda: LoadImageVolumed()(item),
         lambda: LoadSliced()({**item, "slice": 0}),
     ):
@@ -393,7 +386,7 @@ def numbers(items: list[dict[str, str]]) -> list[int]:
 
 
 def test_split_is_complete_disjoint_and_in_numeric_order(ten_volumes: Path) -> None:
-    parts = [numbers(lits_datalist(ten_volumes, section)) for section in ("train", "val", "test")]
+    parts = [numbers(LITS.datalist(ten_volumes, section)) for section in ("train", "val", "test")]
     assert [len(part) for part in parts] == [7, 1, 2]
     assert sorted(itertools.chain(*parts)) == list(range(2, 12))
     assert all(part == sorted(part) for part in parts)
@@ -403,32 +396,32 @@ def test_linked_folders_are_followed(ten_volumes: Path, tmp_path: Path) -> None:
     (tmp_path / "linked").mkdir()
     for batch in ten_volumes.iterdir():
         (tmp_path / "linked" / batch.name).symlink_to(batch)
-    assert numbers(lits_datalist(tmp_path / "linked", "train")) == numbers(lits_datalist(ten_volumes, "train"))
+    assert numbers(LITS.datalist(tmp_path / "linked", "train")) == numbers(LITS.datalist(ten_volumes, "train"))
 
 
 def test_test_volumes_are_the_section_test(ten_volumes: Path) -> None:
-    before = {section: numbers(lits_datalist(ten_volumes, section)) for section in ("train", "val", "test")}
+    before = {section: numbers(LITS.datalist(ten_volumes, section)) for section in ("train", "val", "test")}
     for number in (0, 10, 9):
         write_volume(ten_volumes / "test" / f"test-volume-{number}.nii", ramp())
-    items = lits_datalist(ten_volumes, "test")
+    items = LITS.datalist(ten_volumes, "test")
     assert numbers(items) == [0, 9, 10] and all(set(item) == {"image"} for item in items)
-    assert numbers(lits_datalist(ten_volumes, "val")) == before["val"]
-    assert numbers(lits_datalist(ten_volumes, "train")) == sorted(before["train"] + before["test"])
+    assert numbers(LITS.datalist(ten_volumes, "val")) == before["val"]
+    assert numbers(LITS.datalist(ten_volumes, "train")) == sorted(before["train"] + before["test"])
     damage(ten_volumes / "test" / "test-volume-9.nii", "cut")
     with pytest.raises(DatasetError, match=r"1 files that cannot be used:\n.*test-volume-9\.nii.*cut short"):
-        lits_datalist(ten_volumes, "test")
+        LITS.datalist(ten_volumes, "test")
 
 
 def test_split_files(ten_volumes: Path) -> None:
     write_volume(ten_volumes / "test-volume-0.nii.gz", ramp())
     (ten_volumes / "val.txt").write_text("volume-10.nii.gz\nvolume-9\n\n", encoding="utf-8")
     (ten_volumes / "test.txt").write_text("volume-3.nii\ntest-volume-0.nii.gz\n", encoding="utf-8")
-    assert numbers(lits_datalist(ten_volumes, "val")) == [9, 10]
-    items = lits_datalist(ten_volumes, "test")
+    assert numbers(LITS.datalist(ten_volumes, "val")) == [9, 10]
+    items = LITS.datalist(ten_volumes, "test")
     assert numbers(items) == [3, 0] and ["label" in item for item in items] == [True, False]
     (ten_volumes / "train.txt").write_text("volume-2\nvolume-99\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="without an image:\n  volume-99"):
-        lits_datalist(ten_volumes, "train")
+        LITS.datalist(ten_volumes, "train")
 
 
 def test_all_problems_in_one_error(ten_volumes: Path) -> None:
@@ -441,7 +434,7 @@ def test_all_problems_in_one_error(ten_volumes: Path) -> None:
     write_volume(second / "volume-8.nii", ramp())
     (second / "._volume-9.nii").write_bytes(b"left by another system")
     with pytest.raises(DatasetError) as caught:
-        lits_datalist(ten_volumes, "train")
+        LITS.datalist(ten_volumes, "train")
     text = str(caught.value)
     for part in ("1 images without a label", "volume-2.nii.gz", "1 names with several files", "volume-8.nii and",
                  "3 files that cannot be used", "cut short", "segmentation-4.nii.gz", "(4, 4, 4, 2)"):  # fmt: skip
@@ -451,41 +444,42 @@ def test_all_problems_in_one_error(ten_volumes: Path) -> None:
 
 def test_missing_folder_volumes_and_section(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"(?s)must hold LiTS; no such folder.*volume-N\.nii"):
-        lits_datalist(tmp_path / "nowhere", "train")
+        LITS.datalist(tmp_path / "nowhere", "train")
     with pytest.raises(FileNotFoundError, match=r"must hold LiTS; missing `.*volume-0\.nii`"):
-        lits_datalist(tmp_path, "train")
+        LITS.datalist(tmp_path, "train")
     with pytest.raises(ValueError, match="must be one of"):
-        lits_datalist(tmp_path, "training")
+        LITS.datalist(tmp_path, "training")
     write_pair(tmp_path, 0)
     with pytest.raises(ValueError, match="at least 3 images or volumes"):
-        lits_datalist(tmp_path, "train")
+        LITS.datalist(tmp_path, "train")
 
 
 def test_inspect_counts_every_slice_and_keeps_the_counts(tmp_path: Path) -> None:
     label = np.zeros(SHAPE, np.uint8)
     label[1:3, 2, 1], label[4, 4, 3] = 1, 2
     item = write_pair(tmp_path, 0, suffix=".nii.gz", label=label)
-    found = inspect_volume(item)
+    found = LITS.inspect(item)
     assert [one.item for one in found] == [{**item, "slice": k} for k in range(4)]
     assert {one.size for one in found} == {(5, 6)}
     assert np.stack([one.counts for one in found]).tolist() == [[30, 0, 0], [28, 2, 0], [30, 0, 0], [29, 0, 1]]
     assert found[0].counts is not None and found[0].counts.dtype == np.int64
-    assert np.array_equal(read_label_slice(found[3].item), label[:, :, 3].T)
+    assert np.array_equal(LITS.read_label(found[3].item), label[:, :, 3].T)
     kept = next((tmp_path / "cache").glob("*.npy"))
     np.save(kept, np.load(kept)[:, ::-1])
-    assert inspect_volume(item)[0].counts.tolist() == [0, 0, 30], "the second time, the counts are those that were kept"
+    assert LITS.inspect(item)[0].counts.tolist() == [0, 0, 30], "the second time, the counts are those that were kept"
     for broken in (b"", b"garbage", kept.read_bytes()[:90]):
         kept.write_bytes(broken)
-        assert inspect_volume(item)[1].counts.tolist() == [28, 2, 0]
+        assert LITS.inspect(item)[1].counts.tolist() == [28, 2, 0]
     assert np.load(kept)[1].tolist() == [28, 2, 0]
 
 
-def test_inspect_without_label_and_without_cache(tmp_path: Path) -> None:
+def test_inspect_without_label_and_without_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = write_pair(tmp_path, 0)
-    assert all(one.counts is None for one in inspect_volume({"image": item["image"]}))
+    assert all(one.counts is None for one in LITS.inspect({"image": item["image"]}))
     (tmp_path / "file").touch()
+    monkeypatch.setenv("AFMA_MED_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match=r"Counts of .*segmentation-0\.nii are not kept.*AFMA_MED_CACHE"):
-        assert len(inspect_volume(item, cache_dir=tmp_path / "file")) == 4
+        assert len(LITS.inspect(item)) == 4
 
 
 @pytest.mark.parametrize(
@@ -497,10 +491,10 @@ def test_other_label_values_are_named(tmp_path: Path, value: float, kind: type) 
     item = write_pair(tmp_path, 0, label=label)
     message = rf"segmentation-0\.nii` must hold the values \[0, 1, 2\] only; got \[{value:.3g}(\.0)?\]"
     for use in (
-        lambda: inspect_volume(item),
+        lambda: LITS.inspect(item),
         lambda: LoadImageVolumed()(item),
         lambda: LoadSliced()({**item, "slice": 2}),
-        lambda: read_label_slice({**item, "slice": 2}),
+        lambda: LITS.read_label({**item, "slice": 2}),
     ):
         with pytest.raises(ValueError, match=message):
             use()
@@ -525,7 +519,7 @@ def test_balanced_slices_are_drawn_equally_often() -> None:
 
 def test_slices_through_a_data_loader(tmp_path: Path) -> None:
     item = write_pair(tmp_path, 0, suffix=".nii.gz")
-    items = [one.item for one in inspect_volume(item)] + [{"image": item["image"], "slice": 0}]
+    items = [one.item for one in LITS.inspect(item)] + [{"image": item["image"], "slice": 0}]
     load = LoadSliced(allow_missing_keys=True)
     batch = next(iter(DataLoader(Dataset(items[:4], load), batch_size=4, num_workers=2)))
     assert batch["image"].shape == (4, 1, 5, 6) and batch["label"].shape == (4, 1, 5, 6)
@@ -611,7 +605,7 @@ def save_and_compare(source: Path, folder: Path, affine: torch.Tensor | None = N
     item = steps({"image": str(source)})
     item["pred"] = MetaTensor((item["image"] + 9999).long() % 3, meta=item["image"].meta)
     item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(item)
-    saved = SaveImageVolumed("pred", folder, classes=CLASSES)(item)
+    saved = SaveImageVolumed("pred", folder, classes=LITS.classes)(item)
     assert saved.keys() == item.keys() and saved["pred"] is item["pred"]
     (path,) = folder.iterdir()
     assert geometry(path) == geometry(source)
@@ -649,7 +643,7 @@ def test_a_fourth_axis_and_nifti2_are_kept(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     nib.save(image, tmp_path / "in" / "test-volume-3.nii")
     loaded = LoadImageVolumed("image")({"image": str(tmp_path / "in" / "test-volume-3.nii")})["image"]
-    SaveImageVolumed("pred", tmp_path / "out", classes=CLASSES)({"pred": loaded * 0 + 2})
+    SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)({"pred": loaded * 0 + 2})
     saved = tmp_path / "out" / "test-segmentation-3.nii.gz"
     assert geometry(saved) == geometry(tmp_path / "in" / "test-volume-3.nii")
 
@@ -664,13 +658,13 @@ def test_real_volumes_come_back_on_their_grid(tmp_path: Path, name: str) -> None
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED_LITS.is_dir(), reason="no LiTS beside the checkout")
 def test_real_volumes_pair_and_are_upright() -> None:
-    items = [item for section in ("train", "val", "test") for item in lits_datalist(SHARED_LITS, section)]
+    items = [item for section in ("train", "val", "test") for item in LITS.datalist(SHARED_LITS, section)]
     assert sorted(numbers(items)) == [0, 1, 2, 3]
     for item in items:
-        found = inspect_volume(item)
+        found = LITS.inspect(item)
         liver = [one for one in found if one.counts is not None and one.counts[1]]
         assert liver and not any(one.counts[2] for one in found)
-        label = read_label_slice(liver[len(liver) // 2].item)
+        label = LITS.read_label(liver[len(liver) // 2].item)
         body = LoadSliced("image")(liver[len(liver) // 2].item)["image"][0] > -300
         # The liver is on the patient's right, the left of the picture.
         assert np.argwhere(label == 1)[:, 1].mean() < torch.argwhere(body.as_tensor())[:, 1].float().mean()
@@ -689,7 +683,7 @@ def test_inverse_of_spacing_and_a_batch(tmp_path: Path) -> None:
     batch["pred"] = MetaTensor(torch.ones_like(batch["image"]), meta=batch["image"].meta)
     undo = Invertd("pred", steps, orig_keys="image", nearest_interp=True)
     item = undo(decollate_batch(batch)[0])
-    SaveImageVolumed("pred", tmp_path / "out", classes=CLASSES)(item)
+    SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)(item)
     assert geometry(tmp_path / "out" / "segmentation-1.nii.gz") == geometry(image)
 
 
@@ -699,7 +693,7 @@ def test_label_of_a_dicom_series_and_subfolders(tmp_path: Path) -> None:
     item = next(iter(DataLoader(Dataset([{"image": str(folder)}], steps), batch_size=1)))
     item["pred"] = MetaTensor((item["image"] + 9999).long() % 3, meta=item["image"].meta)
     item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(decollate_batch(item)[0])
-    SaveImageVolumed("pred", tmp_path / "out", classes=CLASSES, input_dir=tmp_path / "in")(item)
+    SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes, input_dir=tmp_path / "in")(item)
     saved = nib.load(tmp_path / "out" / "a" / "patient_segmentation.nii.gz")
     expected = read_series(folder)[1].affine
     assert np.allclose(saved.affine, expected, atol=1e-5)
@@ -711,7 +705,7 @@ def test_label_of_a_dicom_series_and_subfolders(tmp_path: Path) -> None:
 def test_saving_refuses_what_does_not_fit(tmp_path: Path) -> None:
     path = write_volume(tmp_path / "in" / "volume-1.nii", ramp((5, 5, 5)), affine_of("LAS", (5, 5, 5)))
     image = LoadImageVolumed("image")({"image": str(path)})["image"] * 0
-    save = SaveImageVolumed("pred", tmp_path / "out", classes=CLASSES)
+    save = SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)
     with pytest.raises(ValueError, match=r"volume-1\.nii` must lie on the volume's own grid, 5×5×5 LAS.*Invertd"):
         save({"pred": image[:, :4]})
     with pytest.raises(ValueError, match=r"must lie on the volume's own grid"):
@@ -721,8 +715,8 @@ def test_saving_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"`pred` must be a MetaTensor that names its volume; got Tensor"):
         save({"pred": image.as_tensor()})
     with pytest.raises(ValueError, match=r"`output_dir` must be another folder than that of the volumes"):
-        SaveImageVolumed("pred", tmp_path / "in", classes=CLASSES)({"pred": image})
+        SaveImageVolumed("pred", tmp_path / "in", classes=LITS.classes)({"pred": image})
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     with pytest.raises(KeyError):
         save({})
-    assert SaveImageVolumed("pred", tmp_path / "out", classes=CLASSES, allow_missing_keys=True)({}) == {}
+    assert SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes, allow_missing_keys=True)({}) == {}

@@ -29,8 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 from _helpers.paths import ROOT
 from afma_med import AFMALoss, AFMANet
 from afma_med.checks import NonFiniteError, RunError
-from afma_med.data import ISIC
-from afma_med.data.camvid import CLASSES
+from afma_med.data import CAMVID, ISIC
 from afma_med.data.class_table import ClassInfo, class_colors
 from afma_med.handlers import (
     BestCheckpointHandler,
@@ -468,7 +467,7 @@ def test_pictures_reach_tensorboard_for_images_of_every_epoch(tmp_path: Path) ->
         device=torch.device("cpu"),
         val_data_loader=batches(2),
         network=network,
-        val_handlers=[SegmentationPicturesHandler(writer, CLASSES, count=3)],
+        val_handlers=[SegmentationPicturesHandler(writer, CAMVID.classes, count=3)],
     )
     evaluator.run(global_epoch=1)
     evaluator.run(global_epoch=2)
@@ -492,7 +491,7 @@ def test_pictures_are_spread_over_the_section(images: int, count: int, shown: li
         return [{"image": torch.rand(3, 4, 4), "label": torch.zeros(1, 4, 4), "pred": torch.rand(12, 4, 4)}]
 
     engine = Engine(output)
-    SegmentationPicturesHandler(Writer(), CLASSES, count=count).attach(engine)
+    SegmentationPicturesHandler(Writer(), CAMVID.classes, count=count).attach(engine)
     Writer.seen.clear()
     engine.run(range(images))
     assert Writer.seen == shown
@@ -563,7 +562,7 @@ def test_a_validation_of_nan_ends_the_training_by_the_name_of_the_image() -> Non
         device=torch.device("cpu"),
         val_data_loader=spoilt_batch(),
         network=Tiny(12),
-        key_val_metric={"val/mIoU": ClassIoU(CLASSES, output_transform=from_engine(["pred", "label"]))},
+        key_val_metric={"val/mIoU": ClassIoU(CAMVID.classes, output_transform=from_engine(["pred", "label"]))},
     )
     with pytest.raises(RunError, match=r"Predictions must be finite; got nan for b\.png\."):
         evaluator.run()

@@ -17,7 +17,7 @@ from monai.metrics import DiceMetric, PanopticQualityMetric
 from torch import Tensor
 
 from afma_med.data.class_table import ClassInfo
-from afma_med.data.object_sizes import SizeGroups
+from afma_med.data.objects.sizes import SizeGroups
 from afma_med.metrics import (
     ClassIoU,
     ComponentDiceMetric,

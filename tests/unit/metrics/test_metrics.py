@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.metrics import DiceMetric
 
 from afma_med.checks import NonFiniteError
-from afma_med.data import camvid
+from afma_med.data import CAMVID
 from afma_med.data.class_table import ClassInfo
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 
@@ -112,7 +112,7 @@ def test_reset_forgets() -> None:
 
 def test_unknown_unscored_class_lists_the_names() -> None:
     with pytest.raises(ValueError, match=r"`unscored` must name classes of \['sky'.*got \['void'\]"):
-        ClassIoU(camvid.CLASSES, unscored=("void",))
+        ClassIoU(CAMVID.classes, unscored=("void",))
 
 
 def test_class_count_mismatch_is_refused() -> None:

@@ -19,7 +19,7 @@ from monai.handlers import from_engine
 from monai.metrics import DiceMetric, SurfaceDistanceMetric
 
 from afma_med.data.class_table import ClassInfo
-from afma_med.data.object_sizes import SIZES, SizeGroups, count_objects, group_pixels, label_objects
+from afma_med.data.objects.sizes import SIZES, SizeGroups, count_objects, group_pixels, label_objects
 from afma_med.handlers import ScoreReportHandler
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
 from afma_med.metrics.object_detection import match_objects

@@ -19,8 +19,7 @@ from _helpers.browser import NAMES, Page, find_browser, open_browser
 from _helpers.commands import run_afma
 from _helpers.explorer_page import read_arrays, read_description
 from _helpers.synthetic_runs import write_untrained
-from afma_med.data import CAMVID, camvid_datalist, class_names
-from afma_med.data.camvid import read_label
+from afma_med.data import CAMVID, class_names
 from afma_med.functional import gold_attention
 from afma_med.networks import AFMABlock
 from afma_med.runs.attention import show_attention
@@ -78,7 +77,7 @@ def lits(tmp_path_factory: pytest.TempPathFactory) -> TrainedNetwork:
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names of macOS are UTF-8")
 def test_names_that_are_not_utf_8(camvid: TrainedNetwork, scenes: Path, tmp_path: Path) -> None:
     image = tmp_path / os.fsdecode(b"caf\xe9.png")
-    image.write_bytes(Path(camvid_datalist(scenes, "test")[0]["image"]).read_bytes())
+    image.write_bytes(Path(CAMVID.datalist(scenes, "test")[0]["image"]).read_bytes())
     for file in (tmp_path / "a.html", tmp_path / os.fsdecode(b"\xe9.html")):
         explore_attention(camvid, file, image, where=(30, 40))
         assert "<title>caf\\xe9 — " in file.read_text(encoding="utf-8")
@@ -98,13 +97,13 @@ def test_page_holds_prediction_and_label_of_the_image(camvid: TrainedNetwork, sc
     file = tmp_path / "new" / "a.html"
     assert explore_attention(camvid, file, where=(30, 40)) == []
     page = file.read_text(encoding="utf-8")
-    [item] = camvid_datalist(scenes, "test")
+    [item] = CAMVID.datalist(scenes, "test")
     arrays, seen = read_arrays(page), attend_image(camvid.network, camvid.prepare(item["image"]))
     np.testing.assert_array_equal(arrays["after"].reshape(120, 190), seen.after)
-    np.testing.assert_array_equal(arrays["label"].reshape(120, 190), read_label(item))
+    np.testing.assert_array_equal(arrays["label"].reshape(120, 190), CAMVID.read_label(item))
     assert read_description(page)["point"] == [30, 40]
     # Any section's label, but none for an image from elsewhere.
-    explore_attention(camvid, file, camvid_datalist(scenes, "train")[0]["image"])
+    explore_attention(camvid, file, CAMVID.datalist(scenes, "train")[0]["image"])
     assert "label" in read_arrays(file.read_text(encoding="utf-8"))
     Image.fromarray(np.zeros((64, 96, 3), dtype=np.uint8)).save(tmp_path / "b.png")
     explore_attention(camvid, file, tmp_path / "b.png")
@@ -307,8 +306,8 @@ def test_menu_is_used_by_keys_and_touch(several: TrainedNetwork, browser: Page, 
 
 @needs_browser
 def test_page_computes_the_gold_attention(camvid: TrainedNetwork, scenes: Path, browser: Page, tmp_path: Path) -> None:
-    [item] = camvid_datalist(scenes, "test")
-    label = torch.from_numpy(read_label(item)).long()
+    [item] = CAMVID.datalist(scenes, "test")
+    label = torch.from_numpy(CAMVID.read_label(item)).long()
     row, column = (label < 11).nonzero()[-1].tolist()
     k = int(label[row, column])
     explore_attention(camvid, tmp_path / "a.html", where=(row, column))

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from afma_med.data import camvid
+from afma_med.data import CAMVID
 from afma_med.data.class_table import class_names
 from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
 from afma_med.samples.ct_phantom import draw_ct_phantom, write_ct_phantom
@@ -198,7 +198,7 @@ def test_cityscapes_layout_and_label_ids(tmp_path: Path) -> None:
     assert np.array_equal(read(next(root.glob("leftImg8bit/val/*/*.png"))), image)
     ids = {"sky": 23, "building": 11, "pole": 17, "road": 7, "pavement": 8, "tree": 21, "signsymbol": 20, "fence": 13,
            "car": 26, "pedestrian": 24, "bicyclist": 33, "unlabelled": 0}  # fmt: skip
-    for train_id, name in enumerate(class_names(camvid.CLASSES)):
+    for train_id, name in enumerate(class_names(CAMVID.classes)):
         assert set(label[scene == train_id]) <= {ids[name]}
 
 

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from afma_med.data import camvid
+from afma_med.data import CAMVID
 from afma_med.data.class_table import class_names
 from afma_med.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
 
-NAMES = class_names(camvid.CLASSES)
+NAMES = class_names(CAMVID.classes)
 TINY: dict[str, Any] = {"counts": {"train": 2, "val": 1, "test": 1}, "size": (32, 40)}
 FOLDERS = ["test", "testannot", "train", "trainannot", "val", "valannot"]
 

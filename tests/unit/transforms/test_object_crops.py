@@ -15,7 +15,7 @@ from monai.data.utils import set_rnd
 from monai.transforms import Compose, EnsureTyped, Flipd, RandCropByPosNegLabeld
 
 import afma_med.transforms.object_crops as object_crops
-from afma_med.data.object_table import find_objects
+from afma_med.data.objects.table import find_objects
 from afma_med.transforms import RandCropBySmallObjects, RandCropBySmallObjectsd
 
 
@@ -88,12 +88,12 @@ def test_labels_without_objects_are_cropped_anywhere(label: torch.Tensor) -> Non
 
 def test_void_and_other_classes_are_not_drawn() -> None:
     label = scene()
-    assert find_objects(label.numpy(), ignore_index=255).classes.tolist() == [1, 1, 2]
-    assert find_objects(label.numpy(), classes=[2]).sizes.tolist() == [4]
-    assert find_objects(label.numpy(), classes=[0, 2], ignore_index=255).classes.tolist() == [0, 2]
-    assert 255 in find_objects(label.numpy()).classes
+    assert find_objects(label.numpy(), ignore_index=255).owner.tolist() == [1, 1, 2]
+    assert find_objects(label.numpy(), class_indices=[2]).sizes.tolist() == [4]
+    assert find_objects(label.numpy(), class_indices=[0, 2], ignore_index=255).owner.tolist() == [0, 2]
+    assert 255 in find_objects(label.numpy()).owner
     signed = torch.where(label == 255, torch.tensor(-1.0), label)
-    assert find_objects(signed.numpy(), ignore_index=-1).classes.tolist() == [1, 1, 2]
+    assert find_objects(signed.numpy(), ignore_index=-1).owner.tolist() == [1, 1, 2]
 
 
 def test_one_hot_labels_have_the_same_objects() -> None:

@@ -10,8 +10,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from afma_med.data import camvid, isic
-from afma_med.data.camvid import CLASSES
+from afma_med.data import CAMVID, ISIC
 from afma_med.data.class_table import class_colors
 from afma_med.transforms import ColorizeClassesd, LoadImagePictured, LoadLabeld, MapToRawIdsd
 
@@ -39,13 +38,13 @@ def test_label_values_stay(tmp_path: Path, mode: str) -> None:
         picture = picture.convert("P")
         picture.putdata(values.ravel().tolist())
     picture.save(tmp_path / "a.png")
-    item = LoadLabeld("label", camvid.read_label)({"label": str(tmp_path / "a.png")})
+    item = LoadLabeld("label", CAMVID.read_label)({"label": str(tmp_path / "a.png")})
     assert item["label"][0].tolist() == values.tolist()
 
 
 def test_colour_coded_label_becomes_train_ids(tmp_path: Path) -> None:
     Image.new("RGB", (2, 1), (192, 128, 64)).save(tmp_path / "a.png")
-    label = LoadLabeld("label", camvid.read_label)({"label": str(tmp_path / "a.png")})["label"]
+    label = LoadLabeld("label", CAMVID.read_label)({"label": str(tmp_path / "a.png")})["label"]
     assert label.tolist() == [[[9, 9]]]
     assert label.meta["filename_or_obj"].endswith("a.png"), "writers need the file name"
 
@@ -74,25 +73,25 @@ def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
 def test_bad_label_value_names_the_file(tmp_path: Path) -> None:
     Image.new("L", (2, 2), 99).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png` cannot be used: .*\[99\]"):
-        LoadLabeld("label", camvid.read_label)({"label": str(tmp_path / "a.png")})
+        LoadLabeld("label", CAMVID.read_label)({"label": str(tmp_path / "a.png")})
 
 
 def test_items_without_label_pass_only_when_allowed() -> None:
-    assert LoadLabeld("label", camvid.read_label, allow_missing_keys=True)({"image": 1}) == {"image": 1}
+    assert LoadLabeld("label", CAMVID.read_label, allow_missing_keys=True)({"image": 1}) == {"image": 1}
     with pytest.raises(KeyError, match="label"):
-        LoadLabeld("label", camvid.read_label)({"image": 1})
+        LoadLabeld("label", CAMVID.read_label)({"image": 1})
 
 
 def test_predictions_get_the_values_of_the_label_files() -> None:
     ids = MetaTensor(torch.tensor([[[0, 1]]]), meta={"filename_or_obj": "x"})
-    raw = MapToRawIdsd("pred", isic.CLASSES)({"pred": ids})["pred"]
+    raw = MapToRawIdsd("pred", ISIC.classes)({"pred": ids})["pred"]
     assert raw.tolist() == [[[0, 255]]]
     assert raw.meta["filename_or_obj"] == "x"
 
 
 def test_colorize_paints_every_class() -> None:
     ids = torch.arange(12).reshape(1, 3, 4)
-    painted = ColorizeClassesd("pred", CLASSES)({"pred": MetaTensor(ids, meta={"filename_or_obj": "x"})})["pred"]
+    painted = ColorizeClassesd("pred", CAMVID.classes)({"pred": MetaTensor(ids, meta={"filename_or_obj": "x"})})["pred"]
     assert painted.shape == (3, 3, 4)
-    assert np.array_equal(painted.permute(1, 2, 0).numpy().reshape(12, 3), class_colors(CLASSES)[:12])
+    assert np.array_equal(painted.permute(1, 2, 0).numpy().reshape(12, 3), class_colors(CAMVID.classes)[:12])
     assert painted.meta["filename_or_obj"] == "x"

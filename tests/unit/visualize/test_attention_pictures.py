@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from afma_med import AFMANet, SliceWise
-from afma_med.data import camvid, isic, lits
+from afma_med.data import CAMVID, ISIC, LITS
 from afma_med.functional import PatchAttention, compress_prediction, modulate_logits, split_patches
 from afma_med.handlers import AttentionPicturesHandler
 from afma_med.visualize import (
@@ -252,7 +252,7 @@ def test_binary_network_has_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.class_index == 0
     np.testing.assert_allclose(found.maps.reshape(1, -1), dense[:, found.patch], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(found.corrections, contributions[:, found.patch].sum(-1), rtol=1e-4, atol=1e-7)
-    assert draw_attention(found, isic.CLASSES).axes
+    assert draw_attention(found, ISIC.classes).axes
 
 
 def test_large_image_never_builds_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_large_image_never_builds_the_matrix(monkeypatch: pytest.MonkeyPatch) ->
     found = attend_point(attended, (1000, 2000))
     assert found.maps.shape == (2, 52, 103)
     assert found.patch == 100 * 205 + 200
-    assert draw_attention(found, isic.CLASSES).axes
+    assert draw_attention(found, ISIC.classes).axes
 
 
 @pytest.mark.parametrize("wrap", [nn.Sequential, SliceWise], ids=["module", "SliceWise"])
@@ -363,14 +363,14 @@ def test_label_of_other_axes_is_refused() -> None:
 
 
 def test_background_and_unscored_classes_have_no_objects() -> None:
-    assert object_classes(lits.CLASSES) == [1, 2]
-    assert object_classes(camvid.CLASSES, ["unlabelled"]) == list(range(11)), "sky is a class like others"
+    assert object_classes(LITS.classes) == [1, 2]
+    assert object_classes(CAMVID.classes, ["unlabelled"]) == list(range(11)), "sky is a class like others"
 
 
 # --- figures
 
 
-CLASSES = lits.CLASSES
+CLASSES = LITS.classes
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".png", 1), (".svg", 3)])
@@ -444,7 +444,7 @@ def test_single_changed_pixel_of_a_large_image_is_seen(seen: AttendedImage) -> N
 def test_wrong_tables_rows_and_suffixes_are_refused(tmp_path: Path, seen: AttendedImage) -> None:
     point = attend_point(seen, (9, 14))
     with pytest.raises(ValueError, match=r"`classes` must be the 3 classes of the network; got 12"):
-        draw_attention(point, camvid.CLASSES)
+        draw_attention(point, CAMVID.classes)
     with pytest.raises(ValueError, match=r"`rows` must hold at least one point"):
         compare_attention([], CLASSES)
     with pytest.raises(ValueError, match=r"`path` must end in \.png or \.svg; got `.*a\.pdf`"):

@@ -14,7 +14,7 @@ from torch import nn
 
 from _helpers.explorer_page import read_arrays, read_description, read_maps
 from afma_med import AFMANet
-from afma_med.data import camvid, isic, lits
+from afma_med.data import CAMVID, ISIC, LITS
 from afma_med.data.class_table import ClassInfo
 from afma_med.functional import PatchAttention, PatchGrid
 from afma_med.visualize import (
@@ -119,7 +119,7 @@ def test_attention_of_zeros_has_no_components() -> None:
 @pytest.mark.parametrize(("classes", "variant"), [(12, "released"), (3, "paper"), (1, "released"), (1, "paper")])
 def test_page_holds_the_numbers_of_attend_point(classes: int, variant: str) -> None:
     one = slice_of(network(classes, variant))
-    names = {12: camvid.CLASSES, 3: lits.CLASSES, 1: isic.CLASSES}[classes]
+    names = {12: CAMVID.classes, 3: LITS.classes, 1: ISIC.classes}[classes]
     page, numbers = format_explorer([one], names, title="a", point=(3, 4))
     assert numbers == []
     described, arrays = read_description(page), read_arrays(page)
@@ -181,25 +181,25 @@ def test_page_holds_the_numbers_of_each_of_several_attentions(options: dict[str,
 
 
 def test_page_needs_nothing_else_and_quotes_its_title() -> None:
-    page, _ = format_explorer([slice_of(network(3))], lits.CLASSES, title="</script><b>&", point=(0, 0))
+    page, _ = format_explorer([slice_of(network(3))], LITS.classes, title="</script><b>&", point=(0, 0))
     assert "<b>&" not in page
     assert read_description(page)["title"] == "</script><b>&"
     assert "http:" not in page
     assert "https:" not in page
     assert "default-src 'none'" in page
     assert "eval" not in page
-    without, _ = format_explorer([slice_of(network(3))._replace(label=None)], lits.CLASSES, title="a", point=(0, 0))
+    without, _ = format_explorer([slice_of(network(3))._replace(label=None)], LITS.classes, title="a", point=(0, 0))
     assert "label" not in read_arrays(without)
 
 
 def test_same_slices_make_the_same_page() -> None:
-    pages = [format_explorer([slice_of(network(3))], lits.CLASSES, title="a", point=(0, 0))[0] for _ in range(2)]
+    pages = [format_explorer([slice_of(network(3))], LITS.classes, title="a", point=(0, 0))[0] for _ in range(2)]
     assert pages[0] == pages[1]
 
 
 def test_page_is_rounded_until_it_is_small_enough() -> None:
     one = slice_of(network(12), size=(120, 160))
-    make = functools.partial(format_explorer, [one], camvid.CLASSES, title="a", point=(0, 0))
+    make = functools.partial(format_explorer, [one], CAMVID.classes, title="a", point=(0, 0))
     fine = make()[0]
     bound = len(fine.encode()) - 2_000
     coarse = make(max_bytes=bound)[0]
@@ -215,11 +215,11 @@ def test_page_is_rounded_until_it_is_small_enough() -> None:
 
 def test_page_of_a_volume_leaves_slices_out_but_not_the_first() -> None:
     slices = [slice_of(network(3, channels=1), number=10 + i, seed=i) for i in range(5)]
-    make = functools.partial(format_explorer, slices, lits.CLASSES, title="a", point=(0, 0), first=3, depth=40)
+    make = functools.partial(format_explorer, slices, LITS.classes, title="a", point=(0, 0), first=3, depth=40)
     page, numbers = make()
     assert numbers == [10, 11, 12, 13, 14]
     assert read_description(page)["first"] == 3
-    single = len(format_explorer(slices[:1], lits.CLASSES, title="a", point=(0, 0))[0].encode())
+    single = len(format_explorer(slices[:1], LITS.classes, title="a", point=(0, 0))[0].encode())
     less, numbers = make(max_bytes=single + 2 * (len(page.encode()) - single) // 4)
     assert numbers == [11, 13]
     assert [one["number"] for one in read_description(less)["slices"]] == [11, 13]
@@ -229,9 +229,9 @@ def test_page_of_a_volume_leaves_slices_out_but_not_the_first() -> None:
 
 def test_nothing_and_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`slices` must hold at least one slice; got none"):
-        format_explorer([], lits.CLASSES, title="a", point=(0, 0))
+        format_explorer([], LITS.classes, title="a", point=(0, 0))
     with pytest.raises(ValueError, match=r"`classes` must be the 12 classes of the network; got 3"):
-        format_explorer([slice_of(network(12))], lits.CLASSES, title="a", point=(0, 0))
+        format_explorer([slice_of(network(12))], LITS.classes, title="a", point=(0, 0))
 
 
 @pytest.mark.slow

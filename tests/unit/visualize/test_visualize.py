@@ -5,37 +5,37 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from afma_med.data.camvid import CLASSES
+from afma_med.data import CAMVID
 from afma_med.data.class_table import VOID, class_colors
 from afma_med.visualize import color_legend, colorize, compare_segmentations
 
 
 def test_colorize_paints_classes_and_leaves_void_black() -> None:
     label = np.array([[3, VOID]], dtype=np.uint8)
-    assert colorize(label, CLASSES).tolist() == [[list(CLASSES[3].color), [0, 0, 0]]]
+    assert colorize(label, CAMVID.classes).tolist() == [[list(CAMVID.classes[3].color), [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("width", [120, 300, 2000])
 def test_legend_holds_every_colour_at_any_width(width: int) -> None:
-    legend = color_legend(CLASSES, width=width)
+    legend = color_legend(CAMVID.classes, width=width)
     assert legend.shape[1] == width
     shown = {tuple(color) for color in legend.reshape(-1, 3).tolist()}
-    assert {info.color for info in CLASSES} <= shown
+    assert {info.color for info in CAMVID.classes} <= shown
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_comparison_puts_image_and_segmentations_side_by_side(channels: int) -> None:
     image = np.linspace(-2, 2, channels * 40 * 60).reshape(channels, 40, 60)
     label, prediction = np.full((40, 60), 3, np.uint8), np.full((40, 60), 8, np.uint8)
-    picture = compare_segmentations(image, label, prediction, classes=CLASSES)
+    picture = compare_segmentations(image, label, prediction, classes=CAMVID.classes)
     assert picture.shape[1] == 180
     assert picture.shape[0] > 40, "the legend is missing"
-    assert picture[20, 90].tolist() == class_colors(CLASSES)[3].tolist()
-    assert picture[20, 150].tolist() == class_colors(CLASSES)[8].tolist()
+    assert picture[20, 90].tolist() == class_colors(CAMVID.classes)[3].tolist()
+    assert picture[20, 150].tolist() == class_colors(CAMVID.classes)[8].tolist()
     assert picture[:40, :60].min() == 0
     assert picture[:40, :60].max() == 255
 
 
 def test_constant_image_does_not_divide_by_zero() -> None:
     label = np.zeros((20, 30), np.uint8)
-    assert compare_segmentations(np.zeros((3, 20, 30)), label, classes=CLASSES)[:20, :30].max() == 0
+    assert compare_segmentations(np.zeros((3, 20, 30)), label, classes=CAMVID.classes)[:20, :30].max() == 0

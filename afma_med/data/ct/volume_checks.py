@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from afma_med.atomic_write import replacing
-from afma_med.data.dicom_series import read_series, series_files
-from afma_med.data.nifti_slices import NiftiSlices, cache_file
+from afma_med.data.ct.dicom_series import read_series, series_files
+from afma_med.data.ct.nifti_slices import NiftiSlices, cache_file
+from afma_med.data.ct.voxel_grid import grid_kind, require_same_grid
 from afma_med.data.problems import DatasetWarning, list_files
-from afma_med.data.voxel_grid import grid_kind, require_same_grid
 
 __all__ = ["check_hounsfield", "check_values", "input_problems", "pair_problems", "warn_of_geometry"]
 
@@ -63,34 +63,31 @@ def check_values(volume: NiftiSlices, *, unpack: bool = True) -> None:
     check_hounsfield(lowest, highest, volume.path)
 
 
-def input_problems(pair: Mapping[str, str], *, geometry: str = "") -> list[str]:
-    """Return the problems of a volume to be predicted, which is read to the last voxel, one line each.
-
-    Args:
-        pair: see :func:`pair_problems`.
-        geometry: see :func:`pair_problems`.
-    """
-    path = pair["image"]
+def input_problems(item: Mapping[str, str], *, geometry: str = "") -> list[str]:
+    """Return the problems of a volume to be predicted, which is read to the last voxel, one line each."""
+    path = item["image"]
     try:
         if Path(path).is_dir():
             volume, _ = read_series(path)
             check_hounsfield(float(volume.min()), float(volume.max()), path)
         else:
-            check_values(NiftiSlices(path, geometry=geometry), unpack=False)
+            image = NiftiSlices(path, geometry=geometry)
+            image.check()
+            check_values(image, unpack=False)
     except (OSError, ValueError) as error:
         return [str(error)]
     return []
 
 
-def pair_problems(pair: Mapping[str, str], *, geometry: str = "") -> list[str]:
+def pair_problems(item: Mapping[str, str], *, geometry: str = "") -> list[str]:
     """Return the problems of a volume and its label that headers and file lengths show, one line each.
 
     Args:
-        pair: paths of NIfTI files, or of folders of one DICOM series.
-        geometry: see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
+        item: paths of NIfTI files, or of folders of one DICOM series.
+        geometry: see :class:`~afma_med.data.ct.nifti_slices.NiftiSlices`.
     """
     volumes, problems = [], []
-    for path in dict.fromkeys(pair.values()):
+    for path in item.values():
         try:
             if Path(path).is_dir():
                 series_files(path)
@@ -101,7 +98,7 @@ def pair_problems(pair: Mapping[str, str], *, geometry: str = "") -> list[str]:
             problems.append(str(error))
     if len(volumes) == 2 and not problems:
         try:
-            require_same_grid(volumes[0].grid, volumes[1].grid, paths=tuple(pair.values()))
+            require_same_grid(volumes[0].grid, volumes[1].grid, paths=tuple(item.values()))
         except ValueError as error:
             problems.append(str(error))
     return problems
@@ -119,25 +116,19 @@ def warn_of_geometry(paths: Sequence[str], *, all_paths: Iterable[Path], geometr
     source = "supplied" if geometry else "assumed"
     without = [f"{one.path} has {one.missing}; {source}: {one.stored}" for one in volumes if one.missing]
     what = "volumes without geometry. Without the right one, slices may be upside down and sizes wrong. Set the ids "
-    what += "`missing_spacing` and `missing_orientation`, or `build_lits` in Python"
-    _warn(list_files(what, without, shown=len(without)))
-    common = Counter(_kinds(all_paths)).most_common(1)
-    if common:
-        kinds = {str(one.path): grid_kind(one.stored) for one in volumes if not one.missing}
-        others = [f"{path}: {kind}; assumed as its header says" for path, kind in kinds.items() if kind != common[0][0]]
-        what = f"volumes whose geometry differs in kind from the rest ({common[0][0]})"
-        _warn(list_files(what, others, shown=len(others)))
-
-
-def _kinds(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield the kinds of geometry of the NIfTI files that can be read and have one."""
-    for path in paths:
+    _warn(what + "`missing_spacing` and `missing_orientation`, or `build_lits` in Python", without)
+    kinds: Counter[str] = Counter()
+    for path in all_paths:
         with suppress(OSError, ValueError):
             volume = NiftiSlices(path)
-            if not volume.missing:
-                yield grid_kind(volume.stored)
+            kinds.update([] if volume.missing else [grid_kind(volume.stored)])
+    if kinds:
+        common = kinds.most_common(1)[0][0]
+        own = {one.path: grid_kind(one.stored) for one in volumes if not one.missing}
+        others = [f"{path}: {kind}; assumed as its header says" for path, kind in own.items() if kind != common]
+        _warn(f"volumes whose geometry differs in kind from the rest ({common})", others)
 
 
-def _warn(text: str) -> None:
-    if text:
-        warnings.warn(text, DatasetWarning, stacklevel=3)
+def _warn(what: str, files: Sequence[str]) -> None:
+    if files:
+        warnings.warn(list_files(what, files, shown=len(files)), DatasetWarning, stacklevel=3)

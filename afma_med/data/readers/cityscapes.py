@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.data.class_table import VOID, ClassInfo
-from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files, unlabelled_items
+from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files
 from afma_med.data.dataset_reader import Item
 from afma_med.data.label_pixels import read_coded_label
+from afma_med.data.picture_reader import build_picture_reader
 
-__all__ = ["CLASSES", "LAYOUT", "TRAIN_ID_CLASSES", "cityscapes_datalist", "read_label"]
+__all__ = ["CITYSCAPES", "CLASSES"]
 
 #: The official table: ids of the label files, train ids, colours; small and large as the paper groups them.
 CLASSES = (
@@ -72,23 +74,12 @@ _KNOWN = tuple(f"_gtFine_{kind}" for kind in ("polygons.json", "color.png", "ins
 _KNOWN += tuple(f"{suffix}.png" for suffix in (_LABEL_SUFFIX, _TRAIN_ID_SUFFIX))
 
 
-def cityscapes_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
-    """List the images of a section of Cityscapes with their labels, as :func:`~afma_med.data.camvid_datalist` does.
-
-    Items of the section ``"test"`` have no labels.
-
-    Example:
-        >>> import tempfile
-        >>> from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
-        >>> root = write_cityscapes_sample(tempfile.mkdtemp() + "/sample", counts={"train": 2, "test": 1})
-        >>> len(cityscapes_datalist(root, "train")), list(cityscapes_datalist(root, "test")[0])
-        (2, ['image'])
-    """
+def _datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
     needed = [f"leftImg8bit/{section}", f"gtFine/{section}"][: 1 if section == "test" else 2]
     image_dir, *label_dirs = dataset_folders("Cityscapes", root, section, needed, layout=LAYOUT)
     images = picture_files(image_dir.glob("*/*"), name_suffix=_IMAGE_SUFFIX)
     if not label_dirs:
-        return unlabelled_items(images, image_dir)
+        return pair_by_name(images, None, image_dir=image_dir)
     paths = list(label_dirs[0].glob("*/*"))
     labels = picture_files(paths, name_suffix=_LABEL_SUFFIX, known=_KNOWN)
     if not labels:
@@ -96,7 +87,18 @@ def cityscapes_datalist(root: str | os.PathLike[str], section: str) -> list[dict
     return pair_by_name(images, labels, image_dir=image_dir, label_dir=label_dirs[0])
 
 
-def read_label(item: Item) -> NDArray[np.uint8]:
-    """Read the label of an item, ids or train ids by its name, as (H,W) train ids."""
+def _read_label(item: Item) -> NDArray[np.uint8]:
+    """Read a label of ids or of train ids, by its name."""
     by_train_id = Path(item["label"]).stem.endswith(_TRAIN_ID_SUFFIX)
     return read_coded_label(item["label"], TRAIN_ID_CLASSES if by_train_id else CLASSES)
+
+
+CITYSCAPES = build_picture_reader(
+    "cityscapes",
+    "Cityscapes",
+    CLASSES,
+    _datalist,
+    read_label=_read_label,
+    combined_classes=MappingProxyType({"rider": ("person", "bicycle", "motorcycle")}),
+    layout=LAYOUT,
+)

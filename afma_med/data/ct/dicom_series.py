@@ -9,8 +9,8 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from afma_med.data.datalist import files_below
-from afma_med.data.voxel_grid import Grid
+from afma_med.data.ct.voxel_grid import Grid
+from afma_med.data.files import files_below
 
 __all__ = ["find_series", "is_dicom", "read_series", "series_files"]
 

@@ -139,7 +139,7 @@ def group_pixels(
 
 def count_objects(
     label: NDArray[np.integer],
-    classes: int,
+    num_classes: int,
     *,
     groups: SizeGroups | None = None,
     spacing: Sequence[float] | None = None,
@@ -148,7 +148,7 @@ def count_objects(
 
     Args:
         label: (H,W) or (H,W,D) train ids; other values, such as void, do not count.
-        classes: K.
+        num_classes: K.
         groups: bounds between the groups; default: 32² and 96² pixels.
         spacing: millimetres between pixels along each axis, if the groups need them.
 
@@ -166,15 +166,15 @@ def count_objects(
     """
     groups = groups or SizeGroups()
     unit = groups.pixel_size(spacing, label.ndim)
-    return group_objects(tally_objects(label, classes), classes, groups, pixel_size=unit)
+    return group_objects(tally_objects(label, num_classes), num_classes, groups, pixel_size=unit)
 
 
-def tally_objects(label: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+def tally_objects(label: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """Count the objects of a label that have the same class and number of pixels.
 
     Args:
         label: (H,W) or (H,W,D) train ids; other values, such as void, do not count.
-        classes: K.
+        num_classes: K.
 
     Returns:
         (n,3) class, pixels of one object, number of objects; sorted, no class and size twice.
@@ -186,35 +186,31 @@ def tally_objects(label: NDArray[np.integer], classes: int) -> NDArray[np.int64]
         >>> tally_objects(np.array([[0, 1, 0, 1, 255]]), 2).tolist()
         [[0, 1, 2], [1, 1, 2]]
     """
-    owner, pixels = _measure_objects(index_array("label", label))
-    known = (owner >= 0) & (owner < classes)
-    keys = owner[known].astype(np.int64) * (label.size + 1) + pixels[known]
-    keys, many = np.unique(keys, return_counts=True)
-    return np.stack([*np.divmod(keys, label.size + 1), many], axis=1)
-
-
-def group_objects(
-    tally: NDArray[np.int64], classes: int, groups: SizeGroups, *, pixel_size: float = 1.0
-) -> NDArray[np.int64]:
-    """Sum the result of :func:`tally_objects` to the (K,3) small, medium and large objects of each class.
-
-    Args:
-        tally: (n,3), of one label or of several, one below the other.
-        classes: K.
-        groups: bounds between the groups.
-        pixel_size: size of a pixel or voxel in the groups' unit.
-    """
-    counted = np.zeros((classes, len(SIZES)), dtype=np.int64)
-    np.add.at(counted, (tally[:, 0], groups.group_of(tally[:, 1] * pixel_size)), tally[:, 2])
-    return counted
-
-
-def _measure_objects(label: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
-    """Return the value and the number of pixels of each object."""
+    label = index_array("label", label)
     if label.ndim == 2:
         value, length, number = find_object_runs(label)
     else:
         value, length, number = label.ravel(), None, label_objects(label).ravel() - 1
     owner = np.zeros(number.max() + 1, dtype=value.dtype)
     owner[number] = value
-    return owner, np.bincount(number, weights=length).astype(np.int64)
+    pixels = np.bincount(number, weights=length).astype(np.int64)
+    known = (owner >= 0) & (owner < num_classes)
+    keys = owner[known].astype(np.int64) * (label.size + 1) + pixels[known]
+    keys, many = np.unique(keys, return_counts=True)
+    return np.stack([*np.divmod(keys, label.size + 1), many], axis=1)
+
+
+def group_objects(
+    tally: NDArray[np.int64], num_classes: int, groups: SizeGroups, *, pixel_size: float = 1.0
+) -> NDArray[np.int64]:
+    """Sum the result of :func:`tally_objects` to the (K,3) small, medium and large objects of each class.
+
+    Args:
+        tally: (n,3), of one label or of several, one below the other.
+        num_classes: K.
+        groups: bounds between the groups.
+        pixel_size: size of a pixel or voxel in the groups' unit.
+    """
+    counted = np.zeros((num_classes, len(SIZES)), dtype=np.int64)
+    np.add.at(counted, (tally[:, 0], groups.group_of(tally[:, 1] * pixel_size)), tally[:, 2])
+    return counted

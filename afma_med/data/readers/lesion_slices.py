@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files
-from afma_med.data.folds import fold_names
+from afma_med.data.dataset_reader import DatasetReader
+from afma_med.data.picture_reader import build_picture_reader
+from afma_med.data.splits import check_fold, fold_names
 
-__all__ = ["CLASSES", "LAYOUT", "lesion_slices_datalist"]
-
-#: Background and lesion; in mask files 0 and 255.
-CLASSES = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("lesion", 255, 1, (213, 94, 0)))
+__all__ = ["LESION_SLICES", "build_lesion_slices"]
 
 LAYOUT = """\
     images/NAME.jpg                  or another format
@@ -21,23 +21,29 @@ neighbouring slices are often of one patient. The test section is the fold of th
 an eighth of all slices, does not border on it; the train section is the rest. Other files are not read."""
 
 
-def lesion_slices_datalist(root: str | os.PathLike[str], section: str, *, fold: int = 0) -> list[dict[str, str]]:
-    """List the slices of a section with their masks, as :func:`~afma_med.data.camvid_datalist` does.
+def build_lesion_slices(fold: int = 0) -> DatasetReader:
+    """Return the reader of lesion slices whose test section is one of five folds.
 
     Args:
-        root: folder of ``LAYOUT``.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-        fold: which fifth of the slices is the test section, 0 to 4.
+        fold: 0 to 4.
 
     Raises:
-        ValueError: if the section or the fold is unknown, or there are fewer than five slices.
+        ValueError: if there is no such fold.
 
     Example:
-        >>> lesion_slices_datalist("no/such/folder", "train", fold=1)
-        Traceback (most recent call last):
-        FileNotFoundError: `no/such/folder` must hold Lesion slices; no such folder. Pass the folder that holds ...
+        >>> build_lesion_slices(4).name
+        'lesion_slices'
     """
+    check_fold(fold)
+    classes = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("lesion", 255, 1, (213, 94, 0)))
+    return build_picture_reader("lesion_slices", "Lesion slices", classes, partial(_datalist, fold=fold), layout=LAYOUT)
+
+
+def _datalist(root: str | os.PathLike[str], section: str, *, fold: int) -> list[dict[str, str]]:
     image_dir, label_dir = dataset_folders("Lesion slices", root, section, ("images", "masks"), layout=LAYOUT)
     images, labels = picture_files(image_dir.iterdir()), picture_files(label_dir.iterdir())
     wanted = fold_names(images.keys() | labels.keys(), section, fold=fold)
-    return pair_by_name(images, labels, keep=wanted.__contains__, image_dir=image_dir, label_dir=label_dir)
+    return pair_by_name(images, labels, names=wanted, image_dir=image_dir, label_dir=label_dir)
+
+
+LESION_SLICES = build_lesion_slices()

@@ -21,8 +21,8 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from afma_med.atomic_write import replacing
-from afma_med.data.cache_files import cache_folder, file_identity
-from afma_med.data.voxel_grid import Grid, missing_geometry, orient_grid, supply_geometry
+from afma_med.data.ct.voxel_grid import Grid, missing_geometry, orient_grid, supply_geometry
+from afma_med.data.files import cache_folder, file_identity
 
 __all__ = ["NiftiSlices", "cache_file"]
 
@@ -44,7 +44,7 @@ class NiftiSlices:
         cache_dir: folder for unpacked files; default the environment variable ``AFMA_MED_CACHE``, or
             ``~/.cache/afma_med``.
         geometry: spacing and orientation for a file that has none, a text of
-            :func:`~afma_med.data.voxel_grid.write_geometry`.
+            :func:`~afma_med.data.ct.voxel_grid.write_geometry`.
 
     Attributes:
         grid: of the slices, axes "PLS": rows from anterior to posterior, columns from the patient's right to left,

@@ -14,13 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files
-from afma_med.data.file_names import as_one_form
+from afma_med.data.files import as_one_form
+from afma_med.data.picture_reader import build_picture_reader
 from afma_med.data.splits import read_lines, refuse_shared_names, split_names, unlisted
 
-__all__ = ["CLASSES", "LAYOUT", "cub_datalist"]
-
-#: Ground and bird; in mask files 0 and 255.
-CLASSES = (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("bird", 255, 1, (86, 180, 233)))
+__all__ = ["CUB"]
 
 LAYOUT = """\
 the folders of CUB-200-2011 with its segmentations unpacked next to them:
@@ -32,21 +30,7 @@ Without either pair of files, 20 % of the images are the test section. A tenth o
 section, because CUB has none; both choices are always the same."""
 
 
-def cub_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
-    """List the images of a section of CUB with their masks, as :func:`~afma_med.data.camvid_datalist` does.
-
-    Raises:
-        ValueError: if the section is unknown, or a split file cannot be understood.
-        FileNotFoundError: if ``root`` or what it must hold is missing; the message shows the layout.
-        DatasetError: naming every file that does not pair or cannot be used, and names of the split without an image.
-
-    Example:
-        >>> import tempfile
-        >>> from afma_med.samples.single_objects import write_birds
-        >>> root = write_birds(tempfile.mkdtemp() + "/birds", counts={"train": 10, "test": 2})
-        >>> [len(cub_datalist(root, section)) for section in ("train", "val", "test")]
-        [9, 1, 2]
-    """
+def _datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
     image_dir, label_dir = dataset_folders("CUB", root, section, ("images", "segmentations"), layout=LAYOUT)
     images, labels = _by_relative_name(image_dir), _by_relative_name(label_dir)
     split_file, training, testing = _official_split(Path(root), images.keys())
@@ -55,8 +39,7 @@ def cub_datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, s
     strays = labels.keys() - images.keys() - training - testing
     wanted = {"train": (training - val) | strays, "val": val, "test": testing}[section]
     problems = [unlisted(split_file, wanted - strays, images)]
-    keep = wanted.__contains__
-    return pair_by_name(images, labels, keep=keep, image_dir=image_dir, label_dir=label_dir, problems=problems)
+    return pair_by_name(images, labels, names=wanted, image_dir=image_dir, label_dir=label_dir, problems=problems)
 
 
 def _by_relative_name(folder: Path) -> dict[str, list[Path]]:
@@ -94,14 +77,16 @@ def _official_split(root: Path, names: Iterable[str]) -> tuple[Path, set[str], s
 
 def _read_columns(file: Path) -> dict[str, str]:
     """Return the second column of a text file by the first one."""
-    rows = [(number, line, _columns(line)) for number, line in read_lines(file)]
-    for number, line, columns in rows:
+    rows = {}
+    for number, line in read_lines(file):
+        columns = _columns(line)
         if len(columns) != 2:
             raise ValueError(
                 f"`{file}` must have two columns in every line; line {number} is {line!r}. "
                 "Replace it by the dataset's own."
             )
-    return {columns[0]: columns[1] for _, _, columns in rows}
+        rows[columns[0]] = columns[1]
+    return rows
 
 
 def _columns(line: str) -> list[str]:
@@ -112,3 +97,12 @@ def _columns(line: str) -> list[str]:
 def _plain_name(path: str) -> str:
     """Return species and name of an image, without suffix."""
     return "/".join(PurePosixPath(as_one_form(path).replace("\\", "/")).with_suffix("").parts[-2:])
+
+
+CUB = build_picture_reader(
+    "cub",
+    "CUB",
+    (ClassInfo("background", 0, 0, (0, 0, 0)), ClassInfo("bird", 255, 1, (86, 180, 233))),
+    _datalist,
+    layout=LAYOUT,
+)

@@ -22,30 +22,30 @@ _FEW_CLASSES = 2**12
 
 
 class ObjectTable(NamedTuple):
-    """The objects of a label.
+    """Hold the objects of a label.
 
     Args:
-        classes: (O,) class of each object.
+        owner: (O,) class of each object.
         sizes: (O,) number of pixels or voxels of each object.
         ends: (O,) end of each object's rows in ``pixels``.
         pixels: (P,2) or (P,3) positions of pixels: all of a small object, 256 of a large one.
     """
 
-    classes: NDArray[np.int64]
+    owner: NDArray[np.int64]
     sizes: NDArray[np.int64]
     ends: NDArray[np.int64]
     pixels: NDArray[np.int32]
 
 
 def find_objects(
-    label: NDArray[Any], *, classes: Collection[int] | None = None, ignore_index: int | None = None
+    label: NDArray[Any], *, class_indices: Collection[int] | None = None, ignore_index: int | None = None
 ) -> ObjectTable:
     """List the objects of a label: connected components of a class; pixels that touch at a corner are connected.
 
     Args:
         label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot, of any number type. Class indices
             may be any whole numbers; those below 0 belong to no object.
-        classes: Classes whose objects are listed; default: all but 0, the background.
+        class_indices: Classes whose objects are listed; default: all but 0, the background.
         ignore_index: Label value of void pixels.
 
     Raises:
@@ -54,13 +54,13 @@ def find_objects(
 
     Example:
         >>> table = find_objects(np.array([[[1, 0, 2, 2], [0, 0, 2, 2]]]))
-        >>> table.classes.tolist(), table.sizes.tolist(), table.pixels[:2].tolist()
+        >>> table.owner.tolist(), table.sizes.tolist(), table.pixels[:2].tolist()
         ([1, 2], [1, 4], [[0, 0], [0, 2]])
     """
     owners, sizes, pixels = [], [np.zeros(0, dtype=np.int64)], [np.zeros((0, label.ndim - 1), dtype=np.int32)]
     counts: list[int] = []
     for k, corner, mask in _class_masks(label, ignore_index):
-        if k in classes if classes is not None else k > 0:
+        if k in class_indices if class_indices is not None else k > 0:
             numbers, count = number_components(mask)
             inside = np.flatnonzero(numbers)
             owner = numbers.ravel()[inside]

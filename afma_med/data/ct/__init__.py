@@ -1,0 +1,1 @@
+"""CT volumes: grids, slices, series, checks."""

@@ -1,0 +1,1 @@
+"""Objects of labels: connected components, their sizes, shapes and pixels."""
