@@ -5,18 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
 from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.samples.sample_folder import is_sample
 from afma_med.samples.single_objects import write_birds, write_lesions
-from afma_med.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
+from afma_med.samples.street_scenes import draw_street_scene, write_cityscapes_sample, write_street_scenes
 
 __all__ = [
     "SAMPLES",
     "Sample",
     "draw_street_scene",
     "is_sample",
-    "is_street_scenes",
     "write_birds",
     "write_cityscapes_sample",
     "write_ct_phantom",

@@ -1,4 +1,4 @@
-"""The embedded sample: seeded synthetic street scenes in CamVid's folder layout, with CamVid's 12 classes.
+"""The embedded samples of CamVid and Cityscapes: seeded street scenes in the layouts of both.
 
 A scene is a street in one-point perspective. The same kinds of objects stand near, hundreds of pixels large, and far, a
 few pixels large, in colours that the classes share. Only random integers and fractions, ``+ - * /``, floor and
@@ -17,17 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afma_med.checks import check_int
-from afma_med.samples.sample_folder import check_size, sample_settings, write_pictures
+from afma_med.samples.sample_folder import SampleFolder, number_sections, picture_settings, save_pictures
 from afma_med.samples.street_canvas import Scene
 from afma_med.samples.street_objects import draw_ground, draw_objects, draw_plots, draw_sky
 
-__all__ = ["draw_street_scene", "is_street_scenes", "scene_settings", "write_street_scenes"]
+__all__ = ["draw_street_scene", "write_cityscapes_sample", "write_street_scenes"]
 
-_MARKER = "street_scenes.json"
 # Raise it with every change of the pixels: samples of another version are redrawn.
 _VERSION = 1
 _COUNTS = {"train": 64, "val": 16, "test": 16}
 _MIN_SIDE = 32
+# As in Cityscapes, a city lies in one section only.
+_CITIES = {"train": ("lefthaven", "rightwick"), "val": ("northford", "southmere"), "test": ("eastbridge", "westholm")}
+# By CamVid's train id: sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist, unlabelled.
+_CITYSCAPES_IDS = np.array([23, 11, 17, 7, 8, 21, 20, 13, 26, 24, 33, 0], dtype=np.uint8)
 
 
 def draw_street_scene(
@@ -53,7 +56,7 @@ def draw_street_scene(
         ((48, 64, 3), (48, 64), True)
     """
     seed, index = check_int("seed", seed), check_int("index", index)
-    scene = Scene(np.random.default_rng([seed, index]), check_size(size, least=_MIN_SIDE))
+    scene = Scene(np.random.default_rng([seed, index]), _check_size(size))
     draw_sky(scene)
     draw_ground(scene)
     draw_plots(scene)
@@ -94,28 +97,63 @@ def write_street_scenes(
         ...     sorted(path.name for path in (root / "trainannot").iterdir())
         ['scene_0000.png', 'scene_0003.png']
     """
+    settings = _scene_settings(seed, counts=counts, size=size)
+    numbered = number_sections(settings["counts"])
+    files = [
+        (index, (f"{name}/scene_{index:04d}.png", f"{name}annot/scene_{index:04d}.png")) for index, name in numbered
+    ]
     folders = tuple(folder for section in _COUNTS for folder in (section, f"{section}annot"))
-    return write_pictures(
-        root,
-        scene_settings(seed, counts=counts, size=size),
-        place=lambda index, section: (f"{section}/scene_{index:04d}.png", f"{section}annot/scene_{index:04d}.png"),
-        draw=partial(draw_street_scene, seed, size=size),
-        title="Street scenes",
-        folders=folders,
-        own=folders,
-        marker=_MARKER,
-    )
+    sample = SampleFolder(settings, files, own=folders, folders=folders, marker="street_scenes.json")
+    return sample.write(root, save_pictures(partial(draw_street_scene, seed, size=size)), title="Street scenes")
 
 
-def is_street_scenes(root: str | os.PathLike[str]) -> bool:
-    """Return whether ``root`` holds the sample of :func:`write_street_scenes`, by its marker file."""
-    return Path(root, _MARKER).is_file()
+def write_cityscapes_sample(
+    root: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    counts: Mapping[str, int] | None = None,
+    size: tuple[int, int] = (192, 256),
+) -> Path:
+    """Write street scenes as ``leftImg8bit/`` and ``gtFine/`` of Cityscapes below ``root``, unless they are there.
+
+    Labels are Cityscapes' own label ids; the test section has none. Arguments and errors are those of
+    :func:`~afma_med.samples.write_street_scenes`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = write_cityscapes_sample(folder, counts={"val": 1}, size=(48, 64))
+        ...     [path.name for path in (root / "gtFine" / "val" / "southmere").iterdir()]
+        ['southmere_000001_000019_gtFine_labelIds.png']
+    """
+
+    def draw(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image, label = draw_street_scene(seed, index, size=size)
+        return image, _CITYSCAPES_IDS[label]
+
+    settings = {"sample": "cityscapes_street_scenes", **_scene_settings(seed, counts=counts, size=size)}
+    files = [(index, _cityscapes_paths(index, name)) for index, name in number_sections(settings["counts"])]
+    folders = (*(f"leftImg8bit/{section}" for section in _CITIES), "gtFine/train", "gtFine/val")
+    sample = SampleFolder(settings, files, own=("leftImg8bit", "gtFine"), folders=folders)
+    return sample.write(root, save_pictures(draw), title="Cityscapes street scenes")
 
 
-def scene_settings(seed: int, *, counts: Mapping[str, int] | None, size: Sequence[int]) -> dict[str, Any]:
-    """Return the checked settings of a sample of street scenes."""
-    settings = sample_settings(_VERSION, seed, counts, default=_COUNTS)
-    return settings | {"size": list(check_size(size, least=_MIN_SIDE))}
+def _cityscapes_paths(index: int, section: str) -> tuple[str, ...]:
+    city = _CITIES[section][index % 2]
+    scene = f"{section}/{city}/{city}_{index:06d}_000019"
+    paths = (f"leftImg8bit/{scene}_leftImg8bit.png", f"gtFine/{scene}_gtFine_labelIds.png")
+    return paths[:1] if section == "test" else paths
+
+
+def _scene_settings(seed: int, *, counts: Mapping[str, int] | None, size: Sequence[int]) -> dict[str, Any]:
+    settings = picture_settings(_VERSION, seed, counts, default=_COUNTS)
+    return settings | {"size": list(_check_size(size))}
+
+
+def _check_size(size: Sequence[int]) -> tuple[int, int]:
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise TypeError(f"`size` must be a pair (height, width); got {size!r}. Pass two integers ≥ {_MIN_SIDE}.")
+    return check_int("size[0]", size[0], least=_MIN_SIDE), check_int("size[1]", size[1], least=_MIN_SIDE)
 
 
 def _develop(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

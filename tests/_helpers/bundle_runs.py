@@ -13,8 +13,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from _helpers.paths import BUNDLES, ROOT
-from afma_med.samples import write_street_scenes
-from afma_med.samples.cityscapes_scenes import write_cityscapes_sample
+from afma_med.samples import write_cityscapes_sample, write_street_scenes
 from afma_med.samples.ct_phantom import write_ct_phantom
 from afma_med.samples.single_objects import write_birds, write_lesions
 

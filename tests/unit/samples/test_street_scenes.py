@@ -1,12 +1,9 @@
-"""The embedded sample: pinned pixels, what the scenes show, and the folder that is whole or absent."""
+"""The street scenes: pinned pixels, and what they show."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,31 +12,14 @@ from PIL import Image
 
 from afma_med.data import CAMVID
 from afma_med.data.class_table import class_names
-from afma_med.samples.street_scenes import draw_street_scene, is_street_scenes, write_street_scenes
+from afma_med.samples.street_scenes import draw_street_scene, write_street_scenes
 
 NAMES = class_names(CAMVID.classes)
-TINY: dict[str, Any] = {"counts": {"train": 2, "val": 1, "test": 1}, "size": (32, 40)}
-FOLDERS = ["test", "testannot", "train", "trainannot", "val", "valannot"]
 
 
 @pytest.fixture(scope="module")
 def labels() -> list[NDArray[np.uint8]]:
     return [draw_street_scene(0, index, size=(96, 128))[1] for index in range(16)]
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_street_scenes(tmp_path_factory.mktemp("drawn") / "sample", **TINY)
-
-
-@pytest.fixture
-def root(drawn: Path, tmp_path: Path) -> Path:
-    """A copy of the sample, to do anything with."""
-    return Path(shutil.copytree(drawn, tmp_path / "sample"))
-
-
-def files(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_pixels_are_pinned() -> None:
@@ -54,13 +34,6 @@ def test_image_and_label_are_uint8_of_the_given_size() -> None:
     image, label = draw_street_scene(0, 0, size=(33, 50))
     assert (image.shape, image.dtype) == ((33, 50, 3), np.uint8)
     assert (label.shape, label.dtype) == ((33, 50), np.uint8)
-
-
-def test_same_arguments_same_scene_and_other_arguments_another() -> None:
-    first, again, index, seed = (draw_street_scene(*pair, size=(48, 64)) for pair in ((3, 1), (3, 1), (3, 2), (4, 1)))
-    assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
-    assert not np.array_equal(first[0], index[0])
-    assert not np.array_equal(first[0], seed[0])
 
 
 def test_another_size_shows_the_same_street() -> None:
@@ -99,100 +72,12 @@ def test_no_color_tells_the_class() -> None:
         assert correct[label == NAMES.index(name)].mean() < 0.3, name
 
 
-def test_layout_is_camvids(root: Path) -> None:
-    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == FOLDERS
+def test_layout_is_camvids(tmp_path: Path) -> None:
+    root = write_street_scenes(tmp_path / "sample", counts={"train": 2, "val": 1, "test": 1}, size=(32, 40))
+    folders = ["test", "testannot", "train", "trainannot", "val", "valannot"]
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == folders
     assert [path.name for path in sorted((root / "train").iterdir())] == ["scene_0000.png", "scene_0003.png"]
-    assert [path.name for path in (root / "valannot").iterdir()] == ["scene_0001.png"]
     with Image.open(root / "test" / "scene_0002.png") as image, Image.open(root / "testannot/scene_0002.png") as label:
         drawn = draw_street_scene(0, 2, size=(32, 40))
         assert (image.mode, label.mode) == ("RGB", "L")
-        assert np.array_equal(image, drawn[0])
-        assert np.array_equal(label, drawn[1])
-
-
-def test_complete_sample_is_left_as_it_is(root: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
-    assert write_street_scenes(root, **TINY) == root
-    assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == before
-
-
-def test_other_counts_keep_the_scenes_of_a_section(root: Path) -> None:
-    before = files(root)
-    write_street_scenes(root, counts={"train": 1, "val": 2}, size=(32, 40))
-    after = files(root)
-    assert after["val/scene_0001.png"] == before["val/scene_0001.png"]
-    assert "val/scene_0004.png" in after and "test/scene_0002.png" not in after
-
-
-@pytest.mark.parametrize("damage", ["missing label", "other seed", "broken marker"])
-def test_incomplete_or_other_sample_is_drawn_anew(root: Path, damage: str) -> None:
-    before, marker = files(root), root / "street_scenes.json"
-    if damage == "missing label":
-        (root / "trainannot" / "scene_0003.png").unlink()
-    elif damage == "other seed":
-        write_street_scenes(root, seed=1, **TINY)
-        assert files(root)["val/scene_0001.png"] != before["val/scene_0001.png"]
-    else:
-        marker.write_text(marker.read_text(encoding="utf-8")[:20], encoding="utf-8")
-    write_street_scenes(root, **TINY)
-    assert files(root) == before
-    assert [path.name for path in root.parent.iterdir()] == ["sample"]
-
-
-def test_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(json, "dumps", fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_street_scenes(tmp_path / "sample", **TINY)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_marker_tells_the_sample(root: Path, tmp_path: Path) -> None:
-    assert is_street_scenes(root)
-    assert not is_street_scenes(tmp_path)
-    assert json.loads((root / "street_scenes.json").read_text(encoding="utf-8"))["size"] == [32, 40]
-
-
-@pytest.mark.parametrize("place", ["elsewhere", "sample"])
-def test_foreign_files_are_never_touched(root: Path, tmp_path: Path, place: str) -> None:
-    foreign = tmp_path / place / "thesis.txt"
-    foreign.parent.mkdir(exist_ok=True)
-    foreign.write_text("years of work", encoding="utf-8")
-    with pytest.raises(FileExistsError, match=rf"`root` must be .*{place} with 'thesis.txt' in it\. Choose another"):
-        write_street_scenes(foreign.parent, seed=9, **TINY)
-    assert foreign.read_text(encoding="utf-8") == "years of work"
-    with pytest.raises(FileExistsError, match=r"thesis\.txt with 'a file of that name'"):
-        write_street_scenes(foreign, **TINY)
-
-
-@pytest.mark.parametrize(
-    ("error", "arguments", "message"),
-    [
-        (ValueError, {"size": (16, 256)}, r"`size\[0\]` must be ≥ 32; got 16"),
-        (ValueError, {"size": (192, 31)}, r"`size\[1\]` must be ≥ 32; got 31"),
-        (TypeError, {"size": (192.0, 256)}, r"`size\[0\]` must be an integer ≥ 32; got 192\.0"),
-        (TypeError, {"size": 192}, r"`size` must be a pair \(height, width\); got 192"),
-        (TypeError, {"size": (3, 192, 256)}, r"`size` must be a pair \(height, width\); got \(3, 192, 256\)"),
-        (ValueError, {"seed": -1}, "`seed` must be ≥ 0; got -1"),
-        (TypeError, {"seed": 0.5}, r"`seed` must be an integer ≥ 0; got 0\.5"),
-    ],
-)
-def test_bad_arguments_are_refused(
-    tmp_path: Path, error: type[Exception], arguments: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        draw_street_scene(**{"seed": 0, "index": 0, **arguments})
-    with pytest.raises(error, match=message):
-        write_street_scenes(tmp_path / "sample", **arguments)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_index_and_counts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`index` must be ≥ 0; got -2"):
-        draw_street_scene(0, -2)
-    with pytest.raises(ValueError, match=r"`counts\['val'\]` must be ≥ 0; got -1"):
-        write_street_scenes(tmp_path, counts={"val": -1})
-    with pytest.raises(ValueError, match=r"`counts` must name sections of \['train', 'val', 'test'\]; got 'valid'"):
-        write_street_scenes(tmp_path, counts={"valid": 1})
+        assert np.array_equal(image, drawn[0]) and np.array_equal(label, drawn[1])
