@@ -45,14 +45,7 @@ def dataset_folders(
 def picture_files(
     paths: Iterable[Path], *, name_prefix: str = "", name_suffix: str = "", known: Sequence[str] = ()
 ) -> dict[str, list[Path]]:
-    """Group pictures by name, and warn of the files that are skipped.
-
-    Args:
-        paths: files of any kind.
-        name_prefix: beginning of every name.
-        name_suffix: end of every name, before the file's suffix.
-        known: ends of names that the dataset has for other purposes; no warning for these.
-    """
+    """Group pictures by name, and warn of the files that are skipped."""
     paths = list(paths)
     found = files_by_name(paths, PICTURES, name_prefix=name_prefix, name_suffix=name_suffix)
     used = {path for files in found.values() for path in files}
@@ -69,13 +62,6 @@ def pair_files(
     problems: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """Pair the pictures of two folders as :func:`pair_by_name` does.
-
-    Args:
-        image_dir: folder of the images.
-        label_dir: folder of the labels.
-        label_suffix: end of the label names, after the image name.
-        names: which names belong to the list; None for all.
-        problems: further problems of the dataset, for the same error.
 
     Example:
         >>> pair_files("data/camvid/train", "data/camvid/trainannot")  # doctest: +SKIP

@@ -79,13 +79,9 @@ def files_below(root: Path) -> list[Path]:
 def files_by_name(
     paths: Iterable[Path], suffixes: Sequence[str], *, name_prefix: str = "", name_suffix: str = ""
 ) -> dict[str, list[Path]]:
-    """Group files by name, without prefix and suffix; hidden files and those without them are left out.
+    """Group files of some kinds (suffixes in lower case) by name, without the prefix and suffix of every name.
 
-    Args:
-        paths: files of any kind.
-        suffixes: which kinds of files count, in lower case.
-        name_prefix: beginning of every name.
-        name_suffix: end of every name, before the file's suffix.
+    Hidden files, and those without prefix and suffix, are left out.
 
     Example:
         >>> files_by_name([Path("a_L.png"), Path("b.txt")], (".png",), name_suffix="_L")
@@ -108,11 +104,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def file_identity(path: str | os.PathLike[str]) -> str:
-    """Identify the content of a file by its path, its size in bytes and its time of change.
-
-    Raises:
-        OSError: if there is no such file.
-    """
+    """Identify the content of a file by its path, its size in bytes and its time of change."""
     status = os.stat(path)
     return f"{Path(path).resolve()}|{status.st_size}|{status.st_mtime_ns}"
 
@@ -120,16 +112,10 @@ def file_identity(path: str | os.PathLike[str]) -> str:
 def map_files(
     function: Callable[[_Item], _Result], items: Sequence[_Item], *, title: str, unit: str = "file"
 ) -> list[_Result]:
-    """Return ``[function(item) for item in items]``, computed in threads.
+    """Return ``[function(item) for item in items]``, computed in threads; for work outside of Python, as of decoders.
 
     The terminal shows the progress and the remaining time; a log file gets them every 30 seconds. An exception, or
     Ctrl-C, ends the work after the items that were begun.
-
-    Args:
-        function: called once for each item; it should spend its time outside of Python, as decoders do.
-        items: such as paths.
-        title: of the progress bar.
-        unit: name of one item.
     """
     intervals = ("mininterval", "maxinterval", "delay")
     pace = {} if sys.stderr.isatty() else dict.fromkeys(intervals, _LOG_INTERVAL)

@@ -68,9 +68,10 @@ class _Kept:
         self._execute("CREATE TABLE IF NOT EXISTS inspections (key TEXT PRIMARY KEY, content TEXT)")
 
     def __call__(self, item: Item) -> list[Inspected]:
-        if self.problem:
+        try:
+            files = [(name, file_identity(value)) for name, value in sorted(item.items())]
+        except OSError:  # a missing file, which its reader names
             return self.inspect(item)
-        files = [(name, _identity(value)) for name, value in sorted(item.items())]
         key = hashlib.sha256(json.dumps([__version__, Inspected._fields, self.kind, files]).encode()).hexdigest()
         rows = self._execute("SELECT content FROM inspections WHERE key = ?", key)
         if rows:
@@ -106,14 +107,6 @@ def _kind(inspect: Any) -> str | None:
         return f"{read_label} {num_classes}"
     module, name = getattr(read_label, "__module__", ""), getattr(read_label, "__qualname__", "")
     return f"{module}.{name} {num_classes}" if module.startswith("afma_med.") and "<" not in name and name else None
-
-
-def _identity(value: Any) -> str:
-    """Identify a file; a missing file, or a value that names none, is identified by its text."""
-    try:
-        return file_identity(value)
-    except (OSError, TypeError):
-        return str(value)
 
 
 def _encode(one: Inspected) -> dict[str, Any]:

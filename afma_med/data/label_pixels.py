@@ -58,9 +58,6 @@ def read_coded_label(
         classes: table of the classes.
         color_classes: table for colours; default ``classes``.
 
-    Returns:
-        (H,W) train ids.
-
     Raises:
         ValueError: naming the file, if it cannot be read, is a JPEG, or holds values that are not in the table.
     """

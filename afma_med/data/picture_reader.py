@@ -55,12 +55,11 @@ def build_picture_reader(
 
 
 def with_mask_values(reader: DatasetReader, mask_values: MaskValues = "auto") -> DatasetReader:
-    """Return a reader that reads the values of its masks in one way.
+    """Return a reader that reads the values of its masks in one way; with ``"auto"``, any other reader unchanged.
 
     Args:
-        reader: of a dataset of masks, whose ``read_label`` is a :class:`~afma_med.data.label_pixels.MaskReader`;
-            with ``"auto"``, also any other reader, which is returned unchanged.
-        mask_values: ``"auto"``, ``"instances"`` or ``"votes"``, see :class:`~afma_med.data.label_pixels.MaskReader`.
+        reader: whose ``read_label`` is a :class:`~afma_med.data.label_pixels.MaskReader`.
+        mask_values: ``"auto"``, ``"instances"`` or ``"votes"``, as that class takes.
 
     Raises:
         ValueError: if there is no such reading, or the reader has no masks.
@@ -86,11 +85,6 @@ def inspect_pictures(
     item: Item, *, read_label: Callable[[Item], NDArray[np.uint8]], num_classes: int
 ) -> list[Inspected]:
     """Read an image and its label to the last byte, and count the label's pixels and objects.
-
-    Args:
-        item: paths under ``"image"`` and, where there is one, ``"label"``.
-        read_label: item -> (H,W) train ids.
-        num_classes: K.
 
     Raises:
         ValueError: naming the file, if it cannot be read, holds several pictures, its label is of another size, or has
@@ -120,13 +114,7 @@ def inspect_pictures(
 
 
 def find_pictures(source: Path) -> list[dict[str, str]]:
-    """List a picture, or all pictures below a folder, for prediction.
-
-    Args:
-        source: file or folder.
-
-    Returns:
-        ``[{"image": path}, ...]`` in the order of the names; names may not differ by their suffix alone.
+    """List a picture, or all pictures below a folder, for prediction: ``[{"image": path}, ...]``.
 
     Raises:
         FileNotFoundError: if there is no picture.

@@ -105,11 +105,7 @@ def bits_range(highest: float) -> float:
 
 
 def highest_deep_value(image: Image.Image) -> float | None:
-    """Return the highest value of an open picture of more than 8 bits a channel; None for other pictures.
-
-    Raises:
-        ValueError: if there are NaN or infinite pixels.
-    """
+    """Return the highest value of an open picture of more than 8 bits a channel; None for other pictures."""
     deep = read_deep_pixels(image)
     return None if deep is None else deep.max(initial=0).item()
 

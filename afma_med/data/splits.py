@@ -44,13 +44,6 @@ def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]
 
     A line names one image: with or without folders and suffix, in quotes or not, alone or as a column of a table.
 
-    Args:
-        folder: of the files.
-        known: names of the images that there are, in one form of Unicode, which tell a name from other columns.
-
-    Returns:
-        The names of each section that has a file.
-
     Raises:
         DatasetError: if a file cannot be read or lists nothing, a line names several images, or a name is in two files.
     """
@@ -63,11 +56,7 @@ def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]
 
 
 def find_split_file(folder: Path, section: str) -> Path | None:
-    """Return the split file of a section, whatever the case of its name; None if there is none.
-
-    Raises:
-        DatasetError: if there are several.
-    """
+    """Return the split file of a section, whatever the case of its name; None if there is none."""
     wanted = [section + suffix for suffix in _SUFFIXES]
     found = sorted(path for path in folder.glob("*.*") if path.name.lower() in wanted)
     if len(found) > 1:
@@ -105,11 +94,7 @@ def refuse_shared_names(listed: Mapping[str, set[str]], folder: Path) -> None:
 def section_names(names: Iterable[str], section: str, listed: Mapping[str, set[str]]) -> set[str]:
     """Return the names of a section: those of its split file, or its share of those that no split file lists.
 
-    Args:
-        names: all there are.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-        listed: names of the sections that have a split file. Of the other sections, the first of train, test, val
-            gets what is left.
+    Of the sections without a file, the first of train, test, val gets what is left.
 
     Example:
         >>> [len(section_names(map(str, range(10)), section, {"test": {"1"}})) for section in ("train", "val", "test")]
@@ -125,11 +110,6 @@ def section_names(names: Iterable[str], section: str, listed: Mapping[str, set[s
 
 def split_names(names: Iterable[str], section: str, *, seed: int = 0) -> set[str]:
     """Split names at random: 10 % val, 20 % test, each at least one, the rest train. The names alone decide.
-
-    Args:
-        names: of the images, or of whatever must stay together.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-        seed: which split.
 
     Raises:
         ValueError: if there are fewer than three names.
@@ -149,19 +129,11 @@ def split_names(names: Iterable[str], section: str, *, seed: int = 0) -> set[str
 
 
 def fold_names(names: Iterable[str], section: str, *, fold: int) -> set[str]:
-    """Return the names of a section; each name is in the test section of exactly one of the five folds.
+    """Return the names of a section in one of five folds; each name is in the test section of exactly one fold.
 
     Names are cut into five runs of neighbours, because neighbouring slices often show one patient. The test section is
     the run of the fold. The val section is an eighth of all names, at least one, from the start of the run after the
     next (the first run follows the last), so it never borders on the test section. The train section is the rest.
-
-    Args:
-        names: of the images.
-        section: ``"train"``, ``"val"`` or ``"test"``.
-        fold: 0 to 4.
-
-    Raises:
-        ValueError: if there are fewer than five names.
 
     Example:
         >>> names = [f"slice{number}" for number in range(20)]

@@ -75,9 +75,6 @@ def survey_section(reader: DatasetReader, root: str | os.PathLike[str], section:
         root: folder of the dataset.
         section: ``"train"``, ``"val"`` or ``"test"``.
 
-    Returns:
-        The :class:`Survey`; files with problems are in none of its lists.
-
     Raises:
         FileNotFoundError: if the folder does not hold the section.
 
@@ -184,16 +181,7 @@ def describe_readings(surveys: Iterable[Survey]) -> str:
 
 
 def find_lost_classes(reader: DatasetReader, items: Sequence[Item], longest_side: int) -> dict[str, float]:
-    """Find the classes that lose more than a tenth of their objects when images are resized.
-
-    Args:
-        reader: the dataset.
-        items: items with a label, as of :class:`Survey`.
-        longest_side: longest side in pixels that images are resized to.
-
-    Returns:
-        The share that is lost, by name of the class; without the unscored classes.
-    """
+    """Return the share of its objects that resizing loses, for each scored class that loses more than a tenth."""
     names = class_names(reader.classes)
 
     def count(item: Item) -> NDArray[np.int64]:

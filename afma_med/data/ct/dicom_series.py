@@ -71,9 +71,6 @@ def series_files(folder: str | os.PathLike[str]) -> list[str]:
 def read_series(folder: str | os.PathLike[str]) -> tuple[NDArray[np.float32], Grid]:
     """Read the volume of the one DICOM series in a folder.
 
-    Args:
-        folder: of the series' files.
-
     Returns:
         (X,Y,Z) Hounsfield units, by the files' rescale slope and intercept; X along the rows of the slices, Y down
         their columns, Z from slice to slice; and its grid.

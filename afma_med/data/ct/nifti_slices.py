@@ -105,11 +105,7 @@ class NiftiSlices:
         return plane if order.index(0) < order.index(1) else np.ascontiguousarray(plane.T)
 
     def load(self) -> NDArray[np.float32]:
-        """Read the whole volume in the file's own axes, without the cache folder.
-
-        Raises:
-            ValueError: naming the file, if it is cut short or damaged.
-        """
+        """Read the whole volume in the file's own axes, without the cache folder."""
         volume = np.empty(self.stored.shape, dtype=np.float32, order="F")
         if self._packed:
             with _naming(self.path), gzip.open(self.path) as packed:
@@ -123,11 +119,7 @@ class NiftiSlices:
         return volume
 
     def check(self) -> None:
-        """Compare the file's length with its header, without reading the voxels.
-
-        Raises:
-            ValueError: naming the file, if it is cut short.
-        """
+        """Compare the file's length with its header, without reading the voxels."""
         with _naming(self.path):
             size = _unpacked_length(self.path, self._end) if self._packed else self.path.stat().st_size
         self._check_length(size)

@@ -24,7 +24,7 @@ def balanced_slice_weights(counts: ArrayLike | torch.Tensor, *, shares: Sequence
         (slices,) float64 with sum 1, for :class:`torch.utils.data.WeightedRandomSampler`.
 
     Raises:
-        ValueError: if the counts are not a table, or the shares leave no slice to be drawn.
+        ValueError: if the counts are no table, or the shares leave no slice to be drawn.
 
     Example:
         >>> balanced_slice_weights([[9, 0, 0], [9, 0, 0], [7, 2, 0], [7, 1, 1]]).tolist()

@@ -39,9 +39,7 @@ def check_hounsfield(lowest: float, highest: float, path: str | os.PathLike[str]
 def check_values(volume: NiftiSlices, *, unpack: bool = True) -> None:
     """Read a volume to the last voxel, once; its lowest and highest value stay in the cache folder.
 
-    Args:
-        volume: to be read.
-        unpack: read slice by slice, which unpacks a .nii.gz into the cache folder; False reads the volume as a whole.
+    Slices are read one by one, which unpacks a .nii.gz into the cache folder, or without ``unpack`` the whole volume.
 
     Raises:
         ValueError: naming the file, if it is damaged, has NaN or infinite voxels, or values that cannot be Hounsfield
@@ -80,12 +78,7 @@ def input_problems(item: Mapping[str, str], *, geometry: str = "") -> list[str]:
 
 
 def pair_problems(item: Mapping[str, str], *, geometry: str = "") -> list[str]:
-    """Return the problems of a volume and its label that headers and file lengths show, one line each.
-
-    Args:
-        item: paths of NIfTI files, or of folders of one DICOM series.
-        geometry: see :class:`~afma_med.data.ct.nifti_slices.NiftiSlices`.
-    """
+    """Return the problems of a volume and its label that headers and file lengths show, one line each."""
     volumes, problems = [], []
     for path in item.values():
         try:
@@ -105,13 +98,7 @@ def pair_problems(item: Mapping[str, str], *, geometry: str = "") -> list[str]:
 
 
 def warn_of_geometry(paths: Sequence[str], *, all_paths: Iterable[Path], geometry: str = "") -> None:
-    """Warn of volumes without geometry, and of those whose geometry differs in kind from most of the dataset.
-
-    Args:
-        paths: of sound volumes; folders of DICOM series are left out.
-        all_paths: of all volumes of the dataset.
-        geometry: spacing and orientation that are supplied for files without.
-    """
+    """Warn of volumes without geometry, and of those whose geometry differs in kind from most of the dataset."""
     volumes = [NiftiSlices(path, geometry=geometry) for path in paths if not Path(path).is_dir()]
     source = "supplied" if geometry else "assumed"
     without = [f"{one.path} has {one.missing}; {source}: {one.stored}" for one in volumes if one.missing]

@@ -109,12 +109,7 @@ def pair_volumes(
 def find_volumes(source: Path, *, geometry: str = "") -> list[dict[str, str]]:
     """List a volume, or all volumes below a folder, for prediction: NIfTI files and folders of DICOM series.
 
-    Args:
-        source: .nii, .nii.gz, folder of one DICOM series, or a folder of any of these.
-        geometry: see :func:`pair_volumes`.
-
-    Returns:
-        ``[{"image": path}, ...]`` in the order of the numbers; files named segmentation-N are left out.
+    Files named segmentation-N are left out.
 
     Raises:
         FileNotFoundError: if there is no volume.
@@ -143,10 +138,6 @@ def inspect_volume(item: Item, *, classes: Sequence[ClassInfo]) -> list[Inspecte
 
     Reads one slice at a time, and keeps the results in the cache folder. Unpacks .nii.gz files, as a training does.
 
-    Args:
-        item: paths under ``"image"`` and, if there is one, ``"label"``.
-        classes: table of the classes.
-
     Returns:
         One a slice, from inferior to superior; its item has the number of the slice under ``"slice"``.
 
@@ -167,11 +158,7 @@ def inspect_volume(item: Item, *, classes: Sequence[ClassInfo]) -> list[Inspecte
 
 
 def read_label_slice(item: Item, *, classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Read the label of a slice as (H,W) train ids, upright.
-
-    Args:
-        item: path under ``"label"``, number of the slice, from inferior, under ``"slice"``.
-        classes: table of the classes.
+    """Read the label of an item's ``"slice"``, counted from inferior, as (H,W) train ids, upright.
 
     Raises:
         ValueError: naming the file, if it is damaged or has values other than the raw ids.
@@ -186,9 +173,6 @@ def read_label_volume(item: Item, *, classes: Sequence[ClassInfo]) -> tuple[NDAr
 
     Returns:
         (H,W,D) train ids, and the millimetres between voxels along each axis.
-
-    Raises:
-        ValueError: naming the file, if it is damaged or has values other than the raw ids.
     """
     label = NiftiSlices(item["label"], geometry=item.get("geometry", ""))
     spacing = tuple(float(step) for step in nib.affines.voxel_sizes(label.stored.affine))
@@ -198,12 +182,7 @@ def read_label_volume(item: Item, *, classes: Sequence[ClassInfo]) -> tuple[NDAr
 def map_raw_volume(
     raw: NDArray[np.floating] | NDArray[np.integer], path: str | os.PathLike[str], classes: Sequence[ClassInfo]
 ) -> NDArray[np.uint8]:
-    """Map the values of a label, a slice or a volume, to train ids.
-
-    Args:
-        raw: raw ids of any shape.
-        path: the file that they come from, for the message.
-        classes: table of the classes.
+    """Map the raw ids of a label, a slice or a volume, to train ids; the path is for the message.
 
     Raises:
         ValueError: naming file and values, if there are others than the raw ids of the table.

@@ -47,10 +47,6 @@ class Grid(NamedTuple):
 def orient_grid(grid: Grid, axes: str) -> tuple[NDArray[np.float64], Grid]:
     """Reorder and reverse the axes of a grid.
 
-    Args:
-        grid: any grid.
-        axes: three letters, the directions in which the new indices grow, such as "PLS".
-
     Returns:
         (3,2) orientation for :func:`nibabel.orientations.apply_orientation`, and the new grid.
     """
@@ -61,13 +57,7 @@ def orient_grid(grid: Grid, axes: str) -> tuple[NDArray[np.float64], Grid]:
 
 
 def same_grid(a: Grid, b: Grid, *, tolerance: float = 1e-2) -> bool:
-    """Return whether two grids, oblique or not, have the same voxels in the same order of axes.
-
-    Args:
-        a: one grid.
-        b: the other.
-        tolerance: how far the corners may lie apart, in voxels.
-    """
+    """Return whether two grids, oblique or not, have the same voxels in the same order of axes."""
     if a.shape != b.shape:
         return False
     ends = [(-0.5, side - 0.5) for side in a.shape]
@@ -106,11 +96,6 @@ def grid_kind(grid: Grid) -> str:
 
 def write_geometry(spacing: Sequence[float] | None, orientation: str | None) -> str:
     """Return spacing and orientation as one text, for :func:`supply_geometry`; an empty text for neither.
-
-    Args:
-        spacing: millimetres between voxels along the file's three axes; None for those of the file's header.
-        orientation: three letters, the directions in which the indices grow, such as "LPS"; None for those of the
-            file's header.
 
     Raises:
         ValueError: if one of them is malformed.

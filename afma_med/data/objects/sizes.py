@@ -68,10 +68,6 @@ class SizeGroups:
     def pixel_size(self, spacing: Sequence[float] | None, axes: int) -> float:
         """Return the size of one pixel or voxel in the groups' unit.
 
-        Args:
-            spacing: millimetres between pixels along each axis; may be None for sizes in pixels.
-            axes: of the label, 2 or 3.
-
         Raises:
             ValueError: if the unit needs a spacing and there is none, or is not that of so many axes.
         """
@@ -172,15 +168,8 @@ def count_objects(
 def tally_objects(label: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """Count the objects of a label that have the same class and number of pixels.
 
-    Args:
-        label: (H,W) or (H,W,D) train ids; other values, such as void, do not count.
-        num_classes: K.
-
     Returns:
         (n,3) class, pixels of one object, number of objects; sorted, no class and size twice.
-
-    Raises:
-        ValueError: if a value is not a whole number.
 
     Example:
         >>> tally_objects(np.array([[0, 1, 0, 1, 255]]), 2).tolist()
@@ -203,14 +192,7 @@ def tally_objects(label: NDArray[np.integer], num_classes: int) -> NDArray[np.in
 def group_objects(
     tally: NDArray[np.int64], num_classes: int, groups: SizeGroups, *, pixel_size: float = 1.0
 ) -> NDArray[np.int64]:
-    """Sum the result of :func:`tally_objects` to the (K,3) small, medium and large objects of each class.
-
-    Args:
-        tally: (n,3), of one label or of several, one below the other.
-        num_classes: K.
-        groups: bounds between the groups.
-        pixel_size: size of a pixel or voxel in the groups' unit.
-    """
+    """Sum the result of :func:`tally_objects` to the (K,3) small, medium and large objects of each class."""
     counted = np.zeros((num_classes, len(SIZES)), dtype=np.int64)
     np.add.at(counted, (tally[:, 0], groups.group_of(tally[:, 1] * pixel_size)), tally[:, 2])
     return counted

@@ -31,7 +31,6 @@ from afma_med.data import (
     survey_section,
 )
 from afma_med.data.label_pixels import read_coded_label
-from afma_med.data.objects.sizes import count_objects
 from afma_med.data.picture_reader import find_pictures
 from afma_med.data.splits import fold_names, split_names
 from afma_med.transforms import LoadImagePictured
@@ -246,11 +245,6 @@ def test_check_as_a_command_prints_the_figures(tmp_path: Path, capsys: pytest.Ca
     assert printed.endswith("Nothing is wrong with the files.\n")
 
 
-def test_check_of_a_missing_folder_shows_the_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "cub", str(tmp_path / "nowhere")]) == 2
-    assert "segmentations/NNN.Species/NAME.png" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", TREES)
 def test_missing_roots_show_the_layout(tmp_path: Path, name: str) -> None:
     for root, what in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "missing `")):
@@ -381,11 +375,6 @@ class TestCub:
         with pytest.raises(ValueError, match=rf"{file}` must .*Replace"):
             CUB.datalist(tmp_path, "train")
 
-    def test_votes_are_thresholded_at_half(self, tmp_path: Path) -> None:
-        path = tmp_path / "votes.png"
-        Image.fromarray(np.array([[0, 51, 102, 153, 204, 255]], dtype=np.uint8)).save(path)
-        assert read_mask(path).tolist() == [[0, 0, 0, 1, 1, 1]]
-
 
 def stems(items: list[dict[str, str]]) -> list[str]:
     return [Path(item["image"]).stem for item in items]
@@ -404,12 +393,6 @@ class TestNuclei:
         assert modes == {"L", "RGB", "RGBA"}
         load = LoadImagePictured("image")
         assert {load(item)["image"].shape for item in NUCLEI.datalist(tmp_path, "train")} == {(3, 16, 24)}
-
-    def test_without_lists_images_are_split(self, tmp_path: Path) -> None:
-        plain_tree(tmp_path, [str(number) for number in range(20)])
-        parts = [stems(NUCLEI.datalist(tmp_path, section)) for section in ("train", "val", "test")]
-        assert [len(part) for part in parts] == [14, 2, 4]
-        assert len({name for part in parts for name in part}) == 20
 
     def test_a_list_alone_leaves_the_rest_to_the_other_sections(self, tmp_path: Path) -> None:
         plain_tree(tmp_path, [str(number) for number in range(20)])
@@ -445,11 +428,6 @@ class TestNuclei:
         with pytest.raises(DatasetError, match=r"(?s)names in several sections.*  a\n"):
             NUCLEI.datalist(tmp_path, "train")
 
-    def test_missing_masks_folder_shows_the_layout(self, tmp_path: Path) -> None:
-        picture(tmp_path / "images" / "a.png")
-        with pytest.raises(FileNotFoundError, match=r"(?s)must hold Nuclei; missing `.*masks`.*train\.txt val\.txt"):
-            NUCLEI.datalist(tmp_path, "train")
-
 
 class TestLesionSlices:
     def test_folds_are_runs_of_neighbours_in_the_order_of_the_numbers(self, tmp_path: Path) -> None:
@@ -461,15 +439,6 @@ class TestLesionSlices:
                 tmp_path, "test"
             )
         assert stems(LESION_SLICES.datalist(tmp_path, "val")) == ["slice_10", "slice_9"]
-
-    def test_reader_by_name_is_the_first_fold(self, tmp_path: Path) -> None:
-        lesion_slices_tree(tmp_path)
-        assert READERS["lesion_slices"].datalist(tmp_path, "test") == build_lesion_slices(0).datalist(tmp_path, "test")
-
-    def test_fewer_slices_than_folds_are_refused(self, tmp_path: Path) -> None:
-        plain_tree(tmp_path, list("abcd"))
-        with pytest.raises(ValueError, match=r"must have at least 5 images; got \['a', 'b', 'c', 'd'\]"):
-            LESION_SLICES.datalist(tmp_path, "train")
 
     @pytest.mark.parametrize("fold", [5, -1, 1.0, True, "1", None])
     def test_other_folds_are_refused(self, tmp_path: Path, fold: object) -> None:
@@ -512,33 +481,6 @@ def test_every_image_is_tested_in_one_fold_and_val_borders_on_no_test_image(coun
 def test_masks_of_every_coding(tmp_path: Path, coded: Image.Image) -> None:
     coded.save(tmp_path / "mask.png")
     assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1]]
-
-
-def test_palette_masks_are_taken_by_index(tmp_path: Path) -> None:
-    mask = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
-    mask.putpalette([0, 0, 0, 128, 0, 0])  # the dark red of VOC, whose brightness is below half
-    mask.save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1]]
-
-
-@pytest.mark.parametrize(("palette", "expected"), [([0, 255], [0, 1]), ([255, 0], [1, 0]), ([0, 51], None)])
-def test_palette_masks_of_greys_are_taken_by_grey(
-    tmp_path: Path, palette: list[int], expected: list[int] | None
-) -> None:
-    mask = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
-    mask.putpalette([grey for grey in palette for _ in range(3)])
-    mask.save(tmp_path / "mask.png")
-    if expected is None:
-        with pytest.raises(ValueError, match=r"mask\.png` cannot be used: a mask must reach white.*51"):
-            read_mask(tmp_path / "mask.png")
-    else:
-        assert read_mask(tmp_path / "mask.png").tolist() == [expected]
-
-
-def test_masks_in_the_transparency_alone_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(ValueError, match="in its transparency alone"):
-        read_mask(tmp_path / "mask.png")
 
 
 def test_palettes_of_class_colours_are_taken_by_colour(tmp_path: Path) -> None:
@@ -628,17 +570,6 @@ def test_pictures_of_a_folder_are_found_with_their_subfolders(tmp_path: Path) ->
     picture(tmp_path / "a.jpg")
     with pytest.raises(DatasetError, match=r"(?s)names with several files.*a\.jpg and .*a\.png"):
         find_pictures(tmp_path)
-
-
-def test_object_sizes() -> None:
-    label = np.zeros((200, 200), dtype=np.uint8)
-    label[:31, :31] = 1  # 961 pixels: small
-    label[40:72, :32] = 1  # 1024: medium
-    label[100:196, 100:196] = 1  # 9216: medium still
-    label[80:90, 150:160] = 2
-    label[90:95, 160:165] = 2  # touches at a corner: the same object
-    label[0, 199] = 255
-    assert count_objects(label, 3).tolist() == [[0, 0, 1], [1, 2, 0], [1, 0, 0]]
 
 
 @pytest.mark.slow

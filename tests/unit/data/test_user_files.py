@@ -34,7 +34,6 @@ from afma_med.data.label_pixels import MaskReader
 from afma_med.data.picture_reader import find_pictures
 from afma_med.data.pictures import bits_range, to_rgb
 from afma_med.data.problems import collect_warnings
-from afma_med.data.splits import read_lines
 from afma_med.transforms import LoadImagePictured, LoadImageVolumed, LoadSliced, SaveImageVolumed
 
 RANDOM = np.random.default_rng(0)
@@ -112,17 +111,6 @@ class TestEmptyMasks:
         with pytest.raises(ValueError, match="a mask must reach white; the highest"):
             read_mask(tmp_path / name)
 
-    def test_jpeg_masks_of_black_and_white_are_read(self, tmp_path: Path) -> None:
-        save(tmp_path / "m.jpg", DISC, quality=60)
-        assert np.array_equal(read_mask(tmp_path / "m.jpg"), DISC // 255)
-        save(tmp_path / "black.jpg", np.zeros((32, 32), dtype=np.uint8))
-        assert not read_mask(tmp_path / "black.jpg").any()
-
-    @pytest.mark.parametrize("name", ["m.png", "m.bmp", "m.tif", "m.gif"])
-    def test_zero_and_one_without_loss_are_read(self, tmp_path: Path, name: str) -> None:
-        save(tmp_path / name, DISC // 255)
-        assert np.array_equal(read_mask(tmp_path / name), DISC // 255)
-
     def test_labels_of_classes_in_a_jpeg_are_refused(self, tmp_path: Path) -> None:
         save(tmp_path / "label.png", np.full((8, 8), 3, dtype=np.uint8), format="JPEG")
         with pytest.raises(ValueError, match=r"label\.png` cannot be used: a label must be stored without loss.*PNG"):
@@ -160,12 +148,6 @@ class TestPictureFormats:
         assert len(find_pictures(tmp_path / "images")) == 7
         item = {"image": str(tmp_path / "images" / f"g.{suffix}")}
         assert LoadImagePictured("image")(item)["image"].shape == (3, 32, 32)
-
-    @pytest.mark.parametrize("mask_suffix", ["bmp", "tif", "webp", "gif", "PNG"])
-    def test_masks_of_every_format_pair(self, tmp_path: Path, mask_suffix: str) -> None:
-        root = sections(tmp_path, suffix="bmp", mask_suffix=mask_suffix)
-        surveys = survey_dataset(ISIC, root, ["train", "val", "test"])
-        assert [survey.counts[:, 1].tolist() for survey in surveys.values()] == [[64, 64]] * 3
 
     def test_skipped_files_are_counted_and_named(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -403,10 +385,6 @@ class TestSplitFiles:
             NUCLEI.datalist(tmp_path, "train")
         assert survey_refusal(tmp_path)
 
-    def test_lines_are_numbered(self, tmp_path: Path) -> None:
-        (tmp_path / "x.txt").write_bytes(b"\r\n a \r\n\r\nb")
-        assert read_lines(tmp_path / "x.txt") == [(2, "a"), (4, "b")]
-
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
     def test_lits_and_camvid(self, tmp_path: Path, encoding: str) -> None:
         volumes(tmp_path / "lits", 3)
@@ -434,10 +412,6 @@ class TestSplitFiles:
             (tmp_path / "images.txt").write_text("\r\n".join(rows), encoding="utf-16")
             (tmp_path / "train_test_split.txt").write_text("0,1\n1,1\n2,1\n3,0\n", encoding="utf-8")
         assert stems(CUB.datalist(tmp_path, "test")) == ["Bird_3"]
-
-
-def survey_refusal(root: Path) -> list[str]:
-    return survey_section(NUCLEI, root, "train").problems
 
 
 class TestStrictness:

@@ -115,14 +115,6 @@ def test_slices_are_upright_in_every_orientation(tmp_path: Path, axes: str) -> N
     assert slices.shape == tuple(expected.shape[1:])
 
 
-def test_rows_run_to_posterior_columns_to_left_slices_to_superior(tmp_path: Path) -> None:
-    voxels = np.zeros((6, 5, 4), np.int16)
-    voxels[0, -1, 1] = 9
-    slices = NiftiSlices(write_volume(tmp_path / "volume-0.nii", voxels, np.eye(4)))
-    # In RAS the first index grows towards the right: index 0 is the leftmost, the last column of a radiological view.
-    assert np.argwhere(stacked(slices) == 9).tolist() == [[0, 5, 1]]
-
-
 def test_negative_and_foreign_indices(tmp_path: Path) -> None:
     slices = NiftiSlices(write_volume(tmp_path / "volume-0.nii", ramp()))
     assert np.array_equal(slices[-1], slices[3])
@@ -283,11 +275,6 @@ def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path, suffix: str, val
     with pytest.raises(ValueError, match="NaN or infinite"):
         slices.load()
     assert np.isfinite(slices[len(slices) - 1]).all() or np.isfinite(slices[0]).all(), "whole slices are still read"
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"volume-0\.nii"):
-        NiftiSlices(tmp_path / "volume-0.nii")
 
 
 def read_slice(slices: NiftiSlices) -> np.ndarray:
