@@ -17,7 +17,8 @@ __all__ = ["describe_change", "digest_dataset"]
 def digest_dataset(reader: DatasetReader, root: str | os.PathLike[str]) -> dict[str, str]:
     """Describe each section of a dataset by the number of its items and a digest of their names and contents.
 
-    Copies of a dataset have the same digests, wherever they lie and whenever they were made. Sections that cannot be listed are left out.
+    Copies of a dataset have the same digests, wherever they lie and whenever they were made. Sections that cannot be
+    listed are left out.
 
     Example:
         >>> import tempfile

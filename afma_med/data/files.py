@@ -98,9 +98,9 @@ def files_by_name(
     return found
 
 
-def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of cached results: the one given, ``AFMA_MED_CACHE``, or ``~/.cache/afma_med``."""
-    return Path(cache_dir or os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
+def cache_folder() -> Path:
+    """Return the folder of cached results: ``AFMA_MED_CACHE``, or ``~/.cache/afma_med``."""
+    return Path(os.environ.get("AFMA_MED_CACHE") or "~/.cache/afma_med").expanduser()
 
 
 def file_identity(path: str | os.PathLike[str]) -> str:

@@ -44,7 +44,6 @@ class LoadSliced(MapTransform):
     Args:
         keys: items that hold paths; images become (1,H,W) float32 Hounsfield units.
         label_key: which of the keys is the label of LiTS, which becomes (1,H,W) uint8 train ids.
-        cache_dir: folder for unpacked .nii.gz files, see :class:`~afma_med.data.ct.nifti_slices.NiftiSlices`.
         allow_missing_keys: pass items without one of the keys.
 
     Raises:
@@ -64,18 +63,16 @@ class LoadSliced(MapTransform):
         keys: KeysCollection = ("image", "label"),
         *,
         label_key: str = "label",
-        cache_dir: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_key = label_key
-        self.cache_dir = cache_dir
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         loaded = dict(data)
         first: NiftiSlices | None = None
         for key in self.key_iterator(loaded):
-            slices = NiftiSlices(loaded[key], cache_dir=self.cache_dir, geometry=loaded.get("geometry", ""))
+            slices = NiftiSlices(loaded[key], geometry=loaded.get("geometry", ""))
             first = slices if first is None else first
             require_same_grid(first.grid, slices.grid, paths=(first.path, slices.path))
             plane = slices[loaded["slice"]]

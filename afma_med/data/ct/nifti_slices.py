@@ -17,6 +17,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.orientations import apply_orientation
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
@@ -36,13 +37,11 @@ _ABANDONED = 3600
 class NiftiSlices:
     """Read axial slices of a NIfTI volume by memory mapping, whatever the orientation it is stored in.
 
-    The constructor reads the header alone. The first slice of a .nii.gz unpacks it into the cache folder; several
-    processes may do so at once. No file stays open and no voxel is kept, so many volumes may be held and pickled.
+    The constructor reads the header alone. The first slice of a .nii.gz unpacks it into the cache folder, which is
+    ``AFMA_MED_CACHE`` or ``~/.cache/afma_med``; several processes may do so at once. No file stays open and no voxel is kept, so many volumes may be held and pickled.
 
     Args:
         path: of a .nii or .nii.gz, 3-D, or with further axes of length 1.
-        cache_dir: folder for unpacked files; default the environment variable ``AFMA_MED_CACHE``, or
-            ``~/.cache/afma_med``.
         geometry: spacing and orientation for a file that has none, a text of
             :func:`~afma_med.data.ct.voxel_grid.write_geometry`.
 
@@ -65,10 +64,8 @@ class NiftiSlices:
         (2, (3, 4), dtype('float32'))
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None, geometry: str = ""
-    ) -> None:
-        self.path, self.cache_dir = Path(path), cache_dir
+    def __init__(self, path: str | os.PathLike[str], *, geometry: str = "") -> None:
+        self.path = Path(path)
         with _naming(self.path):
             image: Any = nib.load(self.path)
             self.stored, self.missing = _checked_grid(image), missing_geometry(image)
@@ -85,24 +82,16 @@ class NiftiSlices:
         """(H, W, D): rows, columns, slices."""
         return self.grid.shape
 
-    @property
-    def affine(self) -> NDArray[np.float64]:
-        """(4,4) from (row, column, slice) to millimetres towards the patient's right, anterior, superior."""
-        return self.grid.affine
-
     def __len__(self) -> int:
         return self.shape[2]
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         """Read slice ``index``, counted from inferior, as (H,W)."""
-        depth, k, order = len(self), operator.index(index), self._transform[:, 0].tolist()
+        depth, k = len(self), operator.index(index)
         if not -depth <= k < depth:
             raise IndexError(f"`index` must be in -{depth}..{depth - 1}; got {index}. {self.path} has {depth} slices.")
-        where: list[int | slice] = [0, 0, 0]
-        for axis, (target, step) in enumerate(self._transform.astype(int).tolist()):
-            where[axis] = (k % depth if step > 0 else depth - 1 - k % depth) if target == 2 else slice(None, None, step)
-        plane = self._scale(self._map()[tuple(where)])
-        return plane if order.index(0) < order.index(1) else np.ascontiguousarray(plane.T)
+        upright = apply_orientation(self._map(), self._transform)  # a view
+        return self._scale(upright[..., k % depth])
 
     def load(self) -> NDArray[np.float32]:
         """Read the whole volume in the file's own axes, without the cache folder."""
@@ -134,7 +123,7 @@ class NiftiSlices:
         if not self._packed:
             self._check_length(self.path.stat().st_size)
             return self.path
-        target = cache_file(self.path, ".nii", cache_dir=self.cache_dir)
+        target = cache_file(self.path, ".nii")
         if not target.is_file() or target.stat().st_size < self._end:
             _unpack(self.path, target)
             self._check_length(target.stat().st_size)
@@ -155,10 +144,10 @@ class NiftiSlices:
         return values
 
 
-def cache_file(path: Path, suffix: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+def cache_file(path: Path, suffix: str) -> Path:
     """Return the path of cached results of a file; it changes with the file's path, size and time of change."""
     key = hashlib.sha256(os.fsencode(file_identity(path))).hexdigest()[:16]
-    return cache_folder(cache_dir) / f"{path.name.split('.nii')[0]}-{key}{suffix}"
+    return cache_folder() / f"{path.name.split('.nii')[0]}-{key}{suffix}"
 
 
 def _unpack(source: Path, target: Path) -> None:
@@ -170,8 +159,8 @@ def _unpack(source: Path, target: Path) -> None:
         raise _broken(source, error) from error
     except OSError as error:
         raise OSError(
-            f"`cache_dir` must be a folder with room for unpacked volumes; got {target.parent} ({error}). "
-            "Set AFMA_MED_CACHE to one, or unpack the .nii.gz files to .nii."
+            f"`AFMA_MED_CACHE` must be a folder with room for unpacked volumes; got {target.parent} ({error}). "
+            "Set it to another folder, or unpack the .nii.gz files to .nii."
         ) from error
 
 

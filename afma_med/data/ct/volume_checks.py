@@ -48,7 +48,7 @@ def check_values(volume: NiftiSlices, *, unpack: bool = True) -> None:
     """
     if unpack:
         volume.unpack()
-    kept = cache_file(volume.path, ".range.txt", cache_dir=volume.cache_dir)
+    kept = cache_file(volume.path, ".range.txt")
     lowest, highest = float("nan"), float("nan")
     with suppress(OSError, ValueError):
         lowest, highest = map(float, kept.read_text(encoding="utf-8").split())

@@ -111,7 +111,7 @@ def test_slices_are_upright_in_every_orientation(tmp_path: Path, axes: str) -> N
     expected = Orientation("PLS", labels=None)(whole)
     assert np.array_equal(stacked(slices), expected[0].numpy())
     assert slices[0].dtype == np.float32 and slices[0].flags["C_CONTIGUOUS"]
-    assert np.allclose(slices.affine, expected.affine.numpy())
+    assert np.allclose(slices.grid.affine, expected.affine.numpy())
     assert slices.shape == tuple(expected.shape[1:])
 
 
@@ -176,11 +176,12 @@ def test_a_damaged_unpacked_file_is_replaced_and_leftovers_removed(tmp_path: Pat
     assert not old.exists() and young.exists(), "a young one may belong to another process"
 
 
-def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_volume(tmp_path / "volume-0.nii.gz", ramp())
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"`cache_dir` must be a folder with room .*file.*Set AFMA_MED_CACHE"):
-        NiftiSlices(path, cache_dir=tmp_path / "file")[0]
+    monkeypatch.setenv("AFMA_MED_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"`AFMA_MED_CACHE` must be a folder with room .*file"):
+        NiftiSlices(path)[0]
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +270,7 @@ def test_an_affine_without_volume_is_refused(tmp_path: Path) -> None:
 def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path, suffix: str, value: float) -> None:
     voxels = ramp().astype(np.float32)
     voxels[0, 0, 1] = value
-    slices = NiftiSlices(write_volume(tmp_path / f"volume-0{suffix}", voxels), cache_dir=tmp_path)
+    slices = NiftiSlices(write_volume(tmp_path / f"volume-0{suffix}", voxels))
     with pytest.raises(ValueError, match=rf"volume-0\{suffix}` must be a whole NIfTI volume; got: 1 voxels"):
         [slices[k] for k in range(len(slices))]
     with pytest.raises(ValueError, match="NaN or infinite"):
