@@ -38,7 +38,8 @@ class NiftiSlices:
     """Read axial slices of a NIfTI volume by memory mapping, whatever the orientation it is stored in.
 
     The constructor reads the header alone. The first slice of a .nii.gz unpacks it into the cache folder, which is
-    ``AFMA_MED_CACHE`` or ``~/.cache/afma_med``; several processes may do so at once. No file stays open and no voxel is kept, so many volumes may be held and pickled.
+    ``AFMA_MED_CACHE`` or ``~/.cache/afma_med``; several processes may do so at once. No file stays open and no voxel is
+    kept, so many volumes may be held and pickled.
 
     Args:
         path: of a .nii or .nii.gz, 3-D, or with further axes of length 1.
