@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from _helpers.dataset_files import read_mask, save
 from _helpers.tiff_file import write_tiff
 from afma_med.bundle.ids import check_ids
 from afma_med.cli import main
@@ -25,21 +26,6 @@ from afma_med.trial.plan import Extent, Material, trial_options
 
 RANDOM = np.random.default_rng(0)
 Array = NDArray[Any]
-
-
-def read_mask(path: Path, mask_values: Any = "auto") -> np.ndarray:
-    return MaskReader(mask_values).read(path)[0]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AFMA_MED_CACHE", str(tmp_path / "cache"))
-
-
-def save(path: Path, pixels: Array, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
-    return path
 
 
 def numbered(rows: int, columns: int, side: int = 4, gap: int = 4) -> Array:
@@ -106,20 +92,57 @@ def test_numbers_in_a_palette(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "m.png"), numbered(5, 8) > 0)
 
 
-def test_palettes_that_programs_reorder_are_taken_by_colour(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.where(disc(), 0, 1).astype(np.uint8))
-    picture.putpalette([200, 30, 0, 0, 0, 0])
-    picture.save(tmp_path / "m.png")
-    assert np.array_equal(read_mask(tmp_path / "m.png"), disc())
-
-
-@pytest.mark.parametrize("palette", [[0] * 6, [200, 30, 0, 0, 90, 0]], ids=["all black", "no black"])
-def test_palettes_that_do_not_tell_the_background_are_refused(tmp_path: Path, palette: list[int]) -> None:
-    picture = Image.fromarray(disc().astype(np.uint8))
+@pytest.mark.parametrize(
+    ("palette", "expected"),
+    [
+        ([0, 0, 0, 128, 0, 0], [0, 1]),  # the dark red of VOC, whose brightness is below half
+        ([200, 30, 0, 0, 0, 0], [1, 0]),  # programs reorder palettes
+        ([0, 0, 0, 255, 255, 255], [0, 1]),
+        ([255, 255, 255, 0, 0, 0], [1, 0]),
+        ([0, 0, 0, 51, 51, 51], "a mask must reach white.*51"),
+        ([0] * 6, r"the palette of a mask .*\[0, 1\]"),
+        ([200, 30, 0, 0, 90, 0], r"the palette of a mask .*\[0, 1\]"),
+    ],
+)
+def test_palettes_are_taken_by_colour(tmp_path: Path, palette: list[int], expected: list[int] | str) -> None:
+    picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
     picture.putpalette(palette)
     picture.save(tmp_path / "m.png")
-    with pytest.raises(ValueError, match=r"m\.png` cannot be used: the palette of a mask .*\[0, 1\]"):
+    if isinstance(expected, list):
+        assert read_mask(tmp_path / "m.png").tolist() == [expected]
+        return
+    with pytest.raises(ValueError, match=rf"m\.png` cannot be used: {expected}"):
         read_mask(tmp_path / "m.png")
+
+
+@pytest.mark.parametrize(
+    "coded",
+    [
+        np.array([[0, 1]], dtype=np.uint8),
+        np.array([[3, 250]], dtype=np.uint8),
+        np.array([[False, True]]),
+        np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8),
+        np.array([[[0, 0, 0, 255], [255, 255, 255, 255]]], dtype=np.uint8),
+        np.array([[0, 65535]], dtype=np.uint16),
+        np.array([[0, 255]], dtype=np.uint16),
+    ],
+    ids=["zero and one", "noise", "one bit", "RGB", "RGBA", "16 bits", "8 bits in 16"],
+)
+def test_masks_of_every_coding(tmp_path: Path, coded: Array) -> None:
+    assert read_mask(save(tmp_path / "mask.png", coded)).tolist() == [[0, 1]]
+
+
+def test_labels_of_classes_in_palettes_and_16_bits(tmp_path: Path) -> None:
+    road, car = (128, 64, 128), (64, 0, 128)
+    path = tmp_path / "label.png"
+    Image.fromarray(np.array([[road, car]], dtype=np.uint8)).quantize(2).save(path)
+    assert read_coded_label(path, CLASSES).tolist() == [[3, 8]], "by colour"
+    picture = Image.fromarray(np.array([[3, 8, 8]], dtype=np.uint8)).convert("P")
+    picture.putpalette([1, 2, 3] * 9)
+    picture.save(path)
+    assert read_coded_label(path, CLASSES).tolist() == [[3, 8, 8]], "by index, where colours are not those of classes"
+    with pytest.raises(ValueError, match=r"raw ids .* got \[264\]"):
+        read_coded_label(save(path, np.array([[3, 256 + 8]], dtype=np.uint16)), CLASSES)
 
 
 def shifted(voters: int) -> Array:
@@ -229,31 +252,6 @@ def test_probabilities_are_votes_and_no_classes(tmp_path: Path) -> None:
         read_mask(path, "instances")
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 3.4, -0.5])
-def test_numbers_that_are_no_label_are_refused(tmp_path: Path, bad: float) -> None:
-    path = save(tmp_path / "m.tif", np.array([[0, 1, bad]], dtype=np.float32))
-    for read in (read_mask, lambda file: read_coded_label(file, CLASSES)):
-        with pytest.raises(ValueError, match=r"m\.tif` cannot be used: a label must hold"):
-            read(path)
-
-
-@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
-def test_negative_values_are_refused(tmp_path: Path, kind: Any) -> None:
-    path = write_tiff(tmp_path / "m.tif", np.array([[0, 1, -1]], dtype=kind))
-    for read in (read_mask, lambda file: read_coded_label(file, CLASSES)):
-        with pytest.raises(ValueError, match=r"m\.tif` cannot be used: a label must hold values from 0 on; got -1"):
-            read(path)
-
-
-@pytest.mark.parametrize("kind", [bool, np.uint8, np.uint16])
-@pytest.mark.parametrize("order", "<>")
-def test_white_is_zero_is_refused(tmp_path: Path, kind: Any, order: str) -> None:
-    path = write_tiff(tmp_path / "m.tif", disc().astype(kind), photometric=0, order=order)
-    for read in (read_mask, lambda file: read_coded_label(file, CLASSES)):
-        with pytest.raises(ValueError, match=r"m\.tif` cannot be used: "):
-            read(path)
-
-
 def test_cmyk_and_other_colours_are_read_as_shown(tmp_path: Path) -> None:
     white = Image.fromarray((disc() * 255).astype(np.uint8)).convert("RGB")
     for mode in ("CMYK", "YCbCr"):
@@ -288,28 +286,49 @@ HIDDEN["white that is hidden"].paste((255, 255), (18, 18, 20, 20))
 HIDDEN["soft alpha"].paste((255, 90), (18, 18, 20, 20))
 
 
-@pytest.mark.parametrize("kind", HIDDEN)
-@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
-def test_labels_in_the_transparency_are_refused(tmp_path: Path, kind: str, suffix: str) -> None:
-    path = tmp_path / f"m.{suffix}"
-    HIDDEN[kind].save(path, **({"lossless": True, "exact": True} if suffix == "webp" else {}))
-    for read in (read_mask, lambda file: read_coded_label(file, CLASSES)):
-        with pytest.raises(ValueError, match=rf"m\.{suffix}` cannot be used: .* in its transparency alone"):
-            read(path)
+def _write_deep(path: Path, channels: int) -> None:
+    pixels = np.zeros((40, 40, channels), dtype=np.uint16)
+    pixels[..., -1] = disc() * 300
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(path))
 
 
-def test_deep_transparency_and_transparent_palettes_are_refused(tmp_path: Path) -> None:
-    for channels, name in ((4, "rgba.png"), (2, "la.png")):
-        pixels = np.zeros((40, 40, channels), dtype=np.uint16)
-        pixels[..., -1] = disc() * 300
-        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), str(tmp_path / name))
-        with pytest.raises(ValueError, match=f"{name}` cannot be used: "):
-            read_mask(tmp_path / name)
+def _write_transparent_palette(path: Path) -> None:
     picture = Image.fromarray(disc().astype(np.uint8))
     picture.putpalette([0, 0, 0, 0, 0, 0])
-    picture.save(tmp_path / "p.png", transparency=bytes([0, 255]))
-    with pytest.raises(ValueError, match=r"p\.png` cannot be used: .* in its transparency alone"):
-        read_mask(tmp_path / "p.png")
+    picture.save(path, transparency=bytes([0, 255]))
+
+
+def _write_pages(path: Path) -> None:
+    pages = [Image.fromarray((disc(4 + page) * 255).astype(np.uint8)) for page in range(3)]
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    pages[0].save(path, save_all=True, append_images=pages[1:], **options)
+
+
+# Suffix, what writes a label that is refused, and why.
+REFUSED: list[tuple[str, Callable[[Path], object], str]] = [
+    *((".tif", lambda path, bad=bad: save(path, np.array([[0, 1, bad]], dtype=np.float32)), "a label must hold")
+      for bad in (np.nan, np.inf, -1.0, 3.4, -0.5)),
+    *((".tif", lambda path, kind=kind: write_tiff(path, np.array([[0, 1, -1]], dtype=kind)), "from 0 on; got -1")
+      for kind in (np.int8, np.int16, np.int32)),
+    *((".tif", lambda path, kind=kind, end=end: write_tiff(path, disc().astype(kind), photometric=0, order=end), "")
+      for kind in (bool, np.uint8, np.uint16) for end in "<>"),
+    *((suffix, lambda path, kind=kind: HIDDEN[kind].save(path, lossless=True, exact=True), "in its transparency alone")
+      for kind in HIDDEN for suffix in (".png", ".tif", ".webp")),
+    *((".png", lambda path, channels=channels: _write_deep(path, channels), "") for channels in (2, 4)),
+    (".png", _write_transparent_palette, "in its transparency alone"),
+    *((suffix, _write_pages, "one picture; this one holds 3") for suffix in (".tif", ".gif", ".webp", ".png")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "write", "message"), REFUSED)
+def test_what_is_no_label_is_refused(
+    tmp_path: Path, suffix: str, write: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / f"m{suffix}"
+    write(path)
+    for read in (read_mask, lambda file: read_coded_label(file, CLASSES)):
+        with pytest.raises(ValueError, match=rf"m\{suffix}` cannot be used: .*{message}"):
+            read(path)
 
 
 def test_transparency_that_changes_nothing_is_left_out(tmp_path: Path) -> None:
@@ -323,18 +342,6 @@ def test_transparency_that_changes_nothing_is_left_out(tmp_path: Path) -> None:
     picture.putpalette([0, 0, 0, 200, 0, 0])
     picture.save(tmp_path / "p.png", transparency=0)
     assert np.array_equal(read_mask(tmp_path / "p.png"), disc())
-
-
-@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
-def test_labels_of_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
-    pages = [Image.fromarray((np.roll(disc(), k, 0) * 255).astype(np.uint8)) for k in range(3)]
-    options = {"lossless": True} if suffix == "webp" else {}
-    pages[0].save(tmp_path / f"m.{suffix}", save_all=True, append_images=pages[1:], **options)
-    for read in (read_mask, lambda file: read_coded_label(file, CLASSES)):
-        with pytest.raises(ValueError, match=rf"m\.{suffix}` cannot be used: .* one picture; this one holds 3"):
-            read(tmp_path / f"m.{suffix}")
-    pages[0].save(tmp_path / f"one.{suffix}", save_all=True, **options)
-    assert np.array_equal(read_mask(tmp_path / f"one.{suffix}"), disc())
 
 
 def test_deep_colours_are_not_cut_to_8_bits(tmp_path: Path) -> None:

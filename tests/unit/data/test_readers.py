@@ -6,18 +6,17 @@ import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
+from _helpers.dataset_files import stems
 from _helpers.paths import SHARED
 from afma_med.advice.dataset_report import report_dataset
 from afma_med.cli import main
 from afma_med.data import (
-    CAMVID,
     CITYSCAPES,
     CUB,
     ISIC,
@@ -25,22 +24,16 @@ from afma_med.data import (
     NUCLEI,
     READERS,
     DatasetError,
-    MaskReader,
     build_lesion_slices,
     survey_dataset,
     survey_section,
 )
-from afma_med.data.label_pixels import read_coded_label
 from afma_med.data.picture_reader import find_pictures
 from afma_med.data.splits import fold_names, split_names
 from afma_med.transforms import LoadImagePictured
 
 SHARED_DATA = SHARED / "data"
 RANDOM = np.random.default_rng(0)
-
-
-def read_mask(path: Path, mask_values: Any = "auto") -> np.ndarray:
-    return MaskReader(mask_values).read(path)[0]
 
 
 def picture(path: Path, *, size: tuple[int, int] = (24, 16), mode: str = "RGB") -> Path:
@@ -180,11 +173,6 @@ BREAKS: dict[str, tuple[Callable[[Path, Path], object], tuple[str, ...]]] = {
     "label of another size": (lambda _, mask: resize(mask), ("label",)),
     "label with bad values": (lambda _, mask: fill_with_77(mask), ("label",)),
 }
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AFMA_MED_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -376,10 +364,6 @@ class TestCub:
             CUB.datalist(tmp_path, "train")
 
 
-def stems(items: list[dict[str, str]]) -> list[str]:
-    return [Path(item["image"]).stem for item in items]
-
-
 class TestNuclei:
     def test_lists_decide(self, tmp_path: Path) -> None:
         nuclei_tree(tmp_path)
@@ -465,44 +449,6 @@ def test_every_image_is_tested_in_one_fold_and_val_borders_on_no_test_image(coun
     assert sorted(tested) == sorted(names)
 
 
-@pytest.mark.parametrize(
-    "coded",
-    [
-        Image.fromarray(np.array([[0, 1]], dtype=np.uint8)),
-        Image.fromarray(np.array([[3, 250]], dtype=np.uint8)),
-        Image.fromarray(np.array([[False, True]])),
-        Image.fromarray(np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)),
-        Image.fromarray(np.array([[[0, 0, 0, 255], [255, 255, 255, 255]]], dtype=np.uint8)),
-        Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)),
-        Image.fromarray(np.array([[0, 255]], dtype=np.uint16)),
-    ],
-    ids=["zero and one", "noise", "one bit", "RGB", "RGBA", "16 bits", "8 bits in 16"],
-)
-def test_masks_of_every_coding(tmp_path: Path, coded: Image.Image) -> None:
-    coded.save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1]]
-
-
-def test_palettes_of_class_colours_are_taken_by_colour(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[[128, 64, 128], [64, 0, 128]]], dtype=np.uint8)).quantize(2).save(
-        tmp_path / "road, car.png"
-    )
-    assert read_coded_label(tmp_path / "road, car.png", CAMVID.classes).tolist() == [[3, 8]]
-
-
-def test_palettes_of_other_colours_are_taken_by_index(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.array([[3, 8, 8]], dtype=np.uint8)).convert("P")
-    picture.putpalette([1, 2, 3] * 9)
-    picture.save(tmp_path / "label.png")
-    assert read_coded_label(tmp_path / "label.png", CAMVID.classes).tolist() == [[3, 8, 8]]
-
-
-def test_ids_of_16_bits_are_not_cut_to_8(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[3, 256 + 8]], dtype=np.uint16)).save(tmp_path / "label.png")
-    with pytest.raises(ValueError, match=r"raw ids .* got \[264\]"):
-        read_coded_label(tmp_path / "label.png", CAMVID.classes)
-
-
 def test_partial_split_files_share_nothing(tmp_path: Path) -> None:
     lits_tree(tmp_path)
     (tmp_path / "val.txt").unlink()
@@ -535,16 +481,6 @@ def test_a_picture_far_too_large_is_one_problem_of_the_report(tmp_path: Path) ->
     text, sound = report_dataset(READERS["camvid"], tmp_path, ["train"])
     assert not sound
     assert "train/a.png (unreadable" in text
-
-
-def test_rotated_pictures_pair_with_upright_masks(tmp_path: Path) -> None:
-    isic_tree(tmp_path)
-    path = tmp_path / "ISIC2018_Task1-2_Training_Input" / "ISIC_1.jpg"
-    rotated = Image.new("RGB", (16, 24))
-    exif = rotated.getexif()
-    exif[0x0112] = 6
-    rotated.save(path, exif=exif)
-    assert survey_section(ISIC, tmp_path, "train").sizes == {(16, 24): 2}
 
 
 def test_split_depends_on_the_names_alone() -> None:
