@@ -50,7 +50,7 @@ class ClassIoU(Metric):
     objects. Scores of classes and objects that do not occur are NaN.
 
     Args:
-        classes: Table of the classes.
+        class_table: Table of the classes.
         unscored: Names of classes that do not count for the means, such as CamVid's "unlabelled".
         count_unscored_pixels: Count predictions on pixels of unscored classes as false positives, as the released
             code does.
@@ -76,7 +76,7 @@ class ClassIoU(Metric):
 
     def __init__(
         self,
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         *,
         unscored: Sequence[str] = (),
         count_unscored_pixels: bool = False,
@@ -87,9 +87,9 @@ class ClassIoU(Metric):
     ) -> None:
         if size_interval < 1:
             raise ValueError(f"`size_interval` must be a positive int; got {size_interval!r}. 1 is every epoch.")
-        self.names = class_names(classes)
-        self.unscored = unscored_indices(self.names, unscored)
-        self.groups = class_groups(classes)
+        self.class_names = class_names(class_table)
+        self.unscored = unscored_indices(self.class_names, unscored)
+        self.groups = class_groups(class_table)
         self.count_unscored_pixels = count_unscored_pixels
         self.size_groups = size_groups
         self.size_interval = size_interval
@@ -100,14 +100,14 @@ class ClassIoU(Metric):
     @property
     def scored(self) -> list[int]:
         """Train ids of the classes that have scores."""
-        return [k for k in range(len(self.names)) if k not in self.unscored]
+        return [k for k in range(len(self.class_names)) if k not in self.unscored]
 
     @reinit__is_reduced
     def reset(self) -> None:
         """Set all counts to zero."""
-        strata = len(self.names) * len(SIZES)
+        strata = len(self.class_names) * len(SIZES)
         self.confusion = torch.zeros(strata, strata, dtype=torch.int64, device=self._device)
-        self.counts = torch.zeros(len(self.names), len(OBJECTS), 4, dtype=torch.int64, device=self._device)
+        self.counts = torch.zeros(len(self.class_names), len(OBJECTS), 4, dtype=torch.int64, device=self._device)
         #: (K,6,4) of :func:`~afma_med.metrics.pixel_counts.object_counts` for each image of this process.
         self.images: list[Tensor] = []
 
@@ -121,11 +121,13 @@ class ClassIoU(Metric):
             NonFiniteError: If a prediction is NaN or infinite; the message names the image.
         """
         for logits, label in zip(*output, strict=True):
-            index, target = predicted_index(logits, label, classes=len(self.names))
+            index, target = predicted_index(logits, label, num_classes=len(self.class_names))
             if not self.count_unscored_pixels:
                 target = torch.where(torch.isin(target, target.new_tensor(self.unscored)), -1, target)
             groups = self.size_groups if self._scores_sizes else None
-            matrix, objects = count_pixels(index, target, len(self.names), groups=groups, spacing=spacing_of(label))
+            matrix, objects = count_pixels(
+                index, target, len(self.class_names), groups=groups, spacing=spacing_of(label)
+            )
             self.images.append(object_counts(matrix, objects))
             self.confusion += matrix.to(self.confusion)
             self.counts += self.images[-1].to(self.counts)
@@ -137,8 +139,8 @@ class ClassIoU(Metric):
         self.total = self.confusion.clone()
         objects = OBJECTS if self._scores_sizes else OBJECTS[:1]
         pixels = self.counts[self.scored, : len(objects)].cpu().numpy()
-        groups = {group: [self.names[k] for k in indices] for group, indices in self.groups.items()}
-        scores = scores_from_pixels(pixels, [self.names[k] for k in self.scored], objects, groups=groups)
+        groups = {group: [self.class_names[k] for k in indices] for group, indices in self.groups.items()}
+        scores = scores_from_pixels(pixels, [self.class_names[k] for k in self.scored], objects, groups=groups)
         return {name: float(value) for name, value in scores.items()}
 
     def started(self, engine: Engine) -> None:
@@ -156,28 +158,28 @@ class ClassIoU(Metric):
             engine.state.metrics[target] = value
 
 
-def predicted_index(logits: Tensor, label: Tensor, *, classes: int) -> tuple[Tensor, Tensor]:
+def predicted_index(logits: Tensor, label: Tensor, *, num_classes: int) -> tuple[Tensor, Tensor]:
     """Return the class of each pixel of a prediction and of its label, without metadata and channel.
 
     Args:
         logits: (K,H,W) or (K,H,W,D) logits, probabilities or one-hot maps: the largest channel is the class.
         label: (1,H,W) or (1,H,W,D) class indices of any number type; other values, such as void, become -1.
-        classes: Number of classes K.
+        num_classes: Number of classes K.
 
     Raises:
         ValueError: If the channels are not K and 1, the sizes differ, or a value of the label is not a whole number.
         NonFiniteError: If the largest value of a pixel is NaN or infinite.
     """
-    if len(logits) != classes or len(label) != 1 or logits.shape[1:] != label.shape[1:]:
+    if len(logits) != num_classes or len(label) != 1 or logits.shape[1:] != label.shape[1:]:
         raise ValueError(
-            f"Predictions and labels must be (K,H,W) and (1,H,W), where the number of classes is K = {classes}; got "
-            f"{tuple(logits.shape)} and {tuple(label.shape)}. Give network and metric the same classes."
+            f"Predictions and labels must be (K,H,W) and (1,H,W), where the number of classes is K = {num_classes}; "
+            f"got {tuple(logits.shape)} and {tuple(label.shape)}. Give network and metric the same classes."
         )
     largest = without_metadata(logits.detach()).max(dim=0)
     check_finite(largest.values, logits, label)
     target = whole_numbers("label", label.detach())[0]
     # Only then to int32, in which large values wrap around.
-    return largest.indices.int(), target.where((target >= 0) & (target < classes), -1).int()
+    return largest.indices.int(), target.where((target >= 0) & (target < num_classes), -1).int()
 
 
 def unscored_indices(names: Sequence[str], unscored: Sequence[str]) -> list[int]:

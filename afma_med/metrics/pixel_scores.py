@@ -18,7 +18,7 @@ _LABEL, _PREDICTION, _INTERSECTION, _COVERED = range(4)
 
 def scores_from_pixels(
     pixels: NDArray[np.generic],
-    classes: Sequence[str],
+    class_names: Sequence[str],
     objects: Sequence[str],
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
@@ -34,7 +34,7 @@ def scores_from_pixels(
 
     Args:
         pixels: (...,K,S,4) pixels of the label, of the prediction, of both, and of the label that are covered.
-        classes: Names of the K classes.
+        class_names: Names of the K classes.
         objects: S names: ``"all"``, then the object sizes, then ``"lone"`` and ``"accompanied"``.
         groups: Names of classes for the groups ``"small"`` and ``"large"``.
 
@@ -50,29 +50,29 @@ def scores_from_pixels(
     counts = np.asarray(pixels, dtype=np.float64)
     iou = _iou(counts)
     recall = _divide(counts[..., _COVERED], counts[..., _LABEL])
-    scores = {f"IoU/{name}": iou[..., k, 0] for k, name in enumerate(classes)}
-    for group, names in {"": classes, **(groups or {})}.items():
-        members = [k for k, name in enumerate(classes) if name in names]
+    scores = {f"IoU/{name}": iou[..., k, 0] for k, name in enumerate(class_names)}
+    for group, names in {"": class_names, **(groups or {})}.items():
+        members = [k for k, name in enumerate(class_names) if name in names]
         if members:
             scores[f"mIoU_{group}" if group else "mIoU"] = mean_of_known(iou[..., members, 0])
-    counted = has_objects(classes)
+    counted = has_objects(class_names)
     for s, which in enumerate(objects[1:], start=1):
         by = "company" if which in COMPANY else "size"
         absent = (counts[..., s, _LABEL] == 0) | ~counted
         for kind, values in (("IoU", iou[..., s]), ("recall", recall[..., s])):
             scores[f"{kind}_by_{by}/{which}"] = mean_of_known(np.where(absent, np.nan, values))
-            scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(classes)}
+            scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(class_names)}
     return scores
 
 
-def has_objects(classes: Sequence[str]) -> NDArray[np.bool_]:
+def has_objects(class_names: Sequence[str]) -> NDArray[np.bool_]:
     """Tell which of K classes have objects, (K,): all but the background.
 
     Example:
         >>> has_objects(["background", "lesion"]).tolist()
         [False, True]
     """
-    return ~np.isin(np.arange(len(classes)), background_classes(classes))
+    return ~np.isin(np.arange(len(class_names)), background_classes(class_names))
 
 
 def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:

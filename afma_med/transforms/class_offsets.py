@@ -35,7 +35,7 @@ class AddClassOffsets(Transform):
     Args:
         offsets: numbers by the name of a class, or of a group of the table (``"small"``, ``"large"``). A class that is
             named itself does not take the number of its group; all other classes get 0.
-        classes: table of the classes.
+        class_table: table of the classes.
         channel_dim: axis of the classes. None is the first one, as in MONAI's transforms, and refuses what may be a
             batch; 1 takes batches (B,K,...), and 0 also volumes of K rows.
 
@@ -52,12 +52,12 @@ class AddClassOffsets(Transform):
     """
 
     def __init__(
-        self, offsets: Mapping[str, float], classes: Sequence[ClassInfo], *, channel_dim: int | None = None
+        self, offsets: Mapping[str, float], class_table: Sequence[ClassInfo], *, channel_dim: int | None = None
     ) -> None:
         if channel_dim not in (None, 0, 1):
             raise ValueError(f"`channel_dim` must be None, 0 or 1; got {channel_dim!r}. 1 takes batches (B,K,...).")
         self.channel_dim = channel_dim
-        known, names = named_classes(classes), class_names(classes)
+        known, names = named_classes(class_table), class_names(class_table)
         for name, offset in offsets.items():
             if name not in known:
                 raise ValueError(f"`offsets` must name classes or groups of {list(known)}; got {name!r}. Correct it.")
@@ -117,7 +117,7 @@ class AddClassOffsetsd(MapTransform):
     Args:
         keys: items that hold logits.
         offsets: see :class:`AddClassOffsets`.
-        classes: table of the classes.
+        class_table: table of the classes.
         channel_dim: see :class:`AddClassOffsets`.
     """
 
@@ -125,12 +125,12 @@ class AddClassOffsetsd(MapTransform):
         self,
         keys: KeysCollection,
         offsets: Mapping[str, float],
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         *,
         channel_dim: int | None = None,
     ) -> None:
         super().__init__(keys)
-        self.add = AddClassOffsets(offsets, classes, channel_dim=channel_dim)
+        self.add = AddClassOffsets(offsets, class_table, channel_dim=channel_dim)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return apply_to_keys(self, self.add, data)

@@ -27,14 +27,14 @@ from afma_med.data.volume_checks import check_hounsfield
 from afma_med.data.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
 from afma_med.transforms.pictures import MapToRawIds
 
-__all__ = ["LoadImageVolumed", "LoadSliced", "SaveImageVolumed"]
+__all__ = ["LoadCTSliced", "LoadCTVolumed", "SaveLabelVolumed"]
 
 # Fields of a NIfTI header that say where the voxels lie.
 _QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 _GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", "srow_z")
 
 
-class LoadSliced(MapTransform):
+class LoadCTSliced(MapTransform):
     """Load one axial slice of NIfTI volumes, upright, whatever the orientation they are stored in.
 
     Items are those of :func:`afma_med.data.lits.inspect_volume`: paths under the keys, the number of the slice, from
@@ -54,7 +54,7 @@ class LoadSliced(MapTransform):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/volume-0.nii"
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
-        >>> LoadSliced("image")({"image": path, "slice": 1})["image"].shape
+        >>> LoadCTSliced("image")({"image": path, "slice": 1})["image"].shape
         torch.Size([1, 3, 4])
     """
 
@@ -84,7 +84,7 @@ class LoadSliced(MapTransform):
         return loaded
 
 
-class LoadImageVolumed(LoadImaged):
+class LoadCTVolumed(LoadImaged):
     """Load whole volumes, NIfTI files or folders of one DICOM series, in their own orientation.
 
     Metadata are those that MONAI's Orientationd, Spacingd and Invertd work with.
@@ -105,7 +105,7 @@ class LoadImageVolumed(LoadImaged):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/volume-0.nii"
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
-        >>> LoadImageVolumed("image")({"image": path})["image"].shape
+        >>> LoadCTVolumed("image")({"image": path})["image"].shape
         torch.Size([1, 4, 3, 2])
     """
 
@@ -138,17 +138,17 @@ class LoadImageVolumed(LoadImaged):
         return loaded
 
 
-class SaveImageVolumed(SaveImaged):
+class SaveLabelVolumed(SaveImaged):
     """Save predicted volumes as NIfTI labels with exactly the geometry of the volumes they were predicted from.
 
     ``volume-3.nii`` gives ``segmentation-3.nii.gz``; other names, and those of DICOM folders, give
     ``<name>_segmentation.nii.gz``. A new file replaces an old one when it is complete.
 
     Args:
-        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadImageVolumed`
+        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadCTVolumed`
             gave the image and on its grid, where Invertd brings them.
         output_dir: folder for the files; not that of the volumes, whose labels have the same names.
-        classes: table that gives the train ids their raw ids.
+        class_table: table that gives the train ids their raw ids.
         input_dir: folder of the volumes, whose subfolders are kept; default: all files go into one folder.
         allow_missing_keys: pass items without one of the keys.
 
@@ -162,8 +162,8 @@ class SaveImageVolumed(SaveImaged):
         >>> from afma_med.data.lits import CLASSES
         >>> folder = tempfile.mkdtemp()
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), folder + "/volume-0.nii")
-        >>> image = LoadImageVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
-        >>> item = SaveImageVolumed("pred", folder + "/predicted", classes=CLASSES)({"pred": image})
+        >>> image = LoadCTVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
+        >>> item = SaveLabelVolumed("pred", folder + "/predicted", class_table=CLASSES)({"pred": image})
         >>> [path.name for path in Path(folder, "predicted").iterdir()]
         ['segmentation-0.nii.gz']
     """
@@ -173,14 +173,14 @@ class SaveImageVolumed(SaveImaged):
         keys: KeysCollection,
         output_dir: str | os.PathLike[str],
         *,
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         input_dir: str | os.PathLike[str] = "",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, output_dir=Path(output_dir), allow_missing_keys=allow_missing_keys)
         self.output_dir = Path(output_dir)
         self.input_dir = input_dir
-        self.map_ids, self.num_classes = MapToRawIds(classes), len(class_names(classes))
+        self.map_ids, self.num_classes = MapToRawIds(class_table), len(class_names(class_table))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
@@ -188,7 +188,7 @@ class SaveImageVolumed(SaveImaged):
             if not isinstance(prediction, MetaTensor) or "filename_or_obj" not in prediction.meta:
                 raise TypeError(
                     f"`{key}` must be a MetaTensor that names its volume; got {type(prediction).__name__}. "
-                    "Load the volume with LoadImageVolumed and keep its metadata."
+                    "Load the volume with LoadCTVolumed and keep its metadata."
                 )
             source = Path(prediction.meta["filename_or_obj"])
             values = prediction.numpy(force=True)

@@ -34,7 +34,7 @@ from afma_med.data.folds import fold_names
 from afma_med.data.label_pixels import find_pictures, read_coded_label, read_mask
 from afma_med.data.object_sizes import count_objects
 from afma_med.data.splits import split_names
-from afma_med.transforms import LoadImagePictured
+from afma_med.transforms import LoadRGBImaged
 
 SHARED_DATA = SHARED / "data"
 RANDOM = np.random.default_rng(0)
@@ -398,7 +398,7 @@ class TestNuclei:
         nuclei_tree(tmp_path)
         modes = {Image.open(path).mode for path in (tmp_path / "images").iterdir()}
         assert modes == {"L", "RGB", "RGBA"}
-        load = LoadImagePictured("image")
+        load = LoadRGBImaged("image")
         assert {load(item)["image"].shape for item in nuclei_datalist(tmp_path, "train")} == {(3, 16, 24)}
 
     def test_without_lists_images_are_split(self, tmp_path: Path) -> None:

@@ -391,7 +391,7 @@ def test_record_has_texts_speed_and_hyperparameters(tmp_path: Path, monkeypatch:
     settings = {"encoder": "resnet18", "afma": True, "training": {"seed": 3, "crop_size": [16, 16]}}
     configuration = {"name": "polyps_afma"}
     record = RunRecordHandler(
-        writer, settings, optimizer=optimizer, evaluator=evaluator, classes=TABLE, configuration=configuration
+        writer, settings, optimizer=optimizer, evaluator=evaluator, class_table=TABLE, configuration=configuration
     )
     record.attach(trainer)
     trainer.run()
@@ -423,7 +423,7 @@ def test_record_goes_on_without_a_configuration(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     trainer = make_trainer(network, AFMALoss(), [], optimizer=optimizer)
     writer = SummaryWriter(tmp_path)
-    record = RunRecordHandler(writer, {}, optimizer=optimizer, evaluator=scripted_evaluator([]), classes=TABLE)
+    record = RunRecordHandler(writer, {}, optimizer=optimizer, evaluator=scripted_evaluator([]), class_table=TABLE)
     record.attach(trainer)
     trainer.run()
     assert trainer.state.epoch == 1

@@ -22,7 +22,7 @@ from afma_med.data.class_table import ClassInfo
 from afma_med.data.object_sizes import SIZES, SizeGroups, count_objects, group_pixels, label_objects
 from afma_med.handlers import ScoreReportHandler
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
-from afma_med.metrics.object_detection import match_objects
+from afma_med.metrics.object_matches import match_objects
 from afma_med.metrics.pixel_counts import COMPANY
 
 TABLE = (
@@ -279,7 +279,7 @@ def test_counts_of_images_sum_to_the_set() -> None:
         metric.update(([logits_of(prediction)], [torch.from_numpy(label)[None]]))
     label, prediction, both, covered = sum(metric.images).double().unbind(-1)
     scores = metric.compute()
-    for k, name in enumerate(metric.names[:3]):
+    for k, name in enumerate(metric.class_names[:3]):
         assert (both / (label + prediction - both))[k, 0].item() == pytest.approx(scores[f"IoU/{name}"])
         assert (covered / label)[k, 1].item() == pytest.approx(scores[f"recall_small_objects/{name}"], nan_ok=True)
 
@@ -372,7 +372,7 @@ def test_dice_of_volumes_is_the_mean_over_those_that_have_the_class() -> None:
         metric.update(([logits_of(prediction)], [torch.from_numpy(label)[None]]))
     assert metric.compute()["car"] == pytest.approx((2 * 18 / 54 + 1) / 2)
     assert math.isnan(metric.compute()["mast"])
-    assert metric.per_image().shape == (3, 3)
+    assert {name: len(values) for name, values in metric.per_image().items()} == {"car": 3, "mast": 3, "unlabelled": 3}
 
 
 def test_surface_distance_is_in_millimetres_and_without_missed_objects() -> None:
@@ -387,7 +387,7 @@ def test_surface_distance_is_in_millimetres_and_without_missed_objects() -> None
     assert metric.compute()["car"] == pytest.approx(10), (
         "two voxels of 5 mm; the volume without a prediction is left out"
     )
-    assert metric.per_image()[1, 0] == math.inf
+    assert metric.per_image()["car"][1] == math.inf
 
 
 def test_attached_they_leave_named_scalars() -> None:
