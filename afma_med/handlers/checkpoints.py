@@ -122,11 +122,7 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
 
 
 def choose_weights(state: Mapping[str, Any], weights: str | None) -> Mapping[str, Any]:
-    """Return the state_dict of that name out of a checkpoint, or the whole checkpoint if it is a state_dict.
-
-    Args:
-        state: The checkpoint.
-        weights: Name of an entry; None takes the whole checkpoint.
+    """Return the state_dict of that name in a checkpoint; the checkpoint itself for None, or if it is a state_dict.
 
     Raises:
         ValueError: If it holds no weights of that name, or one of them is NaN or infinite.
@@ -160,12 +156,7 @@ def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
 
 
 def is_better(new: float, best: float) -> bool:
-    """Compare two scores. Every score is better than NaN, the score of a section without scored pixels.
-
-    Example:
-        >>> is_better(0.2, float("nan")), is_better(float("nan"), 0.2), is_better(0.3, 0.2)
-        (True, False, True)
-    """
+    """Compare two scores. Every score is better than NaN, the score of a section without scored pixels."""
     return new > best or best != best
 
 

@@ -27,27 +27,21 @@ class ClassIoU(Metric):
     """Compute IoU by class, by object size and by company from counts of pixels over the whole dataset.
 
     IoU_k = TP / (TP + FP + FN), with pixels summed over all images. mIoU is the mean over the classes that occur in
-    labels or predictions. Void pixels (values outside 0..K-1) are ignored. By default, so are the pixels of
-    ``unscored`` classes, which do not belong to the benchmark.
+    labels or predictions. Void pixels (values outside 0..K-1) are ignored, and so are those of ``unscored``
+    classes by default.
 
     With ``size_groups``, objects are the connected components of labels and of predictions, without ignored pixels;
-    pixels that touch at a corner are connected. By area, they are small, medium or large. For a class and a size,
-
-    - IoU is the number of pixels in both a label object and a predicted object of that size, divided by the number in
-      either. An object that is predicted with another size lowers the IoU, as in Table 4 of the paper;
-    - recall is the part of the pixels of label objects of that size that is predicted as the class.
-
-    An object is lone if it is the only one of its class in the label of an image, and accompanied if there are
-    several. IoU and recall of lone objects count all pixels of a class in the images where its object is lone. Images
-    whose label does not have the class count for neither.
+    pixels that touch at a corner are connected. For a class and a size, IoU is the number of pixels in both a label
+    object and a predicted object of that size, divided by the number in either (Table 4 of the paper); recall is the
+    part of the pixels of label objects of that size that is predicted as the class. An object is lone if it is the only
+    one of its class in the label of an image, and accompanied if there are several: all pixels of the class in such
+    images count.
 
     Attached under a name, the metric writes ``name`` (mIoU), ``name_small`` and ``name_large`` (means over the paper's
     groups of classes) and ``<prefix>_IoU/<class>`` to ``engine.state.metrics``. With sizes, it adds
-    ``<prefix>_IoU_by_size/<size>`` and ``<prefix>_recall_by_size/<size>``, the means over the classes that have such
-    objects in the labels, ``<prefix>_IoU_<size>_objects/<class>`` and ``<prefix>_recall_<size>_objects/<class>``. Lone
-    and accompanied objects have the same scores, with ``by_company`` in place of ``by_size``. The background
-    (:data:`~afma_med.data.class_table.BACKGROUND`) takes no part in these means: its pieces are the holes between
-    objects. Scores of classes and objects that do not occur are NaN.
+    ``<prefix>_IoU_by_size/<size>``, the mean over the classes but the background that have such objects in the labels,
+    ``<prefix>_IoU_<size>_objects/<class>``, the same with ``by_company`` and ``lone`` or ``accompanied``, and all of
+    these for ``recall``. Scores of classes and objects that do not occur are NaN.
 
     Args:
         class_table: Table of the classes.
@@ -56,8 +50,7 @@ class ClassIoU(Metric):
             code does.
         size_groups: Bounds between small, medium and large objects; None for no scores of objects. Sizes in mm² or mm³
             need labels that are MetaTensors with a spacing.
-        size_interval: Epochs of the engine between two scores by size. Finding the components of an image takes the CPU
-            a tenth of a second or more.
+        size_interval: Epochs of the engine between two scores by size, which take the CPU a tenth of a second an image.
         prefix: Prefix of the names of single classes.
         output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
             logits, probabilities or one-hot maps (K,H,W) or (K,H,W,D), whose largest channel is the class, and of
@@ -183,11 +176,7 @@ def predicted_index(logits: Tensor, label: Tensor, *, num_classes: int) -> tuple
 
 
 def unscored_indices(names: Sequence[str], unscored: Sequence[str]) -> list[int]:
-    """Return the train ids of the classes without scores.
-
-    Raises:
-        ValueError: If a name is not that of a class.
-    """
+    """Return the train ids of the classes without scores; an error names those that do not exist."""
     unknown = [name for name in unscored if name not in names]
     if unknown:
         raise ValueError(f"`unscored` must name classes of {list(names)}; got {unknown}. Choose from them.")

@@ -26,13 +26,7 @@ Spacing = Sequence[float] | None
 
 
 class MaskOptions(NamedTuple):
-    """How labels and predictions are read.
-
-    Args:
-        num_classes: Number of classes K; needed if both label and prediction are class indices.
-        ignore_index: Label value of void pixels.
-        include_background: Whether class 0 is measured, if there are several classes.
-    """
+    """Say how labels and predictions are read: see :class:`~afma_med.metrics.ObjectDetectionMetric`."""
 
     num_classes: int | None = None
     ignore_index: int | None = None
@@ -47,7 +41,7 @@ def measure_classes(
     *,
     spacing: Spacing | Literal["label"] = None,
 ) -> Tensor:
-    """Measure each class of each image.
+    """Measure each class of each image: (B,K,...) float32 values on the device of the prediction.
 
     Args:
         measure: Function of a predicted mask, a label's mask, and their spacing.
@@ -55,13 +49,6 @@ def measure_classes(
         y: As :func:`class_masks` takes it.
         options: How they are read.
         spacing: Millimetres between pixels along each axis; ``"label"`` for those of each label's metadata.
-
-    Returns:
-        (B,K,...) float32 values on the device of the prediction.
-
-    Raises:
-        TypeError: If one is not a tensor.
-        ValueError: If shapes or values do not fit.
     """
     label = cast(Tensor, y)
     predicted, true = (masks.cpu().numpy() for masks in class_masks(y_pred, label, options))
@@ -73,16 +60,13 @@ def measure_classes(
 
 
 def class_masks(y_pred: Tensor, y: Tensor, options: MaskOptions) -> tuple[Tensor, Tensor]:
-    """Return the masks of the measured classes, without void pixels.
+    """Return the masks of the measured classes in prediction and label, without void pixels, (B,K,...) bool.
 
     Args:
         y_pred: Predicted class indices (B,1,...) or one-hot maps (B,K,...); a single channel without ``num_classes``
             is the mask of one class.
         y: Label in one of these forms.
         options: How they are read.
-
-    Returns:
-        Two (B,K,...) bool tensors, for prediction and label; without class 0 if it is not measured.
 
     Raises:
         TypeError: If one is not a tensor.
@@ -113,11 +97,7 @@ def class_masks(y_pred: Tensor, y: Tensor, options: MaskOptions) -> tuple[Tensor
 
 
 def values_of_images(metric: CumulativeIterationMetric) -> Tensor:
-    """Return the values of all images, over all processes.
-
-    Raises:
-        ValueError: If nothing was measured.
-    """
+    """Return the values of all images, over all processes; an error if nothing was measured."""
     buffer = metric.get_buffer()  # type: ignore[no-untyped-call]
     if buffer is None:
         raise ValueError("The metric must be called before `aggregate`; got no images. Call it for each batch.")

@@ -29,13 +29,10 @@ class ComponentDiceMetric(CumulativeIterationMetric):
     distances between pixels along each axis as ``spacing``; default: 1.
 
     MONAI's ``DiceMetric(per_component=True)`` computes the same for one foreground class; this metric takes several
-    classes, class indices, void pixels and a spacing. Predictions are class indices or one-hot maps; logits and
-    probabilities are refused.
+    classes, class indices, void pixels and a spacing.
 
     Args:
-        num_classes: Number of classes K; needed if both label and prediction are class indices.
-        ignore_index: Label value of void pixels.
-        include_background: Measure class 0 too, if there are several classes.
+        num_classes, ignore_index, include_background: See :class:`ObjectDetectionMetric`.
         reduction: MONAI's reduction of the (images, classes) values.
 
     Example:
@@ -82,19 +79,16 @@ class ComponentPanopticQualityMetric(PanopticQualityMetric):
     MONAI's ``PanopticQualityMetric`` takes numbered instances; this one finds the objects of class maps. Label objects
     and predicted objects of a class match if their IoU is above ``match_iou_threshold``. Over all images, SQ is the
     mean IoU of the matches, RQ the F1 of the objects, and PQ = SQ · RQ. ``aggregate`` is MONAI's: it returns one value
-    for each class, and 0 for classes without objects. Predictions are class indices or one-hot maps; logits and
-    probabilities are refused.
+    for each class, and 0 for classes without objects.
 
     Args:
         metric_name: ``"pq"``, ``"sq"`` or ``"rq"``, or several of them.
-        num_classes: Number of classes K, with the background; needed if label and prediction are class indices.
-        ignore_index: Label value of void pixels.
-        include_background: Measure class 0 too, if there are several classes.
-        match_iou_threshold: At least 0.5, so that an object has at most one match.
+        num_classes, ignore_index, include_background: See :class:`ObjectDetectionMetric`.
+        match_iou_threshold: From 0.5 to below 1, so that an object has at most one match.
         reduction: MONAI's reduction of the counts before the scores are computed.
 
     Raises:
-        ValueError: If ``match_iou_threshold`` is not from 0.5 to below 1.
+        ValueError: If ``match_iou_threshold`` is out of its range.
 
     Example:
         >>> import torch

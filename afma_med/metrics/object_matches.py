@@ -40,13 +40,7 @@ def count_matches(
 
 
 def scores_from_matches(counts: Tensor) -> dict[str, Tensor]:
-    """Compute ``precision``, ``recall``, ``F1`` and ``recall_<size>`` from counts that are summed over images.
-
-    Args:
-        counts: (...,3,4) of :func:`count_matches`.
-
-    Returns:
-        Values (...) by score; NaN without objects.
+    """Compute ``precision``, ``recall``, ``F1`` and ``recall_<size>`` from counts (...,3,4) summed over images.
 
     Example:
         >>> import torch
@@ -64,12 +58,7 @@ def scores_from_matches(counts: Tensor) -> dict[str, Tensor]:
 def match_objects(
     label: NDArray[np.bool_], prediction: NDArray[np.bool_], *, min_iou: float = 0.5
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Match the objects of a label with those of a prediction, one to one, the largest overlap first.
-
-    Args:
-        label: (H,W) or (H,W,D) mask of the class in the label.
-        prediction: Mask of the same shape in the prediction.
-        min_iou: Smallest intersection over union of a match.
+    """Match the objects of two masks one to one, the largest overlap first, if their IoU is at least ``min_iou``.
 
     Returns:
         Numbers of pixels of the label objects and of the predicted objects, and whether each object is matched.
@@ -92,7 +81,7 @@ def match_objects(
 def overlap_objects(
     label: NDArray[np.bool_], prediction: NDArray[np.bool_]
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64], NDArray[np.float64]]:
-    """Measure the overlaps of the objects of a label with those of a prediction.
+    """Measure the overlaps of the objects of two masks.
 
     Returns:
         Numbers of pixels of the label objects and of the predicted objects, and for each pair of objects with common

@@ -145,12 +145,10 @@ class ObjectSizeMetric(_CountedMetric):
     """Compute IoU or recall of the pixels of objects of one size, or of lone objects, over all images.
 
     The scores are those of :class:`ClassIoU`. The mean over classes is over those that have label objects of the size.
-    Predictions are class indices or one-hot maps; logits and probabilities are refused.
 
     Args:
         metric_name: ``"IoU_small"``, ``"IoU_medium"``, ``"IoU_large"``, ``"IoU_lone"`` (objects that are the only one
-            of their class in an image), ``"IoU_accompanied"`` (all others), the same with ``recall``, or several of
-            them.
+            of their class in an image), ``"IoU_accompanied"`` (all others), the same with ``recall``, or several.
         options: ``size_groups``, ``num_classes``, ``ignore_index``, ``include_background`` and ``reduction`` of
             :class:`ObjectDetectionMetric`.
 

@@ -36,9 +36,7 @@ class PerClassMetric(IgniteMetricHandler):
         metric_fn: Metric of MONAI with ``include_background=True``, because it gets one class at a time.
         class_table: Table of the classes. The background, or without such a name the first class, has no scores.
         use_spacing: Pass the label's spacing in millimetres to the metric.
-        output_transform: Function of the engine's output that returns predictions and labels: lists or batches of
-            logits, probabilities or one-hot maps (K,H,W) or (K,H,W,D), whose largest channel is the class, and of
-            labels (1,H,W) or (1,H,W,D).
+        output_transform: See :class:`ClassIoU`.
 
     Example:
         >>> from afma_med.data import isic
@@ -98,18 +96,14 @@ class PerClassMetric(IgniteMetricHandler):
 class ObjectDetection(PerClassMetric):
     """Compute the scores of :class:`ObjectDetectionMetric` of logits, class by class, in an Ignite engine.
 
-    Attached under a name, the metric writes ``<name>_precision/<class>``, ``<name>_recall/<class>`` and
-    ``<name>_F1/<class>`` to ``engine.state.metrics``, and ``<name>_recall_<size>/<class>`` for label objects of each
-    size. Scores of classes and sizes that do not occur are NaN.
+    Attached under a name, the metric writes ``<name>_precision/<class>``, ``<name>_recall/<class>``,
+    ``<name>_F1/<class>`` and, for label objects of each size, ``<name>_recall_<size>/<class>`` to
+    ``engine.state.metrics``. Scores of classes and sizes that do not occur are NaN.
 
     Args:
         class_table: Table of the classes. The background, or without such a name the first class, has no scores.
-        min_iou: Smallest IoU of a match; the LiTS challenge uses 0.5.
-        size_groups: Bounds between small, medium and large objects; default: 32² and 96² pixels.
-        output_transform: As in :class:`PerClassMetric`.
-
-    Raises:
-        ValueError: If ``min_iou`` is not in (0, 1].
+        min_iou, size_groups: See :class:`ObjectDetectionMetric`.
+        output_transform: See :class:`ClassIoU`.
 
     Example:
         >>> from afma_med.data import isic

@@ -69,14 +69,10 @@ def count_pixels(
 
 
 def object_counts(confusion: Tensor, objects: Tensor) -> Tensor:
-    """Sum the results of :func:`count_pixels` for an image to the counts that scores need.
+    """Sum the results of :func:`count_pixels` for an image, (3K,3K) and (K,), to the counts that scores need.
 
     A class whose label has one object in the image is lone there, one with several is accompanied. Its counts are those
     of all its pixels in the image: every predicted pixel of the class counts, wherever it lies.
-
-    Args:
-        confusion: (3K,3K).
-        objects: (K,) number of label objects of each class.
 
     Returns:
         (K,6,4) counts of each class, for the objects of :data:`OBJECTS`: pixels in objects of the label, of the

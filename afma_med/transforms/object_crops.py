@@ -30,10 +30,7 @@ class RandCropBySmallObjects(RandCropByLabelClasses, InvertibleTransform):
 
     An object is a connected component of a class. A crop is drawn in two steps: an object, then one of its pixels as
     the centre. The crop is moved as far as needed to lie inside of the image. Labels without objects are cropped
-    anywhere.
-
-    Objects are found once for each label and kept in memory, 64 MiB at most, so that labels that come again, such as
-    those of a ``CacheDataset``, cost only the comparison of their content.
+    anywhere. Objects are found once for each label, by its content, and kept in memory, 64 MiB at most.
 
     Args:
         spatial_size: Size of the crops along each axis. Where it is not positive, the image is not cropped.
@@ -86,10 +83,7 @@ class RandCropBySmallObjects(RandCropByLabelClasses, InvertibleTransform):
         self._tables = ArrayCache(_CACHE_BYTES)
 
     def randomize(self, label: torch.Tensor | NDArray[Any], **_: Any) -> None:  # type: ignore[override]
-        """Draw the centres of the crops.
-
-        Args:
-            label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot.
+        """Draw the centres of the crops from a label (1,H,W) or (1,H,W,D) of class indices, or a one-hot one.
 
         Raises:
             ValueError: If the label has another number of axes or is smaller than the crop, or its values are not
@@ -136,16 +130,13 @@ class RandCropBySmallObjects(RandCropByLabelClasses, InvertibleTransform):
         randomize: bool = True,
         lazy: bool | None = None,
     ) -> list[torch.Tensor]:
-        """Crop an image.
+        """Crop an image (C,H,W) or (C,H,W,D) ``num_samples`` times.
 
         Args:
-            img: (C,H,W) or (C,H,W,D).
+            img: The image.
             label: Label of the image, in which objects are found; not needed if ``randomize`` is False.
             randomize: Draw new centres; False uses those of the last call.
             lazy: Overrides ``lazy`` for this call.
-
-        Returns:
-            ``num_samples`` crops.
 
         Raises:
             ValueError: If the label is missing or its size is not that of the image.
@@ -171,9 +162,9 @@ class RandCropBySmallObjects(RandCropByLabelClasses, InvertibleTransform):
 
 
 class RandCropBySmallObjectsd(RandCropByLabelClassesd, InvertibleTransform):
-    """Crop items of a dictionary alike, around objects of their label that are drawn at random.
+    """Crop items of a dictionary alike: the twin of :class:`RandCropBySmallObjects`.
 
-    The dictionary twin of :class:`RandCropBySmallObjects`. It takes the place of MONAI's ``RandCropByPosNegLabeld``.
+    It takes the place of MONAI's ``RandCropByPosNegLabeld``.
 
     Args:
         keys: Keys of the items that are cropped.
@@ -182,11 +173,7 @@ class RandCropBySmallObjectsd(RandCropByLabelClassesd, InvertibleTransform):
         num_samples: Number of crops.
         allow_missing_keys: Skip keys that the dictionary does not have.
         lazy: Execute lazily, as MONAI's crops do.
-        options: ``size_power``, ``free_share``, ``class_indices``, ``ignore_index`` and ``allow_smaller`` of
-            :class:`RandCropBySmallObjects`.
-
-    Raises:
-        ValueError: If an argument does not follow its rule.
+        options: ``size_power``, ``free_share``, ``class_indices``, ``ignore_index`` and ``allow_smaller``.
 
     Example:
         >>> crop = RandCropBySmallObjectsd(["image", "label"], "label", (8, 8), num_samples=2, size_power=0)

@@ -33,11 +33,11 @@ class LoadRGBImage(LoadImage):
     """Load an image of any format that Pillow reads as RGB (3,H,W), 0 to 255, rows first and upright.
 
     Args:
-        image_range: value that becomes 255 in images of more than 8 bits a channel, such as 4095 for 12 bits; None
+        image_range: Value that becomes 255 in images of more than 8 bits a channel, such as 4095 for 12 bits; None
             for the largest value of the bits that the image uses.
 
     Raises:
-        ValueError: naming the file, if it cannot be read as an image.
+        ValueError: With the file's name, if it cannot be read as an image.
 
     Example:
         >>> import tempfile
@@ -67,14 +67,10 @@ class LoadRGBImage(LoadImage):
 
 
 class LoadRGBImaged(LoadImaged):
-    """Load the images of dictionaries as :class:`LoadRGBImage` does.
+    """Load the images of dictionaries: the twin of :class:`LoadRGBImage`.
 
     A subclass of :class:`monai.transforms.LoadImaged`, because MONAI Label and MONAI Deploy load images themselves and
     leave out transforms of that class.
-
-    Args:
-        keys: items that hold paths.
-        image_range: see :class:`LoadRGBImage`.
     """
 
     def __init__(self, keys: KeysCollection, image_range: float | None = None) -> None:
@@ -89,12 +85,12 @@ class LoadLabeld(MapTransform):
     """Load label files as train ids (1,H,W), uint8, by the dataset's own reader.
 
     Args:
-        keys: items that hold the paths of labels.
+        keys: Items that hold the paths of labels.
         read_label: item -> (H,W) train ids, as of a :class:`~afma_med.data.dataset_reader.DatasetReader`.
-        allow_missing_keys: leave items without a label as they are, for prediction.
+        allow_missing_keys: Leave items without a label as they are, for prediction.
 
     Raises:
-        ValueError: naming file and values, if a label cannot be read or holds values that are not in the class table.
+        ValueError: With file and values, if a label cannot be read or holds values that are not in the class table.
 
     Example:
         >>> import tempfile
@@ -122,11 +118,8 @@ class LoadLabeld(MapTransform):
 class MapToRawIds(Transform):
     """Map train ids (1,H,W) to the raw ids of the dataset's label files, for writing predictions.
 
-    Args:
-        class_table: table of the classes.
-
     Raises:
-        ValueError: if a value is not a whole number from 0 to 255.
+        ValueError: If a value is not a whole number from 0 to 255.
 
     Example:
         >>> from afma_med.data import ISIC
@@ -142,12 +135,7 @@ class MapToRawIds(Transform):
 
 
 class MapToRawIdsd(MapTransform):
-    """Map train ids of dictionaries to raw ids, as :class:`MapToRawIds` does.
-
-    Args:
-        keys: items that hold train ids.
-        class_table: table of the classes.
-    """
+    """Map train ids of dictionaries to raw ids: the twin of :class:`MapToRawIds`."""
 
     def __init__(self, keys: KeysCollection, class_table: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
@@ -160,11 +148,8 @@ class MapToRawIdsd(MapTransform):
 class ColorizeClasses(Transform):
     """Paint train ids (1,H,W) in the colours of their classes, (3,H,W) uint8.
 
-    Args:
-        class_table: table of the classes.
-
     Raises:
-        ValueError: if a value is not a whole number from 0 to 255.
+        ValueError: If a value is not a whole number from 0 to 255.
 
     Example:
         >>> from afma_med.data import camvid
@@ -180,12 +165,7 @@ class ColorizeClasses(Transform):
 
 
 class ColorizeClassesd(MapTransform):
-    """Paint train ids of dictionaries, as :class:`ColorizeClasses` does.
-
-    Args:
-        keys: items that hold train ids.
-        class_table: table of the classes.
-    """
+    """Paint train ids of dictionaries: the twin of :class:`ColorizeClasses`."""
 
     def __init__(self, keys: KeysCollection, class_table: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
@@ -202,15 +182,15 @@ class SavePNGd(SaveImaged):
     is complete.
 
     Args:
-        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; without one, the
+        keys: Items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; without one, the
             file gets a number.
-        output_dir: folder for the files.
-        postfix: what follows the image's name, after an underscore.
-        input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
+        output_dir: Folder for the files.
+        postfix: Text after the image's name and an underscore.
+        input_dir: Folder of the images, whose subfolders are kept; default: all files go into one folder.
 
     Raises:
-        ValueError: if a value is not a whole number from 0 to 255.
-        WriteError: if the folder cannot be written to, or the disk is full.
+        ValueError: If a value is not a whole number from 0 to 255.
+        WriteError: If the folder cannot be written to, or the disk is full.
 
     Example:
         >>> import tempfile

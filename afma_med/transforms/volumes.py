@@ -35,20 +35,20 @@ _GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", 
 
 
 class LoadCTSliced(MapTransform):
-    """Load one axial slice of NIfTI volumes, upright, whatever the orientation they are stored in.
+    """Load one axial slice of NIfTI volumes, upright, in any orientation that they are stored in.
 
     Items are those of :func:`afma_med.data.lits.inspect_volume`: paths under the keys, the number of the slice, from
-    inferior, under ``"slice"`` and, if supplied, the geometry of files without under ``"geometry"``.
+    inferior, under ``"slice"`` and the geometry of files without one under ``"geometry"``.
 
     Args:
-        keys: items that hold paths; images become (1,H,W) float32 Hounsfield units.
-        label_key: which of the keys is the label of LiTS, which becomes (1,H,W) uint8 train ids.
-        cache_dir: folder for unpacked .nii.gz files, see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
-        allow_missing_keys: pass items without one of the keys.
+        keys: Items that hold paths; images become (1,H,W) float32 Hounsfield units.
+        label_key: The key of LiTS' label, which becomes (1,H,W) uint8 train ids.
+        cache_dir: Folder for unpacked .nii.gz files, see :class:`~afma_med.data.nifti_slices.NiftiSlices`.
+        allow_missing_keys: Pass items without one of the keys.
 
     Raises:
-        ValueError: naming the file, if it cannot be used, has other label values, or is not on its partner's grid.
-        IndexError: if there is no such slice.
+        ValueError: With the file's name, if it cannot be used, has other label values, or is not on its partner's grid.
+        IndexError: If there is no such slice.
 
     Example:
         >>> import tempfile
@@ -90,16 +90,16 @@ class LoadCTVolumed(LoadImaged):
     Metadata are those that MONAI's Orientationd, Spacingd and Invertd work with.
 
     Args:
-        keys: items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes. The
+        keys: Items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes. The
             item ``"geometry"``, if there is one, is that of files without.
-        image_key: the image that the label belongs to.
-        label_key: which of the keys is the label of LiTS; it is turned to the image's axes, if the image is loaded too,
-            and becomes (1,H,W,D) uint8 train ids.
-        allow_missing_keys: pass items without one of the keys.
+        image_key: The image that the label belongs to.
+        label_key: The key of LiTS' label; it is turned to the image's axes, if the image is loaded too, and becomes
+            (1,H,W,D) uint8 train ids.
+        allow_missing_keys: Pass items without one of the keys.
 
     Raises:
-        ValueError: naming the file or folder, if it cannot be used, holds several series, has values that cannot be
-            Hounsfield units, has other label values, or is not on its partner's grid.
+        ValueError: With the name of file or folder, if it cannot be used, holds several series, has values that cannot
+            be Hounsfield units, has other label values, or is not on its partner's grid.
 
     Example:
         >>> import tempfile
@@ -145,16 +145,16 @@ class SaveLabelVolumed(SaveImaged):
     ``<name>_segmentation.nii.gz``. A new file replaces an old one when it is complete.
 
     Args:
-        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadCTVolumed`
+        keys: Items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadCTVolumed`
             gave the image and on its grid, where Invertd brings them.
-        output_dir: folder for the files; not that of the volumes, whose labels have the same names.
-        class_table: table that gives the train ids their raw ids.
-        input_dir: folder of the volumes, whose subfolders are kept; default: all files go into one folder.
-        allow_missing_keys: pass items without one of the keys.
+        output_dir: Folder for the files; not that of the volumes, whose labels have the same names.
+        class_table: Table that gives the train ids their raw ids.
+        input_dir: Folder of the volumes, whose subfolders are kept; default: all files go into one folder.
+        allow_missing_keys: Pass items without one of the keys.
 
     Raises:
-        TypeError: if a prediction has no metadata.
-        ValueError: if its shape or affine is not the volume's, a value is not a train id, or the folder is that of the
+        TypeError: If a prediction has no metadata.
+        ValueError: If its shape or affine is not the volume's, a value is not a train id, or the folder is that of the
             volumes.
 
     Example:

@@ -136,12 +136,7 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
 
 
 def find_afma(network: nn.Module) -> AFMANet | None:
-    """Return the first AFMANet in a network; None without one.
-
-    Example:
-        >>> find_afma(nn.Conv2d(3, 2, 1)) is None
-        True
-    """
+    """Return the first AFMANet in a network; None without one."""
     return next((module for module in network.modules() if isinstance(module, AFMANet)), None)
 
 
@@ -150,11 +145,6 @@ def decide(logits: Tensor) -> NDArray[np.uint8]:
 
     Raises:
         NonFiniteError: If the largest logit of a pixel is NaN or infinite.
-
-    Example:
-        >>> import torch
-        >>> decide(torch.tensor([[[[-1.0, 2.0]]]])).tolist(), decide(torch.eye(2)[None, :, None]).tolist()
-        ([[[0, 1]]], [[[0, 1]]])
     """
     largest = logits.max(dim=1)
     check_finite(largest.values, logits)

@@ -87,8 +87,7 @@ def compare_attention(
         >>> from afma_med.visualize import attend_image, attend_point
         >>> host = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2, 2), torch.nn.ConvTranspose2d(4, 2, 2, 2))
         >>> seen = attend_image(AFMANet(host, 2, feature="0"), torch.rand(3, 40, 60))
-        >>> rows = [(name, attend_point(seen, point)) for name, point in {"a": (25, 7), "b": (3, 50)}.items()]
-        >>> compare_attention(rows, isic.CLASSES)
+        >>> compare_attention([("a", attend_point(seen, (25, 7))), ("b", attend_point(seen, (3, 50)))], isic.CLASSES)
         <Figure size 1650x... with 12 Axes>
     """
     if not rows:

@@ -38,17 +38,8 @@ _SEEN = 0.02
 def map_names(class_table: Sequence[ClassInfo], count: int) -> list[str]:
     """Return the names of a network's maps: the classes, or the object of a binary network.
 
-    Args:
-        class_table: Table of the classes.
-        count: Number of maps.
-
     Raises:
-        ValueError: If the number is neither 1 nor that of the classes.
-
-    Example:
-        >>> from afma_med.data import isic
-        >>> map_names(isic.CLASSES, 2), map_names(isic.CLASSES, 1)
-        (['skin', 'lesion'], ['lesion'])
+        ValueError: If ``count``, the number of maps, is neither 1 nor that of the classes.
     """
     names = class_names(class_table)
     if count == 1:
@@ -61,12 +52,7 @@ def map_names(class_table: Sequence[ClassInfo], count: int) -> list[str]:
 
 
 def in_short(number: float) -> str:
-    """Format a number with two digits.
-
-    Example:
-        >>> in_short(0.123), in_short(7.4e-08), in_short(-0.0)
-        ('0.12', '7.4e-8', '0')
-    """
+    """Format a number with two digits, such as 0.12 or 7.4e-8."""
     return f"{number + 0:.2g}".replace("e-0", "e-")
 
 

@@ -35,14 +35,7 @@ def stretch_image(image: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def colorize(label: NDArray[np.integer], class_table: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Convert train ids to the colours of their classes; void is black.
-
-    Args:
-        label: (H,W) train ids; all other values are void.
-        class_table: Table of the classes.
-
-    Returns:
-        (H,W,3) uint8.
+    """Convert train ids (H,W) to the colours of their classes, (H,W,3) uint8; void, any other value, is black.
 
     Raises:
         ValueError: If a value is not a whole number.
@@ -58,14 +51,7 @@ def colorize(label: NDArray[np.integer], class_table: Sequence[ClassInfo]) -> ND
 
 
 def color_legend(class_table: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint8]:
-    """Draw the colours of the classes with their names, in as many rows as needed.
-
-    Args:
-        class_table: Table of the classes.
-        width: Width of the picture, in pixels.
-
-    Returns:
-        (height,width,3) uint8, black on white.
+    """Draw the colours of the classes with their names, in as many rows as needed, (height,width,3) uint8.
 
     Example:
         >>> from afma_med.data import camvid

@@ -77,8 +77,7 @@ def format_explorer(
         The page, and the numbers of its slices; without numbers for an image.
 
     Raises:
-        ValueError: If there are no slices, ``class_table`` does not hold the classes of the network, or the image is
-            too large.
+        ValueError: If there are no slices, the page is too large, or ``class_table`` does not fit the network.
 
     Example:
         >>> import torch

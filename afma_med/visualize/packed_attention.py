@@ -22,12 +22,7 @@ _MEASURED = 512
 
 
 class Components(NamedTuple):
-    """Hold the attention map of one class as factors: A is the first times the second transposed.
-
-    Args:
-        query: (N,R).
-        key: (M,R).
-    """
+    """Hold the attention map of one class as factors (N,R) and (M,R): A is the first times the second transposed."""
 
     query: NDArray[np.float64]
     key: NDArray[np.float64]
@@ -57,17 +52,7 @@ class PackedMap(NamedTuple):
 def split_attention(attention: PatchAttention) -> list[Components]:
     """Split each class's map into components by a singular value decomposition, the largest one first.
 
-    A trained attention has about twenty components that matter, of D = 100.
-
-    Args:
-        attention: Attention with B = 1.
-
-    Example:
-        >>> from afma_med.functional import PatchGrid
-        >>> grid = PatchGrid(image_size=(20, 20), stride=2, patch_size=(5, 5))
-        >>> attention = PatchAttention(torch.ones(1, 2, 16, 25), torch.ones(1, 2, 4, 25), grid)
-        >>> [(query.shape, key.shape) for query, key in split_attention(attention)]
-        [((16, 1), (4, 1)), ((16, 1), (4, 1))]
+    A trained attention, with B = 1 here, has about twenty components that matter, of D = 100.
     """
     return [_split_map(query, key) for query, key in zip(attention.query[0], attention.key[0], strict=True)]
 

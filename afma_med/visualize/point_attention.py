@@ -81,9 +81,8 @@ def attend_point(
     term, A[n,m] / (number of non-zeros of the row) · (V[m] averaged over its pixels), is a contribution. Padding counts
     as part of a patch.
 
-    A network with several depths or groups of classes has several attentions. The first one that holds the class of the
-    regions is shown; pass ``seen.for_part(i)`` for another one. The corrections are those of this attention alone. The
-    network corrects with the mean over the attentions of a class.
+    Of several attentions, the first one that holds the class of the regions is shown; pass ``seen.for_part(i)`` for
+    another one. The corrections are those of this attention alone; the network corrects with the mean over them.
 
     Args:
         seen: The image.

@@ -24,11 +24,7 @@ _WIDTH, _COLUMNS = 2.4, 6
 
 
 def take_slice(volume: Tensor, number: int) -> Tensor:
-    """Return the slice (C,H,W) of a volume.
-
-    Args:
-        volume: (C,H,W,D).
-        number: Number of the slice, 0 to D - 1.
+    """Return the slice (C,H,W) of a volume (C,H,W,D).
 
     Raises:
         ValueError: If ``volume`` is not 4-D, or the number is out of range.
@@ -50,14 +46,7 @@ def take_slice(volume: Tensor, number: int) -> Tensor:
 
 
 def predict_slices(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
-    """Segment a volume slice by slice.
-
-    Args:
-        network: 2-D network (1,C,H,W) -> (1,K,H,W).
-        volume: (C,H,W,D), preprocessed.
-
-    Returns:
-        (H,W,D) train ids.
+    """Segment a preprocessed volume (C,H,W,D) with a 2-D network, slice by slice, to (H,W,D) train ids.
 
     Example:
         >>> import torch
@@ -71,11 +60,7 @@ def predict_slices(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
 
 
 def fullest_slice(prediction: NDArray[np.integer], class_indices: Sequence[int]) -> int:
-    """Find the first slice with the most pixels of some classes.
-
-    Args:
-        prediction: (H,W,D) train ids.
-        class_indices: Classes that count.
+    """Find the first slice with the most pixels of some classes in train ids (H,W,D).
 
     Example:
         >>> fullest_slice(np.array([[[0, 1, 1]]]), class_indices=[1])
@@ -143,13 +128,7 @@ def draw_montage(
 
 
 def stretch_slices(volume: Tensor) -> NDArray[np.uint8]:
-    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3) uint8, so that they can be compared.
-
-    Example:
-        >>> import torch
-        >>> stretch_slices(torch.rand(1, 4, 5, 6)).shape
-        (4, 5, 6, 3)
-    """
+    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3) uint8, so that they can be compared."""
     height, width, depth = volume.shape[1:]
     flat = volume.cpu().numpy().reshape(volume.shape[0], height, width * depth)
     return stretch_image(flat).reshape(height, width, depth, 3)
