@@ -17,9 +17,9 @@ from afma_med.data import VOID, DatasetReader, class_names
 from afma_med.data.ct.nifti_slices import NiftiSlices
 from afma_med.data.ct.voxel_grid import orient_grid
 from afma_med.data.dataset_reader import Item
+from afma_med.data.pictures import to_rgb
 from afma_med.handlers.run_files import EVALUATION, LABELS
 from afma_med.runs.run import Run
-from afma_med.transforms.pictures import to_rgb
 from afma_med.visualize.class_colors import stretch_image
 
 __all__ = ["Example", "find_items", "find_prediction", "load_example"]
@@ -67,7 +67,7 @@ def find_prediction(run: Run, image: str) -> Path:
     """Return the path of a run's prediction of an image.
 
     Predictions of images keep the names of the images, and their folders or a part of them; those of volumes are named
-    as :class:`~afma_med.transforms.SaveImageVolumed` names them.
+    as :class:`~afma_med.transforms.SaveLabelVolumed` names them.
 
     Args:
         run: evaluated.

@@ -67,36 +67,35 @@ class BestCheckpointHandler:
     def __init__(self, output_dir: str | os.PathLike[str], model: nn.Module) -> None:
         self.output_dir = output_dir
         self.model = model
-        self.evaluator: Engine | None = None
+        self._evaluator: Engine | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator with a key metric."""
-        self.evaluator = engine
+        self._evaluator = engine
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        state: Any = engine.state
-        if state.best_metric_epoch == state.epoch:
+        if engine.state.best_metric_epoch == engine.state.epoch:  # type: ignore[attr-defined]
             _save(self.output_dir, BEST, _unwrap(self.model).state_dict())
 
     def state_dict(self) -> dict[str, float]:
         """Return best score and epoch."""
-        state: Any = self._attached().state
+        state = self._state()
         return {"best_metric": float(state.best_metric), "best_metric_epoch": state.best_metric_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
         """Restore best score and epoch in the evaluator."""
-        state: Any = self._attached().state
+        state = self._state()
         state.best_metric = state_dict["best_metric"]
         state.best_metric_epoch = int(state_dict["best_metric_epoch"])
 
-    def _attached(self) -> Engine:
-        if self.evaluator is None:
+    def _state(self) -> Any:
+        if self._evaluator is None:
             raise RuntimeError(
                 "`BestCheckpointHandler` must be attached to an evaluator; got none. "
                 "Put it into the val_handlers before saving or loading its state."
             )
-        return self.evaluator
+        return self._evaluator.state
 
 
 def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weights: str | None = "model") -> None:
@@ -115,12 +114,27 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike[str], *, weig
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(choose_weights(state, weights))
     except Exception as error:  # torch.load raises many types of errors for other files
-        reason = " ".join(str(error).split())[:200]
         remedy = "model.pt, not its last.pt" if weights is None else "model.pt or last.pt"
         raise ValueError(
             f"`checkpoint` must hold the weights of the network that its settings.json describes; got `{checkpoint}`: "
-            f"{reason} Name a run's {remedy}, and the dataset that it was trained on."
+            f"{_in_short(error)} Name a run's {remedy}, and the dataset that it was trained on."
         ) from error
+
+
+def choose_weights(state: Mapping[str, Any], weights: str | None) -> Mapping[str, Any]:
+    """Return the state_dict of that name in a checkpoint; the checkpoint itself for None, or if it is a state_dict.
+
+    Raises:
+        ValueError: If it holds no weights of that name, or one of them is NaN or infinite.
+    """
+    found = state if weights is None else state.get(weights)
+    chosen: Mapping[str, Any] = found if isinstance(found, Mapping) else state
+    if chosen is not found and (weights != "model" or any(isinstance(one, Mapping) for one in state.values())):
+        raise ValueError(f"the file has no weights named {weights!r}.")
+    for name, x in chosen.items():
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):
+            raise NonFiniteError(f"its tensor {name} must be finite; it holds {float(x[~x.isfinite()][0])}.")
+    return chosen
 
 
 def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
@@ -135,19 +149,14 @@ def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
         trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
         return int(trainer["iteration"] // trainer["epoch_length"] + 1)
     except Exception as error:  # torch.load raises many types of errors for other files
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"`checkpoint` must be the last.pt of a run; got `{checkpoint}`: {reason} Name another file, or start anew."
+            f"`checkpoint` must be the last.pt of a run; got `{checkpoint}`: {_in_short(error)} Name another file, or "
+            "train without --resume."
         ) from error
 
 
 def is_better(new: float, best: float) -> bool:
-    """Compare two scores. Every score is better than NaN, the score of a section without scored pixels.
-
-    Example:
-        >>> is_better(0.2, float("nan")), is_better(float("nan"), 0.2), is_better(0.3, 0.2)
-        (True, False, True)
-    """
+    """Compare two scores. Every score is better than NaN, the score of a section without scored pixels."""
     return new > best or best != best
 
 
@@ -162,29 +171,13 @@ def _save(output_dir: str | os.PathLike[str], name: str, checkpoint: Mapping[str
         free = shutil.disk_usage(target.parent).free / 2**20
         raise RunError(
             f"`output_dir` must have room for {name}; it could not be written to {target.parent}, where {free:.0f} MiB "
-            f"are free: {' '.join(str(cause).split())[:200]}. The file of the epoch before is intact. Free some space, "
-            "then repeat the command with --resume True."
+            f"are free: {_in_short(cause)}. The file of the epoch before is intact. Free some space, then repeat the "
+            "command with --resume True."
         ) from error
 
 
-def choose_weights(state: Mapping[str, Any], weights: str | None) -> Mapping[str, Any]:
-    """Return the state_dict of that name out of a checkpoint, or the whole checkpoint if it is a state_dict.
-
-    Args:
-        state: The checkpoint.
-        weights: Name of an entry; None takes the whole checkpoint.
-
-    Raises:
-        ValueError: If it holds no weights of that name, or one of them is NaN or infinite.
-    """
-    found = state if weights is None else state.get(weights)
-    chosen: Mapping[str, Any] = found if isinstance(found, Mapping) else state
-    if chosen is not found and (weights != "model" or any(isinstance(one, Mapping) for one in state.values())):
-        raise ValueError(f"the file has no weights named {weights!r}.")
-    for name, x in chosen.items():
-        if isinstance(x, torch.Tensor) and x.is_floating_point() and not bool(x.isfinite().all()):
-            raise NonFiniteError(f"its tensor {name} must be finite; it holds {float(x[~x.isfinite()][0])}.")
-    return chosen
+def _in_short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _unwrap(item: Any) -> Any:

@@ -20,10 +20,8 @@ class EpochSeedHandler:
 
     The order of the data, augmentation and dropout then depend on ``seed``, the epoch and the process only, so that a
     resumed training gives the same result as an uninterrupted one. A training that stopped within an epoch loads the
-    batches of this epoch again and skips those that it was trained on.
-
-    The state, for :class:`~afma_med.handlers.LastCheckpointHandler`, is the position in the epoch and the state of the
-    random number generators of this process.
+    batches of this epoch again and skips those that it was trained on. The state, for
+    :class:`~afma_med.handlers.LastCheckpointHandler`, is the position in the epoch and that of the random numbers.
 
     Args:
         seed: Seed of the training.
@@ -65,10 +63,9 @@ class EpochSeedHandler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the epoch and the state of the random numbers; empty between two epochs."""
-        state = self._engine.state if self._engine is not None else None
-        if state is None or not state.epoch_length or not state.iteration % state.epoch_length:
-            return {}
-        return {"iterations": state.iteration % state.epoch_length, "random": _random_state()}
+        state = None if self._engine is None else self._engine.state
+        done = state.iteration % state.epoch_length if state is not None and state.epoch_length else 0
+        return {"iterations": done, "random": _random_state()} if done else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue at that position when the trainer starts its next epoch."""

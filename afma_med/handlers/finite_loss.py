@@ -57,10 +57,11 @@ class FiniteLossHandler:
         loss = output[CommonKeys.LOSS].detach()
         if torch.isfinite(loss).all():
             return
-        found = (
-            f"The loss was {float(loss)} in step {engine.state.iteration} (epoch {engine.state.epoch}), in a batch of "
-            f"{', '.join(_files_of(engine.state.batch))}."
-        )
+        batch: Any = engine.state.batch
+        image = batch.get(CommonKeys.IMAGE) if isinstance(batch, Mapping) else None
+        files = ", ".join(file_names(image) or ["files without names"])
+        step, epoch = engine.state.iteration, engine.state.epoch
+        found = f"The loss was {float(loss)} in step {step} (epoch {epoch}), in a batch of {files}."
         if self.action == "stop":
             raise RunError(
                 f"{found} Check these files; if they are right, try a lower --learning_rate. The last checkpoint is "
@@ -69,23 +70,16 @@ class FiniteLossHandler:
         logger.warning("%s The step is skipped.", found)
         self._skipping = True
 
-    def _remember(self, engine: Engine) -> None:
-        trainer: Any = engine
+    def _remember(self, trainer: Any) -> None:
         self._buffers = [(buffer, buffer.clone()) for buffer in trainer.network.buffers()]
 
-    def _skip(self, engine: Engine) -> None:
+    def _skip(self, trainer: Any) -> None:
         if not self._skipping:
             return
         self._skipping = False
-        trainer: Any = engine
         for buffer, before in self._buffers:
             buffer.copy_(before)
         # An optimizer skips parameters without a gradient. A gradient scaler skips the step itself, and needs the
         # gradients to decide that.
         if trainer.scaler is None or not trainer.scaler.is_enabled():
             trainer.optimizer.zero_grad(set_to_none=True)
-
-
-def _files_of(batch: Any) -> list[str]:
-    image = batch.get(CommonKeys.IMAGE) if isinstance(batch, Mapping) else None
-    return file_names(image) or ["files without names"]

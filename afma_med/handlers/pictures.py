@@ -37,9 +37,9 @@ class _PicturesHandler:
 
     tag: str
 
-    def __init__(self, summary_writer: SummaryWriter, classes: Sequence[ClassInfo], count: int) -> None:
+    def __init__(self, summary_writer: SummaryWriter, class_table: Sequence[ClassInfo], count: int) -> None:
         self.summary_writer = summary_writer
-        self.classes = classes
+        self.class_table = class_table
         self.count = count
         self._drawn = 0
 
@@ -54,9 +54,8 @@ class _PicturesHandler:
         in_batch = spread_evenly(length, self.count).count((engine.state.iteration - 1) % length)
         for item in output[:in_batch]:
             self._drawn += 1
-            picture = self._draw(item, engine.state.epoch)
+            picture, tag = self._draw(item, engine.state.epoch), f"{self.tag}/{self._drawn}"
             if picture is not None:
-                tag = f"{self.tag}/{self._drawn}"
                 self.summary_writer.add_image(tag, picture, engine.state.epoch, dataformats="HWC")
 
     def _start(self, engine: Engine) -> None:
@@ -70,22 +69,23 @@ class SegmentationPicturesHandler(_PicturesHandler):
     """Add image, label and prediction of some of the evaluator's images to TensorBoard in each epoch.
 
     The images are spread evenly over the section and are the same in each epoch. Predictions are logits or
-    probabilities (K,H,W), or logits (1,H,W) of a binary network. Labels are class indices (1,H,W).
+    probabilities (K,H,W), or logits (1,H,W) of a binary network; labels are class indices (1,H,W).
 
     Args:
         summary_writer: Writer of the pictures.
-        classes: Table of the classes, for colours and legend.
+        class_table: Table of the classes, for colours and legend.
         count: Number of images to show.
     """
 
     tag = "image, label, prediction"
 
-    def __init__(self, summary_writer: SummaryWriter, classes: Sequence[ClassInfo], *, count: int = 4) -> None:
-        super().__init__(summary_writer, classes, count)
+    def __init__(self, summary_writer: SummaryWriter, class_table: Sequence[ClassInfo], *, count: int = 4) -> None:
+        super().__init__(summary_writer, class_table, count)
 
     def _draw(self, item: dict[str, Any], epoch: int) -> NDArray[np.uint8]:
-        shown = _label_array(item), decide(without_metadata(item[CommonKeys.PRED].detach())[None])[0]
-        return compare_segmentations(item[CommonKeys.IMAGE].detach().cpu().numpy(), *shown, classes=self.classes)
+        image, prediction = item[CommonKeys.IMAGE].detach().cpu().numpy(), item[CommonKeys.PRED].detach()
+        decided = decide(without_metadata(prediction)[None])[0]
+        return compare_segmentations(image, _label_array(item), decided, class_table=self.class_table)
 
 
 class AttentionPicturesHandler(_PicturesHandler):
@@ -98,7 +98,7 @@ class AttentionPicturesHandler(_PicturesHandler):
     Args:
         summary_writer: Writer of the pictures.
         network: AFMANet, or a module that holds one, such as DistributedDataParallel.
-        classes: Table of the classes.
+        class_table: Table of the classes.
         every: Epochs between two pictures. The first validation has one.
         count: Number of images to show.
         unscored: Names of classes whose objects do not count.
@@ -110,16 +110,16 @@ class AttentionPicturesHandler(_PicturesHandler):
         self,
         summary_writer: SummaryWriter,
         network: nn.Module,
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         *,
         every: int = 5,
         count: int = 2,
         unscored: Sequence[str] = (),
     ) -> None:
-        super().__init__(summary_writer, classes, count)
+        super().__init__(summary_writer, class_table, count)
         self.network = network
         self.every = every
-        self._object_classes = object_classes(classes, unscored)
+        self._object_classes = object_classes(class_table, unscored)
         self._last: int | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -137,13 +137,13 @@ class AttentionPicturesHandler(_PicturesHandler):
         if epoch != self._last or item[CommonKeys.IMAGE].ndim != 3:
             return None
         label = _label_array(item)
-        point = smallest_object(label, classes=self._object_classes, min_pixels=_MIN_PIXELS)
+        point = smallest_object(label, class_indices=self._object_classes, min_pixels=_MIN_PIXELS)
         if point is None:
             return None
         seen = attend_image(self.network, item[CommonKeys.IMAGE])
         class_index = int(label[point]) if len(seen.values) > 1 else 0
         row = (f"epoch {epoch}", attend_point(seen, point, class_index=class_index))
-        return figure_pixels(compare_attention([row], self.classes))
+        return figure_pixels(compare_attention([row], self.class_table))
 
 
 def _label_array(item: dict[str, Any]) -> NDArray[np.int64]:

@@ -38,7 +38,7 @@ class PRCurvesHandler:
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator of two classes, or of one (sigmoid), whose output is decollated."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._counts.zero_())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -49,19 +49,16 @@ class PRCurvesHandler:
         # At a threshold, the pixels of its bin and of higher bins are predicted as object.
         false_positive, true_positive = counts.flip(1).cumsum(1).flip(1)
         negatives, positives = counts.sum(1)
+        predicted = true_positive + false_positive
         self.summary_writer.add_pr_curve_raw(
             f"precision-recall/{self.name}",
             *(true_positive, false_positive, negatives - false_positive, positives - true_positive),
             # Without predicted pixels the precision is 1.
-            precision=torch.where(true_positive + false_positive > 0, true_positive, 1)
-            / (true_positive + false_positive).clamp_min(1),
+            precision=torch.where(predicted > 0, true_positive, 1) / predicted.clamp_min(1),
             recall=true_positive / positives.clamp_min(1),
             global_step=engine.state.epoch,
             num_thresholds=self.thresholds,
         )
-
-    def _start(self, engine: Engine) -> None:
-        self._counts.zero_()
 
     def _count(self, engine: Engine) -> None:
         items: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
@@ -71,8 +68,7 @@ class PRCurvesHandler:
             probability = _object_probability(without_metadata(logits).float())
             label = whole_numbers("label", item[CommonKeys.LABEL].detach())[0]
             bins = (probability * self.thresholds).long().clamp_max(self.thresholds - 1)
-            known = (label == 0) | (label == 1)
-            pairs = (label * self.thresholds + bins)[known]
+            pairs = (label * self.thresholds + bins)[(label == 0) | (label == 1)]
             self._counts += torch.bincount(pairs, minlength=2 * self.thresholds).view(2, -1).cpu()
 
 

@@ -52,18 +52,14 @@ class ProgressLogHandler:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def __call__(self, engine: Engine) -> None:
-        state: Any = self.evaluator.state
+        shown = [engine.state.metrics]
         # Without a validation in this epoch, the evaluator still holds the scores of an earlier one.
-        validated = state.epoch == engine.state.epoch
-        scores = {name: value for name, value in state.metrics.items() if validated and name.startswith(self.metric)}
-        raw: Any = {} if self.raw_evaluator is None or not validated else self.raw_evaluator.state.metrics
-        parts = [
-            _figures(engine.state.metrics),
-            _figures(scores),
-            _figures({name: value for name, value in raw.items() if name.endswith("/mIoU")}),
-            self._best(),
-            f"{time.monotonic() - self._started:.0f} s",
-        ]
+        if self.evaluator.state.epoch == engine.state.epoch:
+            scores = self.evaluator.state.metrics
+            shown.append({name: value for name, value in scores.items() if name.startswith(self.metric)})
+            raw = {} if self.raw_evaluator is None else self.raw_evaluator.state.metrics
+            shown.append({name: value for name, value in raw.items() if name.endswith("/mIoU")})
+        parts = [*map(_figures, shown), self._best(), f"{time.monotonic() - self._started:.0f} s"]
         line = "  ".join(part for part in parts if part)
         logger.info("epoch %d/%d  %s", engine.state.epoch, engine.state.max_epochs, line)
 
@@ -77,16 +73,16 @@ class ProgressLogHandler:
     def _finish(self, engine: Engine) -> None:
         if engine.should_terminate:  # the handler that stopped the trainer logs that
             return
-        state: Any = self.evaluator.state
-        last, best = f"{self.output_dir}/last.pt (to resume)", f"{self.output_dir}/model.pt (best)"
-        validated = state.best_metric_epoch > 0
+        best, weights = self._best(), f"{self.output_dir}/last.pt (to resume)"
+        if best:
+            weights = f"{self.output_dir}/model.pt (best), {weights}"
         lines = [
-            f"Finished {engine.state.epoch} epochs: {self.metric} {self._best() or 'never validated'}.",
-            f"  weights      {best}, {last}" if validated else f"  weights      {last}",
+            f"Finished {engine.state.epoch} epochs: {self.metric} {best or 'never validated'}.",
+            f"  weights      {weights}",
             f"  TensorBoard  tensorboard --logdir {self.output_dir}",
         ]
         # Without a validation there are no best weights to evaluate.
-        logger.info("\n".join(lines + [f"  evaluate     {self.evaluate_command}"] * validated))
+        logger.info("\n".join(lines + [f"  evaluate     {self.evaluate_command}"] * bool(best)))
 
 
 def _figures(values: Mapping[str, Any]) -> str:

@@ -1,36 +1,16 @@
 """The names of all files in the folder of a run."""
 
-__all__ = [
-    "BEST",
-    "CONFUSION",
-    "EVALUATION",
-    "EXPLORER",
-    "IMAGES",
-    "LABELS",
-    "LAST",
-    "SCORES",
-    "SCORE_TABLE",
-    "SETTINGS",
-]
+__all__ = ["BEST", "CONFUSION", "EVALUATION", "EXPLORER", "IMAGES", "LABELS", "LAST", "SCORES", "SCORE_TABLE"]
+__all__ += ["SETTINGS"]
 
-#: State of the training, to resume it.
-LAST = "last.pt"
-#: Weights of the best epoch.
-BEST = "model.pt"
-#: Settings of the network and of its training.
-SETTINGS = "settings.json"
-#: Page to explore the attention, where `afma compare` looks for it.
-EXPLORER = "explorer.html"
+LAST = "last.pt"  # state of the training, to resume it
+BEST = "model.pt"  # weights of the best epoch
+SETTINGS = "settings.json"  # settings of the network and of its training
+EXPLORER = "explorer.html"  # page to explore the attention, where `afma compare` looks for it
 
-#: Folder of the evaluation.
-EVALUATION = "evaluation"
-#: Predicted train ids as images or volumes, in the folder of the evaluation or of the predictions.
-LABELS = "labels"
-#: All scores of an evaluation, with its checkpoint and data.
-SCORES = "scores.json"
-#: The same scores as a spreadsheet.
-SCORE_TABLE = "scores.csv"
-#: Pixel counts of each image.
-IMAGES = "images.csv"
-#: Confusion matrix of the classes.
-CONFUSION = "confusion.csv"
+EVALUATION = "evaluation"  # folder of the evaluation
+LABELS = "labels"  # predicted train ids, in the folder of the evaluation or of the predictions
+SCORES = "scores.json"  # all scores of an evaluation, with its checkpoint and data
+SCORE_TABLE = "scores.csv"  # the same scores as a spreadsheet
+IMAGES = "images.csv"  # pixel counts of each image
+CONFUSION = "confusion.csv"  # confusion matrix of the classes

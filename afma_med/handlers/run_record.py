@@ -34,17 +34,16 @@ class RunRecordHandler:
     """Record a training in TensorBoard.
 
     Settings, command and configuration appear under Text, with the command that writes the attention explorer of a
-    network with AFMA; the hyperparameters with the final scores under HParams. The
-    scalars of each epoch are learning rate, images per second, the share of time that the trainer waits for data and,
-    on a GPU, peak memory. Custom Scalars has two charts for each class: its IoU on small, medium and large objects, and
-    on lone and accompanied ones.
+    network with AFMA; the hyperparameters with the final scores under HParams. The scalars of each epoch are learning
+    rate, images per second, the share of time that the trainer waits for data and, on a GPU, peak memory. Custom
+    Scalars has two charts for each class: its IoU on small, medium and large objects, and on lone and accompanied ones.
 
     Args:
         summary_writer: Writer of the record.
         settings: Values that JSON can hold. Nested ones are named ``outer.inner``.
         optimizer: Optimizer whose learning rate is recorded.
         evaluator: Evaluator that validates the trainer.
-        classes: Table of the classes.
+        class_table: Table of the classes.
         unscored: Names of classes without scores.
         configuration: Configuration of the bundle; empty to record none.
     """
@@ -56,7 +55,7 @@ class RunRecordHandler:
         *,
         optimizer: torch.optim.Optimizer,
         evaluator: Engine,
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         unscored: Sequence[str] = (),
         configuration: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
@@ -65,7 +64,7 @@ class RunRecordHandler:
         self.configuration = dict(configuration)
         self.optimizer = optimizer
         self.evaluator = evaluator
-        self.names = [name for name in class_names(classes) if name not in unscored]
+        self.names = [name for name in class_names(class_table) if name not in unscored]
         self._total, self._waiting = Timer(), Timer()
         self._images = 0
 
@@ -84,26 +83,22 @@ class RunRecordHandler:
         """Write the scalars of an epoch."""
         images = self._images * idist.get_world_size()
         seconds = max(self._total.value(), 1e-9)
-        figures = {
-            "learning_rate": self._learning_rate,
-            "images_per_second": images / seconds,
-            "seconds": seconds,
-            "data_share": self._waiting.value() / seconds,
-        }
+        figures = {"learning_rate": self._learning_rate, "images_per_second": images / seconds, "seconds": seconds}
+        figures["data_share"] = self._waiting.value() / seconds
         if torch.cuda.is_available():
             figures["gpu_memory_MiB"] = torch.cuda.max_memory_allocated() / 2**20
         for name, value in figures.items():
             self.summary_writer.add_scalar(f"training/{name}", value, engine.state.epoch)
 
     def _describe(self, engine: Engine) -> None:
-        # A resumed training may have other settings, which count from its first epoch on.
-        first = engine.state.epoch + 1
-        self.summary_writer.add_text("settings", _as_code(self.settings), first)
-        self.summary_writer.add_text("command", f"    {' '.join(sys.argv)}", first)
+        texts = {"settings": _as_code(self.settings), "command": f"    {' '.join(sys.argv)}"}
         if self.configuration:
-            self.summary_writer.add_text("configuration", _as_code(self.configuration), first)
+            texts["configuration"] = _as_code(self.configuration)
         if has_attention(self.settings):
-            self.summary_writer.add_text("attention explorer", self._describe_explorer(), first)
+            texts["attention explorer"] = self._describe_explorer()
+        for name, text in texts.items():
+            # A resumed training may have other settings, which count from its first epoch on.
+            self.summary_writer.add_text(name, text, engine.state.epoch + 1)
         charts = {
             title: {name: ["Multiline", [f"val_IoU_{one}_objects/{name}" for one in objects]] for name in self.names}
             for title, objects in _CHARTS.items()
@@ -113,9 +108,7 @@ class RunRecordHandler:
         scores = [_METRIC, f"{_METRIC}_small", f"{_METRIC}_large", *(f"val_IoU_by_size/{s}" for s in SIZES)]
         parts = hparams(_flat(self.settings), dict.fromkeys([*scores, "best/mIoU"], 0.0))
         self._session_end = parts[2]
-        for part in parts[:2]:
-            self._file_writer().add_summary(part)
-        self.summary_writer.flush()
+        self._add_summaries(*parts[:2])
 
     def _describe_explorer(self) -> str:
         # TensorBoard removes links to files.
@@ -141,11 +134,12 @@ class RunRecordHandler:
         state: Any = self.evaluator.state
         if state.best_metric_epoch > 0:
             self.summary_writer.add_scalar("best/mIoU", state.best_metric, state.best_metric_epoch)
-        self._file_writer().add_summary(self._session_end)
-        self.summary_writer.flush()
+        self._add_summaries(self._session_end)
 
-    def _file_writer(self) -> Any:
-        return self.summary_writer._get_file_writer()
+    def _add_summaries(self, *summaries: Any) -> None:
+        for summary in summaries:
+            self.summary_writer._get_file_writer().add_summary(summary)
+        self.summary_writer.flush()
 
 
 def _as_code(value: Any) -> str:

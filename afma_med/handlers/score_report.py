@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import torch
@@ -20,7 +21,6 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from afma_med.atomic_write import move_aside, replacing
-from afma_med.data.class_table import classes_with_objects
 from afma_med.data.objects.sizes import SIZES
 from afma_med.handlers.run_files import CONFUSION, IMAGES, SCORE_TABLE, SCORES
 from afma_med.metrics import ClassIoU, ObjectDetection, PerClassMetric
@@ -39,9 +39,8 @@ class ScoreReportHandler:
     object size, and of lone and accompanied objects: label, prediction, intersection, covered), ``confusion.csv``
     (confusion matrix of the classes) and, if there are metrics of single images, ``per_image.csv``.
 
-    If the folder holds results of another checkpoint, section or dataset, it is renamed first.
-
-    With several processes, attach it in each of them, because it gathers their counts. The first process writes.
+    If the folder holds results of another checkpoint, section or dataset, it is renamed first. With several processes,
+    attach the handler in each of them, because it gathers their counts. The first process writes.
 
     Args:
         output_dir: Folder for the files.
@@ -70,8 +69,7 @@ class ScoreReportHandler:
         self.output_dir = Path(output_dir)
         self.metric = metric
         self.dataset_dir = dataset_dir
-        self.per_image = {name: one for name, one in (metrics or {}).items() if isinstance(one, PerClassMetric)}
-        self.of_objects = {name: one for name, one in (metrics or {}).items() if isinstance(one, ObjectDetection)}
+        self.metrics = {name: one for name, one in (metrics or {}).items() if isinstance(one, PerClassMetric)}
         self.details = dict(details or {})
         self.rank = rank
         self._images: list[str] = []
@@ -86,18 +84,24 @@ class ScoreReportHandler:
         images = string_list_all_gather(self._images)
         own = torch.stack(self.metric.images)
         counts = evenly_divisible_all_gather(own.to(self.metric.confusion.device), concat=True).cpu()
-        prefix = f"{self.metric.prefix}_"
-        values = {name.removeprefix(prefix): one.per_image() for name, one in self.per_image.items()}
-        matches = {name.removeprefix(prefix): one.matches() for name, one in self.of_objects.items()}
+        values: dict[str, Tensor] = {}
+        matches: dict[str, Any] = {}
+        for name, one in self.metrics.items():
+            plain = name.removeprefix(f"{self.metric.prefix}_")
+            if isinstance(one, ObjectDetection):
+                matches[plain] = one.matches()
+            else:
+                values |= {f"{plain}/{k}": of_class for k, of_class in one.per_image().items()}
         if self.rank > 0:
             return
         scores = _plain_names(engine.state.metrics, self.metric.prefix)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._write_scores(scores, len(images), matches)
         self._write_csv(IMAGES, ("image", "class", "objects", *COUNTS), self._image_rows(images, counts))
-        self._write_csv(CONFUSION, ("label", *self.metric.names), self._confusion_rows())
+        self._write_csv(CONFUSION, ("label", *self.metric.class_names), self._confusion_rows())
         if values:
-            self._write_csv("per_image.csv", ("image", *_columns(values, self.metric)), _value_rows(images, values))
+            rows = zip(images, *(of_class.tolist() for of_class in values.values()), strict=True)
+            self._write_csv("per_image.csv", ("image", *values), rows)
         logger.info("Scores over %d images or volumes\n%s", len(images), _score_table(scores, self.metric))
         logger.info("Results are in %s (%s)", self.output_dir, ", ".join((SCORE_TABLE, SCORES, IMAGES, CONFUSION)))
 
@@ -129,9 +133,9 @@ class ScoreReportHandler:
         report = {
             **self._head(),
             "images": images,
-            "classes": self.metric.names,
+            "classes": self.metric.class_names,
             "count_unscored_pixels": self.metric.count_unscored_pixels,
-            "unscored": [self.metric.names[k] for k in self.metric.unscored],
+            "unscored": [self.metric.class_names[k] for k in self.metric.unscored],
             "size_groups": groups and {"names": list(SIZES), "bounds": list(groups.bounds), "unit": groups.unit},
             "company": list(COMPANY) if groups else [],
             # For each class and size: label objects, matched ones, predicted objects, matched ones.
@@ -154,16 +158,15 @@ class ScoreReportHandler:
     def _image_rows(self, images: Sequence[str], counts: Tensor) -> Iterable[list[Any]]:
         """Yield a row for each image, scored class, and object size or company that occurs."""
         names = OBJECTS if self.metric.size_groups else OBJECTS[:1]
-        for image, of_image in zip(images, counts.tolist(), strict=True):
-            for k in self.metric.scored:
-                for which, row in zip(names, of_image[k], strict=False):
-                    if any(row):
-                        yield [image, self.metric.names[k], which, *row]
+        for i, k, which in itertools.product(range(len(images)), self.metric.scored, range(len(names))):
+            row = counts[i, k, which].tolist()
+            if any(row):
+                yield [images[i], self.metric.class_names[k], names[which], *row]
 
     def _confusion_rows(self) -> Iterable[list[Any]]:
-        classes, sizes = len(self.metric.names), len(SIZES)
+        classes, sizes = len(self.metric.class_names), len(SIZES)
         matrix = self.metric.total.cpu().view(classes, sizes, classes, sizes).sum((1, 3))
-        return ([name, *row] for name, row in zip(self.metric.names, matrix.tolist(), strict=True))
+        return ([name, *row] for name, row in zip(self.metric.class_names, matrix.tolist(), strict=True))
 
 
 def _plain_names(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
@@ -173,50 +176,40 @@ def _plain_names(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
     return dict(sorted(plain.items(), key=lambda item: not item[0].startswith("mIoU")))
 
 
-def _columns(values: Mapping[str, Tensor], metric: ClassIoU) -> list[str]:
+class _Column(NamedTuple):
+    """A column of the table on screen: names of its score of a class, and of the mean over classes."""
+
+    title: str
+    score: str
+    mean: str
+
+
+def _columns(by: str, names: Iterable[str]) -> list[_Column]:
     return [
-        f"{name}/{class_name}"
-        for name in values
-        for class_name in [metric.names[k] for k in classes_with_objects(metric.names)]
+        _Column(f"{kind} {name}", f"{kind}_{name}_objects", f"{kind}_by_{by}/{name}")
+        for kind in ("IoU", "recall")
+        for name in names
     ]
-
-
-def _value_rows(images: Sequence[str], values: Mapping[str, Tensor]) -> Iterable[list[Any]]:
-    table = torch.cat(list(values.values()), dim=1)
-    return ([image, *row] for image, row in zip(images, table.tolist(), strict=True))
 
 
 def _score_table(scores: Mapping[str, float], metric: ClassIoU) -> str:
     """Format IoU and object sizes by class, the means, all other scores, and then lone and accompanied objects."""
-    classes = [metric.names[k] for k in metric.scored]
-    by_size, by_company = _columns_of("size", SIZES), _columns_of("company", COMPANY)
-    columns = {"IoU": ("IoU", "mIoU"), **(by_size if metric.size_groups else {})}
-    rows = _class_rows(scores, classes, columns)
-    rows += [[name, _figure(scores[name])] for name in ("mIoU_small", "mIoU_large") if name in scores]
-    kinds = {**columns, **by_company}.values()
-    shown = {f"{kind}/{name}" for kind, _ in kinds for name in classes} | {mean for _, mean in kinds}
-    shown |= {"mIoU_small", "mIoU_large"}
-    rows += [[name, _figure(value)] for name, value in scores.items() if name not in shown]
-    table = format_table(["", *columns], [row + [""] * (len(columns) + 1 - len(row)) for row in rows])
-    if not metric.size_groups:
-        return table
-    return f"{table}\n\n{format_table(['', *by_company], _class_rows(scores, classes, by_company))}"
+    names = [metric.class_names[k] for k in metric.scored]
+    columns = [_Column("IoU", "IoU", "mIoU"), *(_columns("size", SIZES) if metric.size_groups else [])]
+    company = _columns("company", COMPANY)
+    shown = {f"{column.score}/{name}" for column in (*columns, *company) for name in names}
+    shown |= {column.mean for column in (*columns, *company)}
+    rest = [[name, _figure(value), *[""] * (len(columns) - 1)] for name, value in scores.items() if name not in shown]
+    table = _format_columns(scores, names, columns, rest)
+    return f"{table}\n\n{_format_columns(scores, names, company)}" if metric.size_groups else table
 
 
-def _columns_of(by: str, names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the score of classes and its mean for each heading, such as "IoU small"."""
-    return {
-        f"{kind} {name}": (f"{kind}_{name}_objects", f"{kind}_by_{by}/{name}")
-        for kind in ("IoU", "recall")
-        for name in names
-    }
-
-
-def _class_rows(
-    scores: Mapping[str, float], classes: Iterable[str], columns: Mapping[str, tuple[str, str]]
-) -> list[list[str]]:
-    rows = [[name, *(_figure(scores.get(f"{kind}/{name}")) for kind, _ in columns.values())] for name in classes]
-    return [*rows, ["mean", *(_figure(scores.get(mean)) for _, mean in columns.values())]]
+def _format_columns(
+    scores: Mapping[str, float], names: Iterable[str], columns: Sequence[_Column], rest: Sequence[Sequence[str]] = ()
+) -> str:
+    rows = [[name, *(_figure(scores.get(f"{column.score}/{name}")) for column in columns)] for name in names]
+    rows.append(["mean", *(_figure(scores.get(column.mean)) for column in columns)])
+    return format_table(["", *(column.title for column in columns)], [*rows, *rest])
 
 
 def _figure(value: float | None) -> str:

@@ -13,6 +13,8 @@ from afma_med.losses import AFMALoss
 
 __all__ = ["SplitAFMAOutputHandler"]
 
+_NAMES = ("train/loss", "train/segmentation_loss", "train/attention_loss")
+
 
 class SplitAFMAOutputHandler:
     """Keep only the logits in the trainer's ``pred`` once the loss is computed, and log the terms of the loss.
@@ -29,13 +31,11 @@ class SplitAFMAOutputHandler:
     """
 
     def __init__(self) -> None:
-        names = ("train/loss", "train/segmentation_loss", "train/attention_loss")
-        self._means = {name: Average() for name in names}
-        self._has_terms = False
+        self._means: dict[str, Average] = {}
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._means.clear())
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
 
@@ -44,19 +44,11 @@ class SplitAFMAOutputHandler:
         prediction = output[CommonKeys.PRED]
         if isinstance(prediction, tuple | list):
             output[CommonKeys.PRED] = prediction[0]
-        values = [output[CommonKeys.LOSS]]
         # A trainer attaches its handlers before it has its loss.
         loss = getattr(engine, "loss_function", None)
-        self._has_terms = isinstance(loss, AFMALoss) and loss.latest_terms is not None
-        if self._has_terms:
-            values += loss.latest_terms  # type: ignore[union-attr]
-        for mean, value in zip(self._means.values(), values, strict=False):
-            mean.update(float(value.detach()))
-
-    def _reset(self, engine: Engine) -> None:
-        for mean in self._means.values():
-            mean.reset()
+        terms = loss.latest_terms if isinstance(loss, AFMALoss) else None
+        for name, value in zip(_NAMES, [output[CommonKeys.LOSS], *(terms or ())], strict=False):
+            self._means.setdefault(name, Average()).update(float(value.detach()))
 
     def _finish(self, engine: Engine) -> None:
-        names = list(self._means) if self._has_terms else ["train/loss"]
-        engine.state.metrics.update({name: float(self._means[name].compute()) for name in names})
+        engine.state.metrics.update({name: float(mean.compute()) for name, mean in self._means.items()})

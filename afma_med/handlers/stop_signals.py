@@ -23,9 +23,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignalsHandler:
     """On Ctrl-C or SIGTERM, stop a trainer after the current step, save a checkpoint, and log how to resume.
 
-    A second signal ends the program at once. A validation is finished first. Outside the main thread, signals keep
-    their handlers. Do not use it with several processes: processes that stop at different steps wait for each other for
-    ever.
+    A validation is finished first. A second signal ends the program at once. Outside the main thread, signals keep
+    their handlers. Use it with one process only: processes that stop at different steps wait for each other forever.
 
     Args:
         save: Function of the trainer that saves, such as :class:`~afma_med.handlers.LastCheckpointHandler`.
@@ -82,18 +81,12 @@ class StopSignalsHandler:
     def _stop(self, engine: Engine, *, save: bool) -> None:
         if not self._received:
             return
-        state = engine.state
-        done = (state.iteration - 1) % (state.epoch_length or 1) + 1
-        # After the last step of an epoch, its validation and its checkpoint follow.
-        if save and done == state.epoch_length:
+        epoch, steps = engine.state.epoch, engine.state.epoch_length
+        done = (engine.state.iteration - 1) % (steps or 1) + 1
+        if save and done == steps:  # the validation of the epoch and its checkpoint follow
             return
         if save:
             self.save(engine)
-        logger.warning(
-            "Stopped in epoch %d after %d of %s steps, and saved a checkpoint. To resume: %s",
-            state.epoch,
-            done,
-            state.epoch_length,
-            self.resume_hint,
-        )
+        message = "Stopped in epoch %d after %d of %s steps, and saved a checkpoint. To resume: %s"
+        logger.warning(message, epoch, done, steps, self.resume_hint)
         engine.terminate()

@@ -74,13 +74,7 @@ class MultiScaleInferer(Inferer):
         self.inferer = SimpleInferer() if inferer is None else inferer
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Predict images.
-
-        Args:
-            inputs: (B,C,H,W) or (B,C,H,W,D) floating point numbers.
-            network: Function of the images that returns logits of their size.
-            *args: More arguments of the network.
-            **kwargs: More arguments of the network.
+        """Predict images (B,C,H,W) or volumes (B,C,H,W,D) of floating point numbers; other arguments go to the network.
 
         Returns:
             (B,K,...) logits. With the softmax, the logarithms of the averaged probabilities: the largest one is the

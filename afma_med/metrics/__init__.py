@@ -3,9 +3,8 @@
 from afma_med.data.objects.sizes import SizeGroups
 from afma_med.metrics.class_iou import ClassIoU
 from afma_med.metrics.component_metrics import ComponentDiceMetric, ComponentPanopticQualityMetric
-from afma_med.metrics.object_detection import ObjectDetection
 from afma_med.metrics.object_metrics import ObjectDetectionMetric, ObjectSizeMetric
-from afma_med.metrics.per_class import PerClassMetric
+from afma_med.metrics.per_class import ObjectDetection, PerClassMetric
 
 __all__ = [
     "ClassIoU",

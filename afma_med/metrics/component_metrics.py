@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from afma_med._ops.components import component_regions
-from afma_med.metrics.class_masks import MaskOptions, measure_classes
-from afma_med.metrics.object_detection import overlap_objects
+from afma_med.metrics.class_masks import MaskOptions, Spacing, measure_classes, values_of_images
+from afma_med.metrics.object_matches import overlap_objects
 
-__all__ = ["ComponentDiceMetric", "ComponentPanopticQualityMetric", "component_dice"]
+__all__ = ["ComponentDiceMetric", "ComponentPanopticQualityMetric"]
 
 
 class ComponentDiceMetric(CumulativeIterationMetric):
@@ -25,16 +25,14 @@ class ComponentDiceMetric(CumulativeIterationMetric):
 
     An object is a connected component of a class in the label; pixels that touch at a corner are connected. Each pixel
     of the image belongs to its nearest object of the class, and the Dice of an object counts the pixels of its region.
-    The value of an image is the mean over its objects; NaN for a class without label objects.
+    The value of an image is the mean over its objects; NaN for a class without label objects. A call takes the
+    distances between pixels along each axis as ``spacing``; default: 1.
 
     MONAI's ``DiceMetric(per_component=True)`` computes the same for one foreground class; this metric takes several
-    classes, class indices, void pixels and a spacing. Predictions are class indices or one-hot maps; logits and
-    probabilities are refused.
+    classes, class indices, void pixels and a spacing.
 
     Args:
-        num_classes: Number of classes K; needed if both label and prediction are class indices.
-        ignore_index: Label value of void pixels.
-        include_background: Measure class 0 too, if there are several classes.
+        num_classes, ignore_index, include_background: See :class:`ObjectDetectionMetric`.
         reduction: MONAI's reduction of the (images, classes) values.
 
     Example:
@@ -62,14 +60,8 @@ class ComponentDiceMetric(CumulativeIterationMetric):
         self.options = MaskOptions(num_classes, ignore_index, include_background)
         self.reduction = reduction
 
-    def _compute_tensor(
-        self, y_pred: Tensor, y: Tensor | None = None, *, spacing: Sequence[float] | None = None, **_: Any
-    ) -> Tensor:
-        def mean_dice(prediction: NDArray[np.bool_], label: NDArray[np.bool_], _: int) -> float:
-            values = component_dice(prediction, label, spacing=spacing)
-            return float(values.mean()) if len(values) else np.nan
-
-        return measure_classes(mean_dice, y_pred, y, self.options).to(y_pred.device)
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, *, spacing: Spacing = None, **_: Any) -> Tensor:
+        return measure_classes(_mean_dice, y_pred, y, self.options, spacing=spacing)
 
     def aggregate(self, reduction: MetricReduction | str | None = None) -> Tensor:
         """Reduce the values of all images, over all processes, as MONAI's ``DiceMetric`` does.
@@ -77,10 +69,7 @@ class ComponentDiceMetric(CumulativeIterationMetric):
         Raises:
             ValueError: If nothing was measured.
         """
-        buffer = self.get_buffer()  # type: ignore[no-untyped-call]
-        if buffer is None:
-            raise ValueError("The metric must be called before `aggregate`; got no images. Call it for each batch.")
-        value: Tensor = do_metric_reduction(buffer, reduction or self.reduction)[0]
+        value: Tensor = do_metric_reduction(values_of_images(self), reduction or self.reduction)[0]
         return value
 
 
@@ -90,19 +79,16 @@ class ComponentPanopticQualityMetric(PanopticQualityMetric):
     MONAI's ``PanopticQualityMetric`` takes numbered instances; this one finds the objects of class maps. Label objects
     and predicted objects of a class match if their IoU is above ``match_iou_threshold``. Over all images, SQ is the
     mean IoU of the matches, RQ the F1 of the objects, and PQ = SQ · RQ. ``aggregate`` is MONAI's: it returns one value
-    for each class, and 0 for classes without objects. Predictions are class indices or one-hot maps; logits and
-    probabilities are refused.
+    for each class, and 0 for classes without objects.
 
     Args:
         metric_name: ``"pq"``, ``"sq"`` or ``"rq"``, or several of them.
-        num_classes: Number of classes K, with the background; needed if label and prediction are class indices.
-        ignore_index: Label value of void pixels.
-        include_background: Measure class 0 too, if there are several classes.
-        match_iou_threshold: At least 0.5, so that an object has at most one match.
+        num_classes, ignore_index, include_background: See :class:`ObjectDetectionMetric`.
+        match_iou_threshold: From 0.5 to below 1, so that an object has at most one match.
         reduction: MONAI's reduction of the counts before the scores are computed.
 
     Raises:
-        ValueError: If ``match_iou_threshold`` is not from 0.5 to below 1.
+        ValueError: If ``match_iou_threshold`` is out of its range.
 
     Example:
         >>> import torch
@@ -130,46 +116,24 @@ class ComponentPanopticQualityMetric(PanopticQualityMetric):
             raise ValueError(
                 f"`match_iou_threshold` must be from 0.5 to below 1; got {match_iou_threshold!r}. 0.5 is usual."
             )
-        super().__init__(
-            num_classes=num_classes or 0,
-            metric_name=metric_name,
-            reduction=reduction,
-            match_iou_threshold=match_iou_threshold,
-        )
+        super().__init__(num_classes or 0, metric_name, reduction, match_iou_threshold)
         self.options = MaskOptions(num_classes, ignore_index, include_background)
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **_: Any) -> Tensor:
-        count = partial(_panoptic_counts, threshold=self.match_iou_threshold)
-        return measure_classes(count, y_pred, y, self.options).to(y_pred.device)
+        return measure_classes(partial(_panoptic_counts, self.match_iou_threshold), y_pred, y, self.options)
 
 
-def component_dice(
-    prediction: NDArray[np.bool_], label: NDArray[np.bool_], *, spacing: Sequence[float] | None = None
-) -> NDArray[np.float64]:
-    """Compute the Dice of each object of a label in its region.
-
-    Args:
-        prediction: (H,W) or (H,W,D) mask of the class.
-        label: Mask of the same shape.
-        spacing: Distance between pixels along each axis, by which the nearest object is found; default: 1.
-
-    Returns:
-        (J,) values for J objects.
-
-    Example:
-        >>> component_dice(np.array([[1, 1, 0, 0, 0, 0]]) > 0, np.array([[1, 0, 0, 0, 0, 1]]) > 0).round(2).tolist()
-        [0.67, 0.0]
-    """
+def _mean_dice(prediction: NDArray[np.bool_], label: NDArray[np.bool_], spacing: Spacing) -> float:
+    """Average the Dice of each object of a label in its region; NaN without objects."""
     regions, count = component_regions(label, spacing=spacing)
     both, predicted, true = (
         np.bincount(regions[mask], minlength=count + 1)[1:] for mask in (prediction & label, prediction, label)
     )
-    dice: NDArray[np.float64] = 2 * both / (predicted + true)
-    return dice
+    return float((2 * both / (predicted + true)).mean()) if count else np.nan
 
 
 def _panoptic_counts(
-    prediction: NDArray[np.bool_], label: NDArray[np.bool_], _: int, *, threshold: float
+    threshold: float, prediction: NDArray[np.bool_], label: NDArray[np.bool_], _: Spacing
 ) -> tuple[float, float, float, float]:
     """Count matches, unmatched predictions and unmatched label objects, and add up the IoU of the matches."""
     sizes, _pairs, overlap = overlap_objects(label, prediction)

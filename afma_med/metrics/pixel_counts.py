@@ -26,7 +26,7 @@ OBJECTS = ("all", *SIZES, *COMPANY)
 def count_pixels(
     prediction: Tensor,
     label: Tensor,
-    classes: int,
+    num_classes: int,
     *,
     groups: SizeGroups | None = None,
     spacing: Sequence[float] | None = None,
@@ -38,7 +38,7 @@ def count_pixels(
     Args:
         prediction: (H,W) or (H,W,D) train ids.
         label: Train ids of the same shape. Pixels with other values than 0..K-1 do not count.
-        classes: Number of classes K.
+        num_classes: Number of classes K.
         groups: Bounds between small, medium and large; None to count all objects as small.
         spacing: Millimetres between pixels along each axis, for groups in millimetres.
 
@@ -52,9 +52,9 @@ def count_pixels(
         >>> confusion.nonzero().tolist(), objects.tolist()
         ([[0, 1], [4, 1], [4, 3]], [1, 1])
     """
-    counts = (label >= 0) & (label < classes)
-    rows, columns = (x.where(counts, classes).int() * len(SIZES) for x in (label, prediction))
-    number = torch.zeros(classes, dtype=torch.int64)
+    counts = (label >= 0) & (label < num_classes)
+    rows, columns = (x.where(counts, num_classes).int() * len(SIZES) for x in (label, prediction))
+    number = torch.zeros(num_classes, dtype=torch.int64)
     if groups is not None:
         # The objects of the prediction come first, so that those of the label are left after the loop.
         for index in (columns, rows):
@@ -62,21 +62,17 @@ def count_pixels(
             objects = label_objects(values)
             sizes = group_pixels(values, groups, spacing=spacing, objects=objects)
             index += torch.from_numpy(sizes).to(index)
-        number = torch.from_numpy(_count_by_value(values, objects, classes))
-    strata = classes * len(SIZES)
+        number = torch.from_numpy(_count_by_value(values, objects, num_classes))
+    strata = num_classes * len(SIZES)
     pairs = (rows * strata + columns)[counts]
     return torch.bincount(pairs, minlength=strata**2).view(strata, strata).cpu(), number
 
 
 def object_counts(confusion: Tensor, objects: Tensor) -> Tensor:
-    """Sum the results of :func:`count_pixels` for an image to the counts that scores need.
+    """Sum the results of :func:`count_pixels` for an image, (3K,3K) and (K,), to the counts that scores need.
 
     A class whose label has one object in the image is lone there, one with several is accompanied. Its counts are those
     of all its pixels in the image: every predicted pixel of the class counts, wherever it lies.
-
-    Args:
-        confusion: (3K,3K).
-        objects: (K,) number of label objects of each class.
 
     Returns:
         (K,6,4) counts of each class, for the objects of :data:`OBJECTS`: pixels in objects of the label, of the

@@ -12,29 +12,26 @@ from afma_med.metrics.pixel_counts import COMPANY
 
 __all__ = ["has_objects", "image_iou", "mean_of_known", "scores_from_pixels"]
 
-# Places on the last axis of the counts.
-_LABEL, _PREDICTION, _INTERSECTION, _COVERED = range(4)
+_LABEL, _PREDICTION, _INTERSECTION, _COVERED = range(4)  # places on the last axis of the counts
 
 
 def scores_from_pixels(
     pixels: NDArray[np.generic],
-    classes: Sequence[str],
+    class_names: Sequence[str],
     objects: Sequence[str],
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Compute scores from pixels summed over images, with the names of ``evaluation/scores.json``.
 
-    IoU is the number of pixels in both label and prediction divided by the number in either. ``mIoU`` is its mean over
-    the classes that occur in either, ``mIoU_small`` and ``mIoU_large`` the means over the classes of a group. Recall is
-    the number of covered pixels of the label divided by all of them. ``IoU_by_size/SIZE`` and ``recall_by_size/SIZE``
-    are means over the classes that have objects of that size in the labels. ``IoU_by_company/lone`` is the mean for
-    objects that are the only one of their class in an image, ``IoU_by_company/accompanied`` the mean for all others.
-    The background takes no part in the means of objects: its pieces are the holes between them.
+    IoU is the number of pixels in both label and prediction divided by the number in either; recall is the number of
+    covered pixels of the label divided by all of them. ``mIoU`` is the mean over the classes that occur, ``mIoU_small``
+    and ``mIoU_large`` the means over a group of them. ``IoU_by_size/SIZE``, ``IoU_by_company/lone`` and so on are means
+    over the classes but the background that have such objects in the labels.
 
     Args:
         pixels: (...,K,S,4) pixels of the label, of the prediction, of both, and of the label that are covered.
-        classes: Names of the K classes.
+        class_names: Names of the K classes.
         objects: S names: ``"all"``, then the object sizes, then ``"lone"`` and ``"accompanied"``.
         groups: Names of classes for the groups ``"small"`` and ``"large"``.
 
@@ -50,39 +47,28 @@ def scores_from_pixels(
     counts = np.asarray(pixels, dtype=np.float64)
     iou = _iou(counts)
     recall = _divide(counts[..., _COVERED], counts[..., _LABEL])
-    scores = {f"IoU/{name}": iou[..., k, 0] for k, name in enumerate(classes)}
-    for group, names in {"": classes, **(groups or {})}.items():
-        members = [k for k, name in enumerate(classes) if name in names]
+    scores = {f"IoU/{name}": iou[..., k, 0] for k, name in enumerate(class_names)}
+    for group, names in {"": class_names, **(groups or {})}.items():
+        members = [k for k, name in enumerate(class_names) if name in names]
         if members:
             scores[f"mIoU_{group}" if group else "mIoU"] = mean_of_known(iou[..., members, 0])
-    counted = has_objects(classes)
+    counted = has_objects(class_names)
     for s, which in enumerate(objects[1:], start=1):
         by = "company" if which in COMPANY else "size"
         absent = (counts[..., s, _LABEL] == 0) | ~counted
         for kind, values in (("IoU", iou[..., s]), ("recall", recall[..., s])):
             scores[f"{kind}_by_{by}/{which}"] = mean_of_known(np.where(absent, np.nan, values))
-            scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(classes)}
+            scores |= {f"{kind}_{which}_objects/{name}": values[..., k] for k, name in enumerate(class_names)}
     return scores
 
 
-def has_objects(classes: Sequence[str]) -> NDArray[np.bool_]:
-    """Tell which of K classes have objects, (K,): all but the background.
-
-    Example:
-        >>> has_objects(["background", "lesion"]).tolist()
-        [False, True]
-    """
-    return ~np.isin(np.arange(len(classes)), background_classes(classes))
+def has_objects(class_names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return for each of K classes whether it has objects, (K,): all but the background."""
+    return ~np.isin(np.arange(len(class_names)), background_classes(class_names))
 
 
 def image_iou(pixels: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Compute the mean IoU of each image over the classes that occur in its label.
-
-    Args:
-        pixels: (I,K,S,4) as in :func:`scores_from_pixels`, for each of I images.
-
-    Returns:
-        (I,) values; NaN for an image without classes.
+    """Compute the mean IoU of each image over the classes that occur in its label, (I,K,S,4) -> (I,).
 
     Example:
         >>> image_iou(np.array([[[[8, 6, 4, 4]], [[0, 3, 0, 0]]]])).tolist()

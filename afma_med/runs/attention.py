@@ -101,13 +101,13 @@ def find_corrected_object(run: TrainedNetwork, *, section: str = "test") -> tupl
     reader = check_runs([run])
     if reader.read_volume is not None:
         raise ValueError(f"`run` must be one of images; got {run.title} of {reader.title}. Name a slice instead.")
-    classes, bound = object_classes(reader.classes, reader.unscored), int(reader.size_groups.bounds[0])
+    indices, bound = object_classes(reader.classes, reader.unscored), int(reader.size_groups.bounds[0])
     found = []
     for item in reader.datalist(run.settings["dataset_dir"], section):
         if "label" in item:
             seen = attend_image(run.network, run.prepare(item["image"]))
             label = run.read_label(item, seen.after.shape).numpy()
-            gain = corrected_object(seen.before, seen.after, label, classes=classes, max_pixels=bound)
+            gain = corrected_object(seen.before, seen.after, label, class_indices=indices, max_pixels=bound)
             found += [] if gain is None else [(gain[0], item["image"], gain[1])]
     return max(found)[1:] if found else None
 
@@ -147,8 +147,8 @@ def find_points(seen: AttendedImage, class_index: int | None, reader: DatasetRea
     if class_index is not None:
         points = object_points(seen.after, class_index, min_pixels=_MIN_PIXELS)
     else:
-        classes = object_classes(reader.classes, reader.unscored)
-        smallest = smallest_object(seen.after, classes=classes, min_pixels=_MIN_PIXELS)
+        indices = object_classes(reader.classes, reader.unscored)
+        smallest = smallest_object(seen.after, class_indices=indices, min_pixels=_MIN_PIXELS)
         points = [] if smallest is None else [smallest]
     if not points:
         of_class = "" if class_index is None else f" of class {class_names(reader.classes)[class_index]}"

@@ -87,9 +87,9 @@ def _choose_slices(run: TrainedNetwork, volume: Tensor, start: int | None) -> tu
     shown = list(range(volume.shape[-1]))
     if start is None:
         prediction = predict_slices(run.network, volume)
-        classes = object_classes(run.reader.classes, run.reader.unscored)
-        start = fullest_slice(prediction, classes)
-        filled = np.isin(prediction, classes).any(axis=(0, 1)).nonzero()[0]
+        indices = object_classes(run.reader.classes, run.reader.unscored)
+        start = fullest_slice(prediction, indices)
+        filled = np.isin(prediction, indices).any(axis=(0, 1)).nonzero()[0]
         shown = list(range(filled[0], filled[-1] + 1)) if len(filled) else shown
     else:
         take_slice(volume, start)  # raises the error of a slice that does not exist

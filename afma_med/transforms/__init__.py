@@ -5,29 +5,29 @@ from afma_med.transforms.object_crops import RandCropBySmallObjects, RandCropByS
 from afma_med.transforms.pictures import (
     ColorizeClasses,
     ColorizeClassesd,
-    LoadImagePicture,
-    LoadImagePictured,
     LoadLabeld,
+    LoadRGBImage,
+    LoadRGBImaged,
     MapToRawIds,
     MapToRawIdsd,
-    SaveImagePictured,
+    SavePNGd,
 )
-from afma_med.transforms.volumes import LoadImageVolumed, LoadSliced, SaveImageVolumed
+from afma_med.transforms.volumes import LoadCTSliced, LoadCTVolumed, SaveLabelVolumed
 
 __all__ = [
     "AddClassOffsets",
     "AddClassOffsetsd",
     "ColorizeClasses",
     "ColorizeClassesd",
-    "LoadImagePicture",
-    "LoadImagePictured",
-    "LoadImageVolumed",
+    "LoadCTSliced",
+    "LoadCTVolumed",
     "LoadLabeld",
-    "LoadSliced",
+    "LoadRGBImage",
+    "LoadRGBImaged",
     "MapToRawIds",
     "MapToRawIdsd",
     "RandCropBySmallObjects",
     "RandCropBySmallObjectsd",
-    "SaveImagePictured",
-    "SaveImageVolumed",
+    "SaveLabelVolumed",
+    "SavePNGd",
 ]

@@ -28,19 +28,19 @@ _BATCHES = "`channel_dim`=1 takes a batch."
 class AddClassOffsets(Transform):
     """Add a number to the logits of each class, so that a class with a positive number wins more pixels.
 
-    A network that is right about most pixels misses many of a rare class. With a number above 0, it misses fewer and
-    gives more false alarms. The choice needs no training: compare scores on validation images. Of two classes, a
+    A network that is right about most pixels often misses a rare class. With a number above 0, it misses fewer pixels
+    and gives more false alarms. The choice needs no training: compare scores on validation images. Of two classes, a
     number z for the second one moves the threshold of its probability from 0.5 to 1 / (1 + exp(z)).
 
     Args:
-        offsets: numbers by the name of a class, or of a group of the table (``"small"``, ``"large"``). A class that is
+        offsets: Numbers by the name of a class, or of a group of the table (``"small"``, ``"large"``). A class that is
             named itself does not take the number of its group; all other classes get 0.
-        classes: table of the classes.
-        channel_dim: axis of the classes. None is the first one, as in MONAI's transforms, and refuses what may be a
+        class_table: Table of the classes.
+        channel_dim: Axis of the classes. None is the first one, as in MONAI's transforms, and refuses what may be a
             batch; 1 takes batches (B,K,...), and 0 also volumes of K rows.
 
     Raises:
-        ValueError: if a name is unknown, a number is not finite, or ``channel_dim`` is not None, 0 or 1.
+        ValueError: If a name is unknown, a number is not finite, or ``channel_dim`` is not None, 0 or 1.
 
     Example:
         >>> from afma_med.data import NUCLEI
@@ -52,12 +52,12 @@ class AddClassOffsets(Transform):
     """
 
     def __init__(
-        self, offsets: Mapping[str, float], classes: Sequence[ClassInfo], *, channel_dim: int | None = None
+        self, offsets: Mapping[str, float], class_table: Sequence[ClassInfo], *, channel_dim: int | None = None
     ) -> None:
         if channel_dim not in (None, 0, 1):
             raise ValueError(f"`channel_dim` must be None, 0 or 1; got {channel_dim!r}. 1 takes batches (B,K,...).")
         self.channel_dim = channel_dim
-        known, names = named_classes(classes), class_names(classes)
+        known, names = named_classes(class_table), class_names(class_table)
         for name, offset in offsets.items():
             if name not in known:
                 raise ValueError(f"`offsets` must name classes or groups of {list(known)}; got {name!r}. Correct it.")
@@ -68,18 +68,14 @@ class AddClassOffsets(Transform):
             self.offsets[known[name]] = float(offsets[name])
 
     def __call__(self, data: Tensor | NDArray[Any]) -> Tensor:
-        """Add the numbers to logits.
-
-        Args:
-            data: (K,H,W) or (K,H,W,D) logits or logarithms of probabilities, a tensor or an array; with
-                ``channel_dim=1``, (B,K,H,W) or (B,K,H,W,D).
+        """Add the numbers to logits or logarithms of probabilities, (K,H,W) or (K,H,W,D), or to a batch of them.
 
         Returns:
             A tensor of the same shape and number type; of an array, with metadata as those of MONAI's transforms.
 
         Raises:
-            TypeError: if they are no tensor or array of floating point numbers.
-            ValueError: if there are not K channels, the axes are others or may be those of a batch, or the values are
+            TypeError: If they are no tensor or array of floating point numbers.
+            ValueError: If there are not K channels, the axes are others or may be those of a batch, or the values are
                 probabilities.
         """
         logits = convert_to_tensor(data, track_meta=get_track_meta()) if isinstance(data, np.ndarray) else data
@@ -112,25 +108,22 @@ class AddClassOffsets(Transform):
 
 
 class AddClassOffsetsd(MapTransform):
-    """Add numbers to the logits of dictionaries, as :class:`AddClassOffsets` does.
+    """Add numbers to the logits of dictionaries: the twin of :class:`AddClassOffsets`, whose other arguments it takes.
 
     Args:
-        keys: items that hold logits.
-        offsets: see :class:`AddClassOffsets`.
-        classes: table of the classes.
-        channel_dim: see :class:`AddClassOffsets`.
+        keys: Items that hold logits.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
         offsets: Mapping[str, float],
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         *,
         channel_dim: int | None = None,
     ) -> None:
         super().__init__(keys)
-        self.add = AddClassOffsets(offsets, classes, channel_dim=channel_dim)
+        self.add = AddClassOffsets(offsets, class_table, channel_dim=channel_dim)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return apply_to_keys(self, self.add, data)

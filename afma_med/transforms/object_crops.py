@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, get_track_meta
-from monai.transforms import InvertibleTransform, LazyTransform, MapTransform, Randomizable, SpatialCrop
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, RandCropByLabelClasses, RandCropByLabelClassesd
 from monai.transforms.croppad.array import BorderPad
-from monai.transforms.traits import MultiSampleTrait
-from monai.utils import ImageMetaKey, TraceKeys, convert_to_numpy, fall_back_tuple
+from monai.utils import TraceKeys, convert_to_numpy, fall_back_tuple
 from numpy.typing import NDArray
 
 from afma_med._ops.components import ArrayCache
@@ -27,15 +25,12 @@ __all__ = ["RandCropBySmallObjects", "RandCropBySmallObjectsd"]
 _CACHE_BYTES = 2**26
 
 
-class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, MultiSampleTrait):
+class RandCropBySmallObjects(RandCropByLabelClasses, InvertibleTransform):
     """Crop regions around objects that are drawn at random, each object equally often by default.
 
     An object is a connected component of a class. A crop is drawn in two steps: an object, then one of its pixels as
     the centre. The crop is moved as far as needed to lie inside of the image. Labels without objects are cropped
-    anywhere.
-
-    Objects are found once for each label and kept in memory, 64 MiB at most, so that labels that come again, such as
-    those of a ``CacheDataset``, cost only the comparison of their content.
+    anywhere. Objects are found once for each label, by its content, and kept in memory, 64 MiB at most.
 
     Args:
         spatial_size: Size of the crops along each axis. Where it is not positive, the image is not cropped.
@@ -43,7 +38,7 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         size_power: Objects are drawn with a probability in proportion to this power of their size: 0 draws each object
             equally, 1 by area or volume, -1 prefers small ones.
         free_share: Part of the crops that are drawn anywhere, 0 to 1.
-        classes: Classes whose objects are drawn; default: all but 0, the background.
+        class_indices: Classes whose objects are drawn; default: all but 0, the background.
         ignore_index: Label value of void pixels, which belong to no object.
         allow_smaller: Keep axes whole that are smaller than the crop; otherwise such images raise an error.
         lazy: Execute lazily, as MONAI's crops do.
@@ -59,8 +54,6 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         [1, 1]
     """
 
-    backend = SpatialCrop.backend
-
     def __init__(  # noqa: PLR0913 -- options of one transform
         self,
         spatial_size: Sequence[int] | int,
@@ -68,12 +61,12 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         *,
         size_power: float = 0.0,
         free_share: float = 0.5,
-        classes: Collection[int] | None = None,
+        class_indices: Collection[int] | None = None,
         ignore_index: int | None = None,
         allow_smaller: bool = False,
         lazy: bool = False,
     ) -> None:
-        LazyTransform.__init__(self, lazy)
+        super().__init__(spatial_size, num_samples=num_samples, allow_smaller=allow_smaller, lazy=lazy)
         if not is_positive_int(num_samples):
             raise ValueError(f"`num_samples` must be a positive int; got {num_samples!r}. Pass the number of crops.")
         if not math.isfinite(size_power):
@@ -82,27 +75,15 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
             raise ValueError(
                 f"`free_share` must be from 0 to 1; got {free_share!r}. 0.5 draws every second crop freely."
             )
-        self.spatial_size = spatial_size
-        self.num_samples = num_samples
         self.size_power = size_power
         self.free_share = free_share
-        self.classes = None if classes is None else frozenset(classes)
+        self.class_indices = None if class_indices is None else frozenset(class_indices)
         self.ignore_index = ignore_index
-        self.allow_smaller = allow_smaller
-        self.centers: list[tuple[int, ...]] = []
         self._shape: tuple[int, ...] = ()
         self._tables = ArrayCache(_CACHE_BYTES)
 
-    @property
-    def requires_current_data(self) -> bool:
-        """Whether the image's pixels, and not only its shape, are needed."""
-        return False
-
-    def randomize(self, label: torch.Tensor | NDArray[Any]) -> None:
-        """Draw the centres of the crops.
-
-        Args:
-            label: (1,H,W) or (1,H,W,D) class indices, or (K,H,W) or (K,H,W,D) one-hot.
+    def randomize(self, label: torch.Tensor | NDArray[Any], **_: Any) -> None:  # type: ignore[override]
+        """Draw the centres of the crops from a label (1,H,W) or (1,H,W,D) of class indices, or a one-hot one.
 
         Raises:
             ValueError: If the label has another number of axes or is smaller than the crop, or its values are not
@@ -128,7 +109,7 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         self.centers = [self._draw(table, size) for _ in range(self.num_samples)]
 
     def _find_objects(self, label: NDArray[Any]) -> ObjectTable:
-        return find_objects(label, class_indices=self.classes, ignore_index=self.ignore_index)
+        return find_objects(label, class_indices=self.class_indices, ignore_index=self.ignore_index)
 
     def _draw(self, table: ObjectTable, size: NDArray[np.int64]) -> tuple[int, ...]:
         """Draw the centre of one crop of a size."""
@@ -142,23 +123,20 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         pixel = table.pixels[self.R.randint(start, table.ends[drawn])]
         return tuple(int(one) for one in np.clip(pixel, before, before + room))
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         img: torch.Tensor,
         label: torch.Tensor | None = None,
         randomize: bool = True,
         lazy: bool | None = None,
     ) -> list[torch.Tensor]:
-        """Crop an image.
+        """Crop an image (C,H,W) or (C,H,W,D) ``num_samples`` times.
 
         Args:
-            img: (C,H,W) or (C,H,W,D).
+            img: The image.
             label: Label of the image, in which objects are found; not needed if ``randomize`` is False.
             randomize: Draw new centres; False uses those of the last call.
             lazy: Overrides ``lazy`` for this call.
-
-        Returns:
-            ``num_samples`` crops.
 
         Raises:
             ValueError: If the label is missing or its size is not that of the image.
@@ -172,17 +150,7 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
             raise ValueError(
                 f"`img` must have the size of the label {tuple(self._shape)}; got {shape}. Resize both to one size."
             )
-        lazy = self.lazy if lazy is None else lazy
-        roi_size = fall_back_tuple(self.spatial_size, default=shape)
-        crops = []
-        for number, center in enumerate(self.centers):
-            crop: Any = SpatialCrop(roi_center=center, roi_size=np.minimum(roi_size, shape), lazy=lazy)(img)
-            if get_track_meta():
-                crop.meta[ImageMetaKey.PATCH_INDEX] = number
-                crop.meta["crop_center"] = center
-                self.push_transform(crop, replace=True, lazy=lazy)  # type: ignore[no-untyped-call]
-            crops.append(crop)
-        return crops
+        return super().__call__(img, randomize=False, lazy=lazy)
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
         """Put a crop back to its place in an image of zeros."""
@@ -193,10 +161,10 @@ class RandCropBySmallObjects(Randomizable, InvertibleTransform, LazyTransform, M
         return padded
 
 
-class RandCropBySmallObjectsd(Randomizable, MapTransform, InvertibleTransform, LazyTransform, MultiSampleTrait):
-    """Crop items of a dictionary alike, around objects of their label that are drawn at random.
+class RandCropBySmallObjectsd(RandCropByLabelClassesd, InvertibleTransform):
+    """Crop items of a dictionary alike: the twin of :class:`RandCropBySmallObjects`.
 
-    The dictionary twin of :class:`RandCropBySmallObjects`. It takes the place of MONAI's ``RandCropByPosNegLabeld``.
+    It takes the place of MONAI's ``RandCropByPosNegLabeld``.
 
     Args:
         keys: Keys of the items that are cropped.
@@ -205,11 +173,7 @@ class RandCropBySmallObjectsd(Randomizable, MapTransform, InvertibleTransform, L
         num_samples: Number of crops.
         allow_missing_keys: Skip keys that the dictionary does not have.
         lazy: Execute lazily, as MONAI's crops do.
-        options: ``size_power``, ``free_share``, ``classes``, ``ignore_index`` and ``allow_smaller`` of
-            :class:`RandCropBySmallObjects`.
-
-    Raises:
-        ValueError: If an argument does not follow its rule.
+        options: ``size_power``, ``free_share``, ``class_indices``, ``ignore_index`` and ``allow_smaller``.
 
     Example:
         >>> crop = RandCropBySmallObjectsd(["image", "label"], "label", (8, 8), num_samples=2, size_power=0)
@@ -217,8 +181,6 @@ class RandCropBySmallObjectsd(Randomizable, MapTransform, InvertibleTransform, L
         >>> len(parts), tuple(parts[0]["image"].shape)
         (2, (3, 8, 8))
     """
-
-    backend = RandCropBySmallObjects.backend
 
     def __init__(
         self,
@@ -231,33 +193,8 @@ class RandCropBySmallObjectsd(Randomizable, MapTransform, InvertibleTransform, L
         lazy: bool = False,
         **options: Any,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        LazyTransform.__init__(self, lazy)
-        self.label_key = label_key
+        super().__init__(keys, label_key, spatial_size, allow_missing_keys=allow_missing_keys, lazy=lazy)
         self.cropper = RandCropBySmallObjects(spatial_size, num_samples, lazy=lazy, **options)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandCropBySmallObjectsd:
-        """Seed the random numbers."""
-        super().set_random_state(seed, state)
-        self.cropper.set_random_state(seed, state)
-        return self
-
-    def randomize(self, label: torch.Tensor) -> None:
-        """Draw the centres of the crops."""
-        self.cropper.randomize(label)
-
-    @LazyTransform.lazy.setter  # type: ignore[attr-defined, untyped-decorator]
-    def lazy(self, value: bool) -> None:
-        """Set whether the transform executes lazily."""
-        self._lazy = value
-        self.cropper.lazy = value
-
-    @property
-    def requires_current_data(self) -> bool:
-        """Whether pending transforms are executed first; objects are found in the current label."""
-        return True
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
         """Return ``num_samples`` dictionaries with the crops and copies of all other items.
@@ -268,20 +205,8 @@ class RandCropBySmallObjectsd(Randomizable, MapTransform, InvertibleTransform, L
         """
         if self.label_key not in data:
             raise KeyError(f"`label_key` must be a key of the data; got {self.label_key!r}. Found: {list(data)}.")
-        self.randomize(data[self.label_key])
-        others = [key for key in data if key not in self.keys]
-        samples: list[dict[Hashable, Any]] = [dict(data) for _ in range(self.cropper.num_samples)]
-        for sample in samples:
-            sample.update({key: deepcopy(data[key]) for key in others})
-        for key in self.key_iterator(data):
-            crops = self.cropper(data[key], randomize=False, lazy=self.lazy if lazy is None else lazy)
-            for sample, crop in zip(samples, crops, strict=True):
-                sample[key] = crop
-        return samples
+        return super().__call__(data, lazy)
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Put the crops of one dictionary back to their places in images of zeros."""
-        placed = dict(data)
-        for key in self.key_iterator(placed):
-            placed[key] = self.cropper.inverse(placed[key])
-        return placed
+        return {**data, **{key: self.cropper.inverse(data[key]) for key in self.key_iterator(dict(data))}}

@@ -1,4 +1,4 @@
-"""Loading and saving of pictures and their labels."""
+"""Load and save images of Pillow's formats, and their labels."""
 
 from __future__ import annotations
 
@@ -21,39 +21,29 @@ from afma_med.data.class_table import ClassInfo, class_colors, raw_ids
 from afma_med.data.dataset_reader import Item
 from afma_med.data.pictures import to_rgb
 
-__all__ = [
-    "ColorizeClasses",
-    "ColorizeClassesd",
-    "LoadImagePicture",
-    "LoadImagePictured",
-    "LoadLabeld",
-    "MapToRawIds",
-    "MapToRawIdsd",
-    "SaveImagePictured",
-    "apply_to_keys",
-    "to_rgb",
-]
+__all__ = ["ColorizeClasses", "ColorizeClassesd", "LoadLabeld", "LoadRGBImage", "LoadRGBImaged", "MapToRawIds"]
+__all__ += ["MapToRawIdsd", "SavePNGd", "apply_to_keys"]
 
 # Raw ids and pictures have 8 bits.
 _HIGHEST = 255
 _REMEDY = "Take the largest logit's index first (AsDiscreted), and resample labels by nearest neighbour."
 
 
-class LoadImagePicture(LoadImage):
-    """Load a picture of any format that Pillow reads as RGB (3,H,W), 0 to 255, rows first and upright.
+class LoadRGBImage(LoadImage):
+    """Load an image of any format that Pillow reads as RGB (3,H,W), 0 to 255, rows first and upright.
 
     Args:
-        image_range: value that becomes 255 in pictures of more than 8 bits a channel, such as 4095 for 12 bits; None
-            for the largest value of the bits that the picture uses.
+        image_range: Value that becomes 255 in images of more than 8 bits a channel, such as 4095 for 12 bits; None
+            for the largest value of the bits that the image uses.
 
     Raises:
-        ValueError: naming the file, if it cannot be read as a picture.
+        ValueError: With the file's name, if it cannot be read as an image.
 
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/gray.png"
         >>> Image.new("L", (4, 2)).save(path)
-        >>> LoadImagePicture()(path).shape
+        >>> LoadRGBImage()(path).shape
         torch.Size([3, 2, 4])
     """
 
@@ -76,20 +66,16 @@ class LoadImagePicture(LoadImage):
         return loaded
 
 
-class LoadImagePictured(LoadImaged):
-    """Load the pictures of dictionaries as :class:`LoadImagePicture` does.
+class LoadRGBImaged(LoadImaged):
+    """Load the images of dictionaries: the twin of :class:`LoadRGBImage`.
 
     A subclass of :class:`monai.transforms.LoadImaged`, because MONAI Label and MONAI Deploy load images themselves and
     leave out transforms of that class.
-
-    Args:
-        keys: items that hold paths.
-        image_range: see :class:`LoadImagePicture`.
     """
 
     def __init__(self, keys: KeysCollection, image_range: float | None = None) -> None:
         super().__init__(keys)
-        self.load = LoadImagePicture(image_range)
+        self.load = LoadRGBImage(image_range)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         return apply_to_keys(self, partial(self.load, reader=reader), data)
@@ -99,12 +85,12 @@ class LoadLabeld(MapTransform):
     """Load label files as train ids (1,H,W), uint8, by the dataset's own reader.
 
     Args:
-        keys: items that hold the paths of labels.
+        keys: Items that hold the paths of labels.
         read_label: item -> (H,W) train ids, as of a :class:`~afma_med.data.dataset_reader.DatasetReader`.
-        allow_missing_keys: leave items without a label as they are, for prediction.
+        allow_missing_keys: Leave items without a label as they are, for prediction.
 
     Raises:
-        ValueError: naming file and values, if a label cannot be read or holds values that are not in the class table.
+        ValueError: With file and values, if a label cannot be read or holds values that are not in the class table.
 
     Example:
         >>> import tempfile
@@ -132,11 +118,8 @@ class LoadLabeld(MapTransform):
 class MapToRawIds(Transform):
     """Map train ids (1,H,W) to the raw ids of the dataset's label files, for writing predictions.
 
-    Args:
-        classes: table of the classes.
-
     Raises:
-        ValueError: if a value is not a whole number from 0 to 255.
+        ValueError: If a value is not a whole number from 0 to 255.
 
     Example:
         >>> from afma_med.data import ISIC
@@ -144,37 +127,29 @@ class MapToRawIds(Transform):
         tensor([[[  0, 255]]], dtype=torch.uint8)
     """
 
-    def __init__(self, classes: Sequence[ClassInfo]) -> None:
-        self.raw_ids = torch.from_numpy(raw_ids(classes))
+    def __init__(self, class_table: Sequence[ClassInfo]) -> None:
+        self.raw_ids = torch.from_numpy(raw_ids(class_table))
 
     def __call__(self, data: torch.Tensor) -> torch.Tensor:
         return _with_meta(self.raw_ids[_as_index(data)], data)
 
 
 class MapToRawIdsd(MapTransform):
-    """Map train ids of dictionaries to raw ids, as :class:`MapToRawIds` does.
+    """Map train ids of dictionaries to raw ids: the twin of :class:`MapToRawIds`."""
 
-    Args:
-        keys: items that hold train ids.
-        classes: table of the classes.
-    """
-
-    def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
+    def __init__(self, keys: KeysCollection, class_table: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
-        self.map_ids = MapToRawIds(classes)
+        self.map_ids = MapToRawIds(class_table)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return apply_to_keys(self, self.map_ids, data)
 
 
 class ColorizeClasses(Transform):
-    """Paint train ids (1,H,W) in the colours of their classes, (3,H,W) uint8, for pictures.
-
-    Args:
-        classes: table of the classes.
+    """Paint train ids (1,H,W) in the colours of their classes, (3,H,W) uint8.
 
     Raises:
-        ValueError: if a value is not a whole number from 0 to 255.
+        ValueError: If a value is not a whole number from 0 to 255.
 
     Example:
         >>> from afma_med.data import CAMVID
@@ -182,51 +157,46 @@ class ColorizeClasses(Transform):
         [128, 0, 0]
     """
 
-    def __init__(self, classes: Sequence[ClassInfo]) -> None:
-        self.colors = torch.from_numpy(class_colors(classes))
+    def __init__(self, class_table: Sequence[ClassInfo]) -> None:
+        self.colors = torch.from_numpy(class_colors(class_table))
 
     def __call__(self, data: torch.Tensor) -> torch.Tensor:
         return _with_meta(self.colors[_as_index(data[0])].permute(2, 0, 1), data)
 
 
 class ColorizeClassesd(MapTransform):
-    """Paint train ids of dictionaries, as :class:`ColorizeClasses` does.
+    """Paint train ids of dictionaries: the twin of :class:`ColorizeClasses`."""
 
-    Args:
-        keys: items that hold train ids.
-        classes: table of the classes.
-    """
-
-    def __init__(self, keys: KeysCollection, classes: Sequence[ClassInfo]) -> None:
+    def __init__(self, keys: KeysCollection, class_table: Sequence[ClassInfo]) -> None:
         super().__init__(keys)
-        self.paint = ColorizeClasses(classes)
+        self.paint = ColorizeClasses(class_table)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return apply_to_keys(self, self.paint, data)
 
 
-class SaveImagePictured(SaveImaged):
-    """Save labels or pictures, rows first, as PNG files named after their images.
+class SavePNGd(SaveImaged):
+    """Save labels or RGB images, rows first, as PNG files named after their images.
 
     A :class:`monai.transforms.SaveImaged` that does not swap rows and columns. A new file replaces an old one when it
     is complete.
 
     Args:
-        keys: items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; without one, the
+        keys: Items of shape (1,H,W) or (3,H,W), 0 to 255, with the image's path in their metadata; without one, the
             file gets a number.
-        output_dir: folder for the files.
-        postfix: what follows the image's name, after an underscore.
-        input_dir: folder of the images, whose subfolders are kept; default: all files go into one folder.
+        output_dir: Folder for the files.
+        postfix: Text after the image's name and an underscore.
+        input_dir: Folder of the images, whose subfolders are kept; default: all files go into one folder.
 
     Raises:
-        ValueError: if a value is not a whole number from 0 to 255.
-        WriteError: if the folder cannot be written to, or the disk is full.
+        ValueError: If a value is not a whole number from 0 to 255.
+        WriteError: If the folder cannot be written to, or the disk is full.
 
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> label = MetaTensor(torch.ones(1, 2, 3), meta={"filename_or_obj": "images/a.jpg"})
-        >>> item = SaveImagePictured("pred", folder, postfix="mask")({"pred": label})
+        >>> item = SavePNGd("pred", folder, postfix="mask")({"pred": label})
         >>> Image.open(folder + "/a_mask.png").size
         (3, 2)
     """
@@ -245,9 +215,8 @@ class SaveImagePictured(SaveImaged):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
-            picture = data[key]
-            meta = picture.meta if isinstance(picture, MetaTensor) else None
-            channels = _as_index(picture).byte().numpy()
+            meta = data[key].meta if isinstance(data[key], MetaTensor) else None
+            channels = _as_index(data[key]).byte().numpy()
             target = self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver))
             self.saver._data_index += 1  # SaveImage does so, too
             # SaveImage's own writer leaves incomplete files, and hides its errors.

@@ -28,33 +28,33 @@ from afma_med.data.ct.volume_reader import map_raw_volume
 from afma_med.data.ct.voxel_grid import Grid, orient_grid, require_same_grid, same_grid
 from afma_med.transforms.pictures import MapToRawIds
 
-__all__ = ["LoadImageVolumed", "LoadSliced", "SaveImageVolumed"]
+__all__ = ["LoadCTSliced", "LoadCTVolumed", "SaveLabelVolumed"]
 
 # Fields of a NIfTI header that say where the voxels lie.
 _QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 _GEOMETRY = ("pixdim", "xyzt_units", *_QFORM, "sform_code", "srow_x", "srow_y", "srow_z")
 
 
-class LoadSliced(MapTransform):
-    """Load one axial slice of NIfTI volumes, upright, whatever the orientation they are stored in.
+class LoadCTSliced(MapTransform):
+    """Load one axial slice of NIfTI volumes, upright, in any orientation that they are stored in.
 
     Items are those of :func:`afma_med.data.ct.volume_reader.inspect_volume`: paths under the keys, the number of the
-    slice, from inferior, under ``"slice"`` and, if supplied, the geometry of files without under ``"geometry"``.
+    slice, from inferior, under ``"slice"`` and the geometry of files without one under ``"geometry"``.
 
     Args:
-        keys: items that hold paths; images become (1,H,W) float32 Hounsfield units.
-        label_key: which of the keys is the label of LiTS, which becomes (1,H,W) uint8 train ids.
-        allow_missing_keys: pass items without one of the keys.
+        keys: Items that hold paths; images become (1,H,W) float32 Hounsfield units.
+        label_key: The key of LiTS' label, which becomes (1,H,W) uint8 train ids.
+        allow_missing_keys: Pass items without one of the keys.
 
     Raises:
-        ValueError: naming the file, if it cannot be used, has other label values, or is not on its partner's grid.
-        IndexError: if there is no such slice.
+        ValueError: With the file's name, if it cannot be used, has other label values, or is not on its partner's grid.
+        IndexError: If there is no such slice.
 
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/volume-0.nii"
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
-        >>> LoadSliced("image")({"image": path, "slice": 1})["image"].shape
+        >>> LoadCTSliced("image")({"image": path, "slice": 1})["image"].shape
         torch.Size([1, 3, 4])
     """
 
@@ -82,28 +82,28 @@ class LoadSliced(MapTransform):
         return loaded
 
 
-class LoadImageVolumed(LoadImaged):
+class LoadCTVolumed(LoadImaged):
     """Load whole volumes, NIfTI files or folders of one DICOM series, in their own orientation.
 
     Metadata are those that MONAI's Orientationd, Spacingd and Invertd work with.
 
     Args:
-        keys: items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes. The
+        keys: Items that hold paths; images become (1,H,W,D) float32 Hounsfield units along the file's own axes. The
             item ``"geometry"``, if there is one, is that of files without.
-        image_key: the image that the label belongs to.
-        label_key: which of the keys is the label of LiTS; it is turned to the image's axes, if the image is loaded too,
-            and becomes (1,H,W,D) uint8 train ids.
-        allow_missing_keys: pass items without one of the keys.
+        image_key: The image that the label belongs to.
+        label_key: The key of LiTS' label; it is turned to the image's axes, if the image is loaded too, and becomes
+            (1,H,W,D) uint8 train ids.
+        allow_missing_keys: Pass items without one of the keys.
 
     Raises:
-        ValueError: naming the file or folder, if it cannot be used, holds several series, has values that cannot be
-            Hounsfield units, has other label values, or is not on its partner's grid.
+        ValueError: With the name of file or folder, if it cannot be used, holds several series, has values that cannot
+            be Hounsfield units, has other label values, or is not on its partner's grid.
 
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/volume-0.nii"
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), path)
-        >>> LoadImageVolumed("image")({"image": path})["image"].shape
+        >>> LoadCTVolumed("image")({"image": path})["image"].shape
         torch.Size([1, 4, 3, 2])
     """
 
@@ -136,23 +136,23 @@ class LoadImageVolumed(LoadImaged):
         return loaded
 
 
-class SaveImageVolumed(SaveImaged):
+class SaveLabelVolumed(SaveImaged):
     """Save predicted volumes as NIfTI labels with exactly the geometry of the volumes they were predicted from.
 
     ``volume-3.nii`` gives ``segmentation-3.nii.gz``; other names, and those of DICOM folders, give
     ``<name>_segmentation.nii.gz``. A new file replaces an old one when it is complete.
 
     Args:
-        keys: items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadImageVolumed`
+        keys: Items with train ids, (1,H,W,D) or (H,W,D), as tensors with the metadata that :class:`LoadCTVolumed`
             gave the image and on its grid, where Invertd brings them.
-        output_dir: folder for the files; not that of the volumes, whose labels have the same names.
-        classes: table that gives the train ids their raw ids.
-        input_dir: folder of the volumes, whose subfolders are kept; default: all files go into one folder.
-        allow_missing_keys: pass items without one of the keys.
+        output_dir: Folder for the files; not that of the volumes, whose labels have the same names.
+        class_table: Table that gives the train ids their raw ids.
+        input_dir: Folder of the volumes, whose subfolders are kept; default: all files go into one folder.
+        allow_missing_keys: Pass items without one of the keys.
 
     Raises:
-        TypeError: if a prediction has no metadata.
-        ValueError: if its shape or affine is not the volume's, a value is not a train id, or the folder is that of the
+        TypeError: If a prediction has no metadata.
+        ValueError: If its shape or affine is not the volume's, a value is not a train id, or the folder is that of the
             volumes.
 
     Example:
@@ -160,8 +160,8 @@ class SaveImageVolumed(SaveImaged):
         >>> from afma_med.data import LITS
         >>> folder = tempfile.mkdtemp()
         >>> nib.save(nib.Nifti1Image(np.zeros((4, 3, 2), dtype=np.int16), np.eye(4)), folder + "/volume-0.nii")
-        >>> image = LoadImageVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
-        >>> item = SaveImageVolumed("pred", folder + "/predicted", classes=LITS.classes)({"pred": image})
+        >>> image = LoadCTVolumed("image")({"image": folder + "/volume-0.nii"})["image"]
+        >>> item = SaveLabelVolumed("pred", folder + "/predicted", class_table=LITS.classes)({"pred": image})
         >>> [path.name for path in Path(folder, "predicted").iterdir()]
         ['segmentation-0.nii.gz']
     """
@@ -171,14 +171,14 @@ class SaveImageVolumed(SaveImaged):
         keys: KeysCollection,
         output_dir: str | os.PathLike[str],
         *,
-        classes: Sequence[ClassInfo],
+        class_table: Sequence[ClassInfo],
         input_dir: str | os.PathLike[str] = "",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, output_dir=Path(output_dir), allow_missing_keys=allow_missing_keys)
         self.output_dir = Path(output_dir)
         self.input_dir = input_dir
-        self.map_ids, self.num_classes = MapToRawIds(classes), len(class_names(classes))
+        self.map_ids, self.num_classes = MapToRawIds(class_table), len(class_names(class_table))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
@@ -186,7 +186,7 @@ class SaveImageVolumed(SaveImaged):
             if not isinstance(prediction, MetaTensor) or "filename_or_obj" not in prediction.meta:
                 raise TypeError(
                     f"`{key}` must be a MetaTensor that names its volume; got {type(prediction).__name__}. "
-                    "Load the volume with LoadImageVolumed and keep its metadata."
+                    "Load the volume with LoadCTVolumed and keep its metadata."
                 )
             source = Path(prediction.meta["filename_or_obj"])
             values = prediction.numpy(force=True)

@@ -25,13 +25,13 @@ class AttendedPart(NamedTuple):
     Args:
         attention: With B = 1 and all K classes; zeros for classes that it does not hold.
         values: (K,M), as those of :class:`AttendedImage`.
-        classes: Indices of the classes that it holds.
+        class_indices: Classes that it holds.
         feature: Encoder depth or module name of its feature map; None if a block of your own does not name it.
     """
 
     attention: PatchAttention
     values: Tensor
-    classes: tuple[int, ...]
+    class_indices: tuple[int, ...]
     feature: int | str | None
 
     @property
@@ -65,7 +65,7 @@ class AttendedImage:
 
     def for_class(self, index: int) -> AttendedImage:
         """Return a copy with the first attention that holds a class."""
-        return next((self.for_part(i) for i, part in enumerate(self.parts) if index in part.classes), self)
+        return next((self.for_part(i) for i, part in enumerate(self.parts) if index in part.class_indices), self)
 
     def for_part(self, index: int) -> AttendedImage:
         """Return a copy with only one of several attentions, and the predictions of the whole network."""
@@ -73,9 +73,9 @@ class AttendedImage:
         return replace(self, attention=part.attention, values=part.values, parts=(part,))
 
     @property
-    def classes(self) -> tuple[int, ...]:
-        """Indices of the classes that ``attention`` holds."""
-        return self.parts[0].classes if self.parts else tuple(range(len(self.values)))
+    def class_indices(self) -> tuple[int, ...]:
+        """Classes that ``attention`` holds."""
+        return self.parts[0].class_indices if self.parts else tuple(range(len(self.values)))
 
     @property
     def changed(self) -> NDArray[np.bool_]:
@@ -123,29 +123,20 @@ def attend_image(network: nn.Module, image: Tensor) -> AttendedImage:
     with probing(afma):
         logits, attention = afma.attend(image[None].to(next(afma.parameters())))
         corrected = afma.correct(logits, attention)
-        parts: tuple[AttendedPart, ...] = ()
-        if isinstance(attention, GroupedAttention):
-            parts = _list_parts(afma, logits, attention)
-            attention, values = parts[0].attention, parts[0].values
-        else:
-            values = _average_values(afma, logits, attention)
+        parts = _list_parts(afma, logits, attention) if isinstance(attention, GroupedAttention) else ()
+        shown = attention if isinstance(attention, PatchAttention) else parts[0].attention
     return AttendedImage(
         image=np.asarray(image.cpu(), dtype=np.float32),
         before=decide(logits)[0],
         after=decide(corrected)[0],
-        attention=attention,
-        values=values,
+        attention=shown,
+        values=_average_values(afma, logits, shown),
         parts=parts,
     )
 
 
 def find_afma(network: nn.Module) -> AFMANet | None:
-    """Return the first AFMANet in a network; None without one.
-
-    Example:
-        >>> find_afma(nn.Conv2d(3, 2, 1)) is None
-        True
-    """
+    """Return the first AFMANet in a network; None without one."""
     return next((module for module in network.modules() if isinstance(module, AFMANet)), None)
 
 
@@ -154,11 +145,6 @@ def decide(logits: Tensor) -> NDArray[np.uint8]:
 
     Raises:
         NonFiniteError: If the largest logit of a pixel is NaN or infinite.
-
-    Example:
-        >>> import torch
-        >>> decide(torch.tensor([[[[-1.0, 2.0]]]])).tolist(), decide(torch.eye(2)[None, :, None]).tolist()
-        ([[[0, 1]]], [[[0, 1]]])
     """
     largest = logits.max(dim=1)
     check_finite(largest.values, logits)
@@ -171,12 +157,11 @@ def _list_parts(afma: AFMANet, logits: Tensor, attention: GroupedAttention) -> t
     block, depths = afma.afma_block, list(afma.feature_channels)
     features = [depths[i] for i in block.inputs] if isinstance(block, AFMABlocks) else [None] * len(attention.parts)
     parts = []
-    for part, classes, feature in zip(attention.parts, attention.classes, features, strict=True):
-        factors = [factor.new_zeros(1, logits.shape[1], *factor.shape[2:]) for factor in part[:2]]
-        for whole, factor in zip(factors, part[:2], strict=True):
-            whole[:, list(classes)] = factor
-        whole_part = PatchAttention(factors[0], factors[1], part.grid)
-        parts.append(AttendedPart(whole_part, _average_values(afma, logits, whole_part), classes, feature))
+    for part, indices, feature in zip(attention.parts, attention.classes, features, strict=True):
+        query, key = (factor.new_zeros(1, logits.shape[1], *factor.shape[2:]) for factor in part[:2])
+        query[:, list(indices)], key[:, list(indices)] = part.query, part.key
+        whole = PatchAttention(query, key, part.grid)
+        parts.append(AttendedPart(whole, _average_values(afma, logits, whole), indices, feature))
     return tuple(parts)
 
 

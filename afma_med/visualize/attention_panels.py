@@ -21,18 +21,8 @@ from afma_med.visualize.attention import AttendedImage
 from afma_med.visualize.class_colors import colorize, stretch_image
 from afma_med.visualize.point_attention import PointAttention, Rectangle
 
-__all__ = [
-    "class_patches",
-    "in_short",
-    "map_names",
-    "map_scale",
-    "show_changes",
-    "show_close_up",
-    "show_map",
-    "show_patch",
-    "show_prediction",
-    "show_regions",
-]
+__all__ = ["class_patches", "in_short", "map_names", "map_scale"]
+__all__ += ["show_changes", "show_close_up", "show_map", "show_patch", "show_prediction", "show_regions"]
 
 # Okabe and Ito's colours, distinct in all kinds of colour vision. A black line below makes them visible everywhere.
 _POINT, _REGION, _CHANGED = "#F0E442", "#56B4E9", "#D55E00"
@@ -45,38 +35,24 @@ _DOTS = 160
 _SEEN = 0.02
 
 
-def map_names(classes: Sequence[ClassInfo], count: int) -> list[str]:
+def map_names(class_table: Sequence[ClassInfo], count: int) -> list[str]:
     """Return the names of a network's maps: the classes, or the object of a binary network.
 
-    Args:
-        classes: Table of the classes.
-        count: Number of maps.
-
     Raises:
-        ValueError: If the number is neither 1 nor that of the classes.
-
-    Example:
-        >>> from afma_med.data import ISIC
-        >>> map_names(ISIC.classes, 2), map_names(ISIC.classes, 1)
-        (['skin', 'lesion'], ['lesion'])
+        ValueError: If ``count``, the number of maps, is neither 1 nor that of the classes.
     """
-    names = class_names(classes)
+    names = class_names(class_table)
     if count == 1:
         return names[-1:]
     if count != len(names):
         raise ValueError(
-            f"`classes` must be the {count} classes of the network; got {len(names)}. Pass the table of its dataset."
+            f"`class_table` must hold the {count} classes of the network; got {len(names)}. Pass that of its dataset."
         )
     return names
 
 
 def in_short(number: float) -> str:
-    """Format a number with two digits.
-
-    Example:
-        >>> in_short(0.123), in_short(7.4e-08), in_short(-0.0)
-        ('0.12', '7.4e-8', '0')
-    """
+    """Format a number with two digits, such as 0.12 or 7.4e-8."""
     return f"{number + 0:.2g}".replace("e-0", "e-")
 
 
@@ -89,21 +65,19 @@ def map_scale(maps: NDArray[np.float32]) -> Normalize:
 def show_patch(axes: Axes, point: PointAttention) -> None:
     """Show the image and mark the patch."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, "image and patch")
-    _mark(axes, point)
+    _finish(axes, point, "image and patch")
 
 
 def show_close_up(axes: Axes, point: PointAttention) -> None:
     """Show the image around the patch, and the point."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, "close-up")
+    _finish(axes, point, "close-up", mark=False)
     _outline(axes, point.rectangle, _POINT)
     row, column = point.point
     axes.plot(column, row, "+", color=_POINT, markersize=7, markeredgewidth=1.2, path_effects=_stroke(2.4))
-    top, left, bottom, right = point.rectangle
-    rows = _around(top, bottom, point.seen.after.shape[0])
-    columns = _around(left, right, point.seen.after.shape[1])
-    axes.set(xlim=(columns[0] - 0.5, columns[1] - 0.5), ylim=(rows[1] - 0.5, rows[0] - 0.5))
+    top, bottom = _around(point.rectangle.top, point.rectangle.bottom, point.seen.after.shape[0])
+    left, right = _around(point.rectangle.left, point.rectangle.right, point.seen.after.shape[1])
+    axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
 
 
 def show_map(
@@ -118,31 +92,30 @@ def show_map(
     drawn = axes.imshow(
         grid, cmap=_MAP, norm=scale, extent=extent, interpolation="nearest", alpha=0.6 if over_image else None
     )
-    _finish(axes, point.seen, title)
-    _mark(axes, point)
+    _finish(axes, point, title)
     return drawn
 
 
 def show_regions(axes: Axes, point: PointAttention, *, name: str) -> None:
     """Show the numbered regions that contribute most to the correction of a class, with their contributions below."""
     axes.imshow(stretch_image(point.seen.image))
-    _finish(axes, point.seen, f"votes for {name}, sum {in_short(point.corrections[point.class_index])}")
+    weights = []
     for number, region in enumerate(point.regions, start=1):
         _outline(axes, region.rectangle, _REGION)
         _number(axes, region.rectangle, number, shifted=_is_small(point, region.rectangle))
-    _mark(axes, point)
-    weights = [f"{number}: {in_short(region.contribution)}" for number, region in enumerate(point.regions, start=1)]
+        weights.append(f"{number}: {in_short(region.contribution)}")
+    _finish(axes, point, f"votes for {name}, sum {in_short(point.corrections[point.class_index])}")
     lines = ["   ".join(weights[first : first + 3]) for first in range(0, len(weights), 3)]
     axes.set_xlabel("\n".join(lines) if lines else "nothing", size=7)
 
 
 def show_prediction(
-    axes: Axes, label: NDArray[np.uint8], point: PointAttention, *, title: str, classes: Sequence[ClassInfo]
+    axes: Axes, point: PointAttention, class_table: Sequence[ClassInfo], *, corrected: bool, title: str
 ) -> None:
-    """Show a prediction in the colours of the classes and mark the patch."""
-    axes.imshow(colorize(label, classes), interpolation="nearest")
-    _finish(axes, point.seen, title)
-    _mark(axes, point)
+    """Show the prediction before or after the correction in the colours of the classes, and mark the patch."""
+    shown = point.seen.after if corrected else point.seen.before
+    axes.imshow(colorize(shown, class_table), interpolation="nearest")
+    _finish(axes, point, title)
 
 
 def show_changes(axes: Axes, point: PointAttention) -> None:
@@ -158,43 +131,38 @@ def show_changes(axes: Axes, point: PointAttention) -> None:
     extent = (-0.5, dots.shape[1] * step - 0.5, dots.shape[0] * step - 0.5, -0.5)
     axes.imshow(dots, extent=extent, interpolation="nearest")
     count = int(changed.sum())
-    _finish(axes, point.seen, "changed pixels")
+    _finish(axes, point, "changed pixels")
     axes.set_xlabel(f"{count} of {changed.size} pixels, {count / changed.size:.2%}", size=7)
-    _mark(axes, point)
 
 
-def class_patches(seen: Sequence[AttendedImage], classes: Sequence[ClassInfo]) -> list[Patch]:
+def class_patches(seen: Sequence[AttendedImage], class_table: Sequence[ClassInfo]) -> list[Patch]:
     """Return the entries of a legend, for the classes that occur in the predictions."""
     occurring = np.unique(np.concatenate([np.unique([x.before, x.after]) for x in seen]))
-    names, colors = class_names(classes), class_colors(classes) / 255
+    names, colors = class_names(class_table), class_colors(class_table) / 255
     return [Patch(facecolor=colors[k], edgecolor="black", lw=0.5, label=names[k]) for k in occurring.tolist()]
 
 
-def _finish(axes: Axes, seen: AttendedImage, title: str) -> None:
-    """Limit the axes to the image, because the last feature patches may reach beyond it."""
-    height, width = seen.after.shape
+def _finish(axes: Axes, point: PointAttention, title: str, *, mark: bool = True) -> None:
+    """Limit the axes to the image, because the last feature patches may reach beyond it, and mark the patch.
+
+    A very small patch gets a ring instead of an outline.
+    """
+    height, width = point.seen.after.shape
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[], aspect="equal")
     axes.set_title(title, size=9)
-
-
-def _mark(axes: Axes, point: PointAttention) -> None:
-    """Outline the patch, or draw a ring around a very small one."""
-    if not _is_small(point, point.rectangle):
+    if mark and _is_small(point, point.rectangle):
+        ring: dict[str, Any] = {"fillstyle": "none", "markersize": 9, "markeredgewidth": 1.5}
+        axes.plot(*_centre(point.rectangle), "o", color=_POINT, path_effects=_stroke(3), **ring)
+    elif mark:
         _outline(axes, point.rectangle, _POINT)
-        return
-    top, left, bottom, right = point.rectangle
-    centre = (left + right - 1) / 2, (top + bottom - 1) / 2
-    ring = axes.plot(*centre, "o", fillstyle="none", markersize=9, markeredgewidth=1.5, color=_POINT)
-    ring[0].set_path_effects(_stroke(3))
 
 
 def _number(axes: Axes, rectangle: Rectangle, number: int, *, shifted: bool) -> None:
     """Write a number into a box, or shifted next to a small box."""
-    top, left, bottom, right = rectangle
     angle = 2 * math.pi * number / 5
     axes.annotate(
         str(number),
-        ((left + right - 1) / 2, (top + bottom - 1) / 2),
+        _centre(rectangle),
         (9 * math.sin(angle), 9 * math.cos(angle)) if shifted else (0, 0),
         textcoords="offset points",
         color="white",
@@ -205,6 +173,11 @@ def _number(axes: Axes, rectangle: Rectangle, number: int, *, shifted: bool) -> 
     )
 
 
+def _centre(rectangle: Rectangle) -> tuple[float, float]:
+    top, left, bottom, right = rectangle
+    return (left + right - 1) / 2, (top + bottom - 1) / 2
+
+
 def _is_small(point: PointAttention, rectangle: Rectangle) -> bool:
     sides = rectangle.bottom - rectangle.top, rectangle.right - rectangle.left
     return bool(max(sides) < _SEEN * max(point.seen.after.shape))
@@ -212,9 +185,8 @@ def _is_small(point: PointAttention, rectangle: Rectangle) -> bool:
 
 def _outline(axes: Axes, rectangle: Rectangle, color: str) -> None:
     top, left, bottom, right = rectangle
-    box = Box((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=color, linewidth=1.2)
-    box.set_path_effects(_stroke(2.4))
-    axes.add_patch(box)
+    style: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": 1.2, "path_effects": _stroke(2.4)}
+    axes.add_patch(Box((left - 0.5, top - 0.5), right - left, bottom - top, **style))
 
 
 def _stroke(width: float) -> list[Any]:

@@ -34,15 +34,8 @@ def stretch_image(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     return pixels
 
 
-def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
-    """Convert train ids to the colours of their classes; void is black.
-
-    Args:
-        label: (H,W) train ids; all other values are void.
-        classes: Table of the classes.
-
-    Returns:
-        (H,W,3) uint8.
+def colorize(label: NDArray[np.integer], class_table: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Convert train ids (H,W) to the colours of their classes, (H,W,3) uint8; void, any other value, is black.
 
     Raises:
         ValueError: If a value is not a whole number.
@@ -53,19 +46,12 @@ def colorize(label: NDArray[np.integer], classes: Sequence[ClassInfo]) -> NDArra
         [[[128, 128, 128], [128, 0, 0]]]
     """
     index = index_array("label", label)
-    painted: NDArray[np.uint8] = class_colors(classes)[np.where((index >= 0) & (index < VOID), index, VOID)]
+    painted: NDArray[np.uint8] = class_colors(class_table)[np.where((index >= 0) & (index < VOID), index, VOID)]
     return painted
 
 
-def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint8]:
-    """Draw the colours of the classes with their names, in as many rows as needed.
-
-    Args:
-        classes: Table of the classes.
-        width: Width of the picture, in pixels.
-
-    Returns:
-        (height,width,3) uint8, black on white.
+def color_legend(class_table: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint8]:
+    """Draw the colours of the classes with their names, in as many rows as needed, (height,width,3) uint8.
 
     Example:
         >>> from afma_med.data import CAMVID
@@ -73,34 +59,31 @@ def color_legend(classes: Sequence[ClassInfo], *, width: int) -> NDArray[np.uint
         400
     """
     font = ImageFont.load_default(size=11)
-    names, colors = class_names(classes), class_colors(classes)
-    entries = [
-        (name, tuple(int(c) for c in color), 24 + int(font.getlength(name)))
-        for name, color in zip(names, colors, strict=False)
-    ]
+    names, colors = class_names(class_table), class_colors(class_table).tolist()
     places, x, y = [], 4, 4
-    for _, _, entry_width in entries:
+    for name in names:
+        entry_width = 24 + int(font.getlength(name))
         if x > 4 and x + entry_width > width:
             x, y = 4, y + 16
         places.append((x, y))
         x += entry_width
     picture = Image.new("RGB", (width, y + 18), "white")
     draw = ImageDraw.Draw(picture)
-    for (name, color, _), (left, top) in zip(entries, places, strict=True):
-        draw.rectangle((left, top + 1, left + 11, top + 12), fill=color, outline="black")
+    for name, color, (left, top) in zip(names, colors, places, strict=False):
+        draw.rectangle((left, top + 1, left + 11, top + 12), fill=tuple(color), outline="black")
         draw.text((left + 15, top), name, fill="black", font=font)
     return np.asarray(picture)
 
 
 def compare_segmentations(
-    image: NDArray[np.floating], *segmentations: NDArray[np.integer], classes: Sequence[ClassInfo]
+    image: NDArray[np.floating], *segmentations: NDArray[np.integer], class_table: Sequence[ClassInfo]
 ) -> NDArray[np.uint8]:
     """Draw an image and its segmentations side by side, above a legend of the classes.
 
     Args:
         image: (C,H,W) in any range, shown as by :func:`stretch_image`.
         *segmentations: (H,W) train ids each, for example label and prediction.
-        classes: Table of the classes.
+        class_table: Table of the classes.
 
     Returns:
         (height,width,3) uint8.
@@ -108,10 +91,9 @@ def compare_segmentations(
     Example:
         >>> from afma_med.data import CAMVID
         >>> label = np.zeros((48, 64), dtype=np.uint8)
-        >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, classes=CAMVID.classes).shape[1]
+        >>> compare_segmentations(np.zeros((3, 48, 64)), label, label, class_table=CAMVID.classes).shape[1]
         192
     """
-    panels = [stretch_image(image)]
-    panels += [colorize(segmentation, classes) for segmentation in segmentations]
+    panels = [stretch_image(image), *(colorize(segmentation, class_table) for segmentation in segmentations)]
     row = np.concatenate(panels, axis=1)
-    return np.concatenate([row, color_legend(classes, width=row.shape[1])], axis=0)
+    return np.concatenate([row, color_legend(class_table, width=row.shape[1])], axis=0)

@@ -21,7 +21,7 @@ from afma_med._ops.patches import ceil_divide
 from afma_med.data.class_table import ClassInfo, class_colors, class_names
 from afma_med.visualize.attention import AttendedImage
 from afma_med.visualize.attention_panels import map_names
-from afma_med.visualize.packed_attention import count_nonzeros, pack_attention, split_attention
+from afma_med.visualize.packed_attention import Components, count_nonzeros, pack_components, split_attention
 
 __all__ = ["MAX_BYTES", "ExplorerSlice", "format_explorer"]
 
@@ -50,7 +50,7 @@ class ExplorerSlice(NamedTuple):
 
 def format_explorer(
     slices: Sequence[ExplorerSlice],
-    classes: Sequence[ClassInfo],
+    class_table: Sequence[ClassInfo],
     *,
     title: str,
     point: tuple[int, int],
@@ -66,7 +66,7 @@ def format_explorer(
 
     Args:
         slices: The image, or slices of one volume.
-        classes: Table of the classes.
+        class_table: Table of the classes.
         title: Name of the image and of the network.
         point: (row, column) at which the page starts, in pixels.
         first: Index of the slice at which it starts.
@@ -77,7 +77,7 @@ def format_explorer(
         The page, and the numbers of its slices; without numbers for an image.
 
     Raises:
-        ValueError: If there are no slices, ``classes`` are not those of the network, or the image is too large.
+        ValueError: If there are no slices, the page is too large, or ``class_table`` does not fit the network.
 
     Example:
         >>> import torch
@@ -93,14 +93,15 @@ def format_explorer(
     """
     if not slices:
         raise ValueError("`slices` must hold at least one slice; got none. Pass the image as a slice.")
-    described = _describe(slices[0].seen, classes) | {"title": title, "point": point, "depth": depth}
+    described = _describe(slices[0].seen, class_table) | {"title": title, "point": point, "depth": depth}
     parts = [[_split_part(seen) for seen in _list_parts(one.seen)] for one in slices]
     for kept in _thinned(len(slices), first):
+        described["first"] = kept.index(first)
         for tolerance in _FINE if len(kept) > 1 else _FINE + _COARSE:
-            packed = [_pack_slice(slices[i], parts[i], tolerance=tolerance) for i in kept]
-            page = _fill_page(described | {"first": kept.index(first)}, packed)
+            packed = [_pack_slice(n, slices[i], parts[i], tolerance) for n, i in enumerate(kept)]
+            page = _fill_page(described, packed)
             if len(page.encode("utf-8")) <= max_bytes:
-                return page, [n for i in kept if (n := slices[i].number) is not None]
+                return page, [number for i in kept if (number := slices[i].number) is not None]
     height, width = slices[0].seen.after.shape
     raise ValueError(
         f"`slices` must fit into a page of {max_bytes / 1e6:g} MB; got an image of {height}×{width} pixels with "
@@ -124,14 +125,14 @@ def _list_parts(seen: AttendedImage) -> list[AttendedImage]:
     return [seen.for_part(i) for i in range(len(seen.parts))] or [seen]
 
 
-def _describe(seen: AttendedImage, classes: Sequence[ClassInfo]) -> dict[str, Any]:
+def _describe(seen: AttendedImage, class_table: Sequence[ClassInfo]) -> dict[str, Any]:
     """Return what all slices have in common."""
     count = len(seen.values)
-    names, colors = class_names(classes), class_colors(classes)
+    names, colors = class_names(class_table), class_colors(class_table)
     maps = [len(names) - 1] if count == 1 else list(range(count))
     return {
         "classes": [{"name": name, "color": colors[k].tolist()} for k, name in enumerate(names)],
-        "maps": [{"name": name, "id": k} for k, name in zip(maps, map_names(classes, count), strict=True)],
+        "maps": [{"name": name, "id": k} for k, name in zip(maps, map_names(class_table, count), strict=True)],
         "size": seen.after.shape,
         "parts": [_describe_part(part) for part in _list_parts(seen)],
         "viridis": (colormaps["viridis"](np.arange(256), bytes=True)[:, :3]).flatten().tolist(),
@@ -144,7 +145,7 @@ def _describe_part(seen: AttendedImage) -> dict[str, Any]:
     (height, width), (rows, columns) = grid.patch_size, grid.feature_size
     return {
         "name": seen.parts[0].name if seen.parts else "",
-        "maps": seen.classes,
+        "maps": seen.class_indices,
         "patch": grid.patch_size,
         "stride": grid.stride,
         "feature_size": grid.feature_size,
@@ -157,51 +158,75 @@ class _Part(NamedTuple):
     """One attention of a slice, before it is rounded."""
 
     seen: AttendedImage
-    components: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+    components: list[Components]
     counts: NDArray[np.uint32]
+
+
+# Arrays by name: the content of one element of the page.
+_Arrays = dict[str, NDArray[Any]]
 
 
 def _split_part(seen: AttendedImage) -> _Part:
     return _Part(seen, split_attention(seen.attention), count_nonzeros(seen.attention))
 
 
-def _pack_slice(one: ExplorerSlice, parts: Sequence[_Part], *, tolerance: float) -> tuple[dict[str, Any], list[bytes]]:
-    """Return the description of a slice, and the numbers of its predictions and of each attention, compressed."""
-    arrays: dict[str, NDArray[Any]] = {"before": one.seen.before, "after": one.seen.after}
+def _pack_slice(
+    index: int, one: ExplorerSlice, parts: Sequence[_Part], tolerance: float
+) -> tuple[dict[str, Any], dict[str, _Arrays]]:
+    """Return the description of a slice, and its elements by id: its predictions, and each attention."""
+    predictions: _Arrays = {"before": one.seen.before, "after": one.seen.after}
     if one.label is not None:
-        arrays["label"] = one.label.clip(0, 255).astype(np.uint8)
-    packed = [_pack_part(part, tolerance) for part in parts]
+        predictions["label"] = one.label.clip(0, 255).astype(np.uint8)
+    elements, described = {f"slice{index}": predictions}, []
+    for number, part in enumerate(parts):
+        about, arrays = _pack_part(part, tolerance)
+        elements[f"slice{index}part{number}"] = arrays
+        described.append(about | {"arrays": _list_arrays(arrays)})
+    about = {"number": one.number, "picture": _as_jpeg(one.picture), "arrays": _list_arrays(predictions)}
+    return about | {"parts": described}, elements
+
+
+def _pack_part(part: _Part, tolerance: float) -> tuple[dict[str, Any], _Arrays]:
+    maps = pack_components(part.components, tolerance=tolerance)
     described = {
-        "number": one.number,
-        "picture": _as_jpeg(one.picture),
-        "arrays": _list_arrays(arrays),
-        "parts": [part for part, _ in packed],
+        "scales": [x.scale.tolist() for x in maps],
+        "error": max(x.error for x in maps),
+        "signed": bool(min(factor.min() for factor in part.seen.attention[:2]) < 0),
     }
-    return described, [_compress(arrays), *(numbers for _, numbers in packed)]
-
-
-def _pack_part(part: _Part, tolerance: float) -> tuple[dict[str, Any], bytes]:
-    packed = pack_attention(part.seen.attention, part.components, tolerance=tolerance)
-    arrays: dict[str, NDArray[Any]] = {
+    return described, {
         "values": part.seen.values.cpu().numpy().astype(np.float32),
         "counts": part.counts,
-        "query": np.concatenate([x.query.ravel() for x in packed.maps]),
-        "key": np.concatenate([x.key.ravel() for x in packed.maps]),
+        "query": np.concatenate([x.query.ravel() for x in maps]),
+        "key": np.concatenate([x.key.ravel() for x in maps]),
     }
-    described = {
-        "scales": [x.scale.tolist() for x in packed.maps],
-        "error": packed.error,
-        "signed": bool(min(factor.min() for factor in part.seen.attention[:2]) < 0),
-        "arrays": _list_arrays(arrays),
-    }
-    return described, _compress(arrays)
 
 
-def _list_arrays(arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+def _list_arrays(arrays: _Arrays) -> list[dict[str, Any]]:
     return [{"name": name, "type": x.dtype.name, "length": x.size} for name, x in arrays.items()]
 
 
-def _compress(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _fill_page(described: Mapping[str, Any], slices: Sequence[tuple[dict[str, Any], dict[str, _Arrays]]]) -> str:
+    """Fill the template. The page decodes an element when it shows it."""
+    files = importlib.resources.files("afma_med.visualize")
+    template, style, script = (
+        (files / name).read_text(encoding="utf-8") for name in ("explorer.html", "explorer.css", "explorer.js")
+    )
+    content = json.dumps({**described, "slices": [about for about, _ in slices]}, separators=(",", ":"))
+    elements = {name: arrays for _, of_slice in slices for name, arrays in of_slice.items()}
+    return Template(template).substitute(
+        title=escape(str(described["title"])),
+        style=style,
+        script=script,
+        # A title that holds a tag must not end the element.
+        description=content.replace("<", "\\u003c"),
+        numbers="\n".join(
+            f'<script type="text/plain" id="{name}">{_as_base64(_compress(arrays))}</script>'
+            for name, arrays in elements.items()
+        ),
+    )
+
+
+def _compress(arrays: _Arrays) -> bytes:
     return gzip.compress(b"".join(_as_planes(x) for x in arrays.values()), compresslevel=6, mtime=0)
 
 
@@ -220,25 +245,3 @@ def _as_jpeg(picture: NDArray[np.uint8]) -> str:
 
 def _as_base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-
-
-def _fill_page(described: Mapping[str, Any], slices: Sequence[tuple[dict[str, Any], list[bytes]]]) -> str:
-    """Fill the template. The numbers of each slice and attention are elements of their own, decoded when shown."""
-    files = importlib.resources.files("afma_med.visualize")
-    template, style, script = (
-        (files / name).read_text(encoding="utf-8") for name in ("explorer.html", "explorer.css", "explorer.js")
-    )
-    content = json.dumps({**described, "slices": [one for one, _ in slices]}, separators=(",", ":"))
-    numbers = "\n".join(
-        f'<script type="text/plain" id="{name}">{_as_base64(data)}</script>'
-        for i, (_, (predictions, *parts)) in enumerate(slices)
-        for name, data in [(f"slice{i}", predictions), *((f"slice{i}part{p}", data) for p, data in enumerate(parts))]
-    )
-    return Template(template).substitute(
-        title=escape(str(described["title"])),
-        style=style,
-        script=script,
-        # A title that holds a tag must not end the element.
-        description=content.replace("<", "\\u003c"),
-        numbers=numbers,
-    )

@@ -23,10 +23,6 @@ SUFFIXES = (".png", ".svg")
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as PNG or SVG, by the suffix, and return the path. The same figure gives the same file.
 
-    Args:
-        figure: Figure to write.
-        path: Path of the file. Its folder is made if it does not exist.
-
     Raises:
         ValueError: If the suffix is not supported.
 

@@ -17,12 +17,7 @@ SIZE_COLORS = ("#d55e00", "#e69f00", "#0072b2")
 
 
 def size_titles(groups: SizeGroups) -> list[str]:
-    """Return the names of the groups with their bounds.
-
-    Example:
-        >>> size_titles(SizeGroups())
-        ['small (< 1024 pixels)', 'medium (1024 to 9216 pixels)', 'large (> 9216 pixels)']
-    """
+    """Return the names of the groups with their bounds, such as "small (< 1024 pixels)"."""
     low, high = (f"{bound:g}" for bound in groups.bounds)
     limits = (f"< {low}", f"{low} to {high}", f"> {high}")
     return [f"{size} ({limit} {groups.unit})" for size, limit in zip(SIZES, limits, strict=True)]
@@ -70,10 +65,6 @@ def draw_lost_objects(shares: Mapping[str, Sequence[float]], columns: Sequence[s
         shares: By class, a share from 0 to 1 for each column.
         columns: Ways to lose objects.
         title: Title of the dataset.
-
-    Example:
-        >>> draw_lost_objects({"car": [0.1], "pole": [0.6]}, ["thinner than 2 pixels"], title="Example")
-        <Figure size 499.2x288 with 1 Axes>
     """
     values = np.array(list(shares.values())).T
     size = 2.9 + 0.63 * len(shares), 2.1 + 0.3 * len(columns)

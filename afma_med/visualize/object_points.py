@@ -22,28 +22,23 @@ class _Objects(NamedTuple):
     pixels: NDArray[np.int64]
 
 
-def object_classes(classes: Sequence[ClassInfo], unscored: Sequence[str] = ()) -> list[int]:
-    """List the train ids of the classes that have objects.
+def object_classes(class_table: Sequence[ClassInfo], unscored: Sequence[str] = ()) -> list[int]:
+    """List the train ids of the classes that have objects and are not ``unscored``.
 
     The background has none, nor has the first class of a dataset without a background, unless it belongs to a group.
-
-    Args:
-        classes: Table of the classes.
-        unscored: Names of classes to ignore.
 
     Example:
         >>> from afma_med.data import CAMVID, ISIC
         >>> object_classes(ISIC.classes), len(object_classes(CAMVID.classes, ["unlabelled"]))
         ([1], 11)
     """
-    grouped = {train_id for group in class_groups(classes).values() for train_id in group}
-    names = class_names(classes)
-    found = {*classes_with_objects(names), *grouped}
+    names = class_names(class_table)
+    found = {*classes_with_objects(names)}.union(*class_groups(class_table).values())
     return [k for k, name in enumerate(names) if name not in unscored and k in found]
 
 
 def smallest_object(
-    label: NDArray[np.integer], *, classes: Sequence[int] | None = None, min_pixels: int = 1
+    label: NDArray[np.integer], *, class_indices: Sequence[int] | None = None, min_pixels: int = 1
 ) -> tuple[int, int] | None:
     """Find the smallest object of a label or prediction.
 
@@ -51,7 +46,7 @@ def smallest_object(
 
     Args:
         label: (H,W) train ids.
-        classes: Train ids whose objects count; None for all.
+        class_indices: Classes whose objects count; None for all.
         min_pixels: Smaller objects are ignored as noise.
 
     Returns:
@@ -64,10 +59,10 @@ def smallest_object(
     Example:
         >>> label = np.zeros((20, 20), dtype=np.uint8)
         >>> label[2:9, 2:9], label[12:15, 4:7] = 1, 1
-        >>> smallest_object(label, classes=[1])
+        >>> smallest_object(label, class_indices=[1])
         (13, 5)
     """
-    objects = _find_objects(label, classes, min_pixels)
+    objects = _find_objects(label, class_indices, min_pixels)
     return _centre(objects, int(objects.pixels.argmin())) if len(objects.pixels) else None
 
 
@@ -76,7 +71,7 @@ def corrected_object(
     after: NDArray[np.integer],
     label: NDArray[np.integer],
     *,
-    classes: Sequence[int] | None = None,
+    class_indices: Sequence[int] | None = None,
     max_pixels: int,
 ) -> tuple[int, tuple[int, int]] | None:
     """Find the small object of a label that gains the most correct pixels from a correction.
@@ -87,7 +82,7 @@ def corrected_object(
         before: (H,W) train ids, predicted before the correction.
         after: (H,W) train ids, predicted after the correction.
         label: (H,W) train ids.
-        classes: Train ids whose objects count; None for all.
+        class_indices: Classes whose objects count; None for all.
         max_pixels: Small objects have fewer pixels.
 
     Returns:
@@ -100,24 +95,20 @@ def corrected_object(
     Example:
         >>> label = np.zeros((8, 8), dtype=np.uint8)
         >>> label[2:5, 2:5] = 1
-        >>> before, after = np.zeros_like(label), np.zeros_like(label)
-        >>> after[3, 2:5] = 1
-        >>> corrected_object(before, after, label, classes=[1], max_pixels=10)
-        (3, (3, 3))
+        >>> corrected_object(0 * label, label, label, max_pixels=10)
+        (9, (3, 3))
     """
-    objects = _find_objects(label, classes, min_pixels=1)
-    whole = set(objects.number[objects.pixels < max_pixels].tolist())
-    for side in (objects.numbers[0], objects.numbers[-1], objects.numbers[:, 0], objects.numbers[:, -1]):
-        whole -= set(side.tolist())
-    right, wrong = (before != label) & (after == label), (before == label) & (after != label)
-    gains = {
-        number: int(right[objects.numbers == number].sum() - wrong[objects.numbers == number].sum())
-        for number in sorted(whole)
-    }
-    best = max(gains, key=lambda number: gains[number], default=None)
-    if best is None or gains[best] <= 0:
+    objects = _find_objects(label, class_indices, min_pixels=1)
+    numbers, right = objects.numbers, (before != label) & (after == label)
+    border = np.concatenate([numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]])
+    whole = np.setdiff1d(objects.number[objects.pixels < max_pixels], border)
+    # The number of pixels that become right or wrong, by object.
+    change = right.astype(np.int64) - ((before == label) & (after != label))
+    gains = np.bincount(numbers.ravel(), weights=change.ravel())[whole].astype(int)
+    if gains.max(initial=0) <= 0:
         return None
-    return gains[best], _nearest_to_mean(np.argwhere((objects.numbers == best) & right))
+    best = int(gains.argmax())
+    return int(gains[best]), _nearest_to_mean(np.argwhere((numbers == whole[best]) & right))
 
 
 def object_points(
@@ -138,23 +129,21 @@ def object_points(
         ValueError: If ``label`` is not 2-D.
 
     Example:
-        >>> label = np.zeros((20, 20), dtype=np.uint8)
-        >>> label[12:15, 4:7], label[2:9, 2:9] = 1, 1
-        >>> object_points(label, 1)
-        [(5, 5), (13, 5)]
+        >>> object_points(np.array([[1, 0, 0, 0], [0, 0, 1, 1]]), 1)
+        [(1, 2), (0, 0)]
     """
     objects = _find_objects(label, [class_index], min_pixels)
     largest_first = np.argsort(-objects.pixels, kind="stable")[:count]
     return [_centre(objects, index) for index in largest_first.tolist()]
 
 
-def _find_objects(label: NDArray[np.integer], classes: Sequence[int] | None, min_pixels: int) -> _Objects:
+def _find_objects(label: NDArray[np.integer], class_indices: Sequence[int] | None, min_pixels: int) -> _Objects:
     if label.ndim != 2:
         raise ValueError(f"`label` must have the 2 axes (H,W); got shape {label.shape}. Pass one image or slice.")
     numbers = label_objects(label)
     number, first, pixels = np.unique(numbers, return_index=True, return_counts=True)
     owner = label.ravel()[first]
-    wanted = np.isin(owner, classes) if classes is not None else owner != VOID
+    wanted = np.isin(owner, class_indices) if class_indices is not None else owner != VOID
     order = np.argsort(first)
     kept = order[(wanted & (pixels >= min_pixels))[order]]
     return _Objects(numbers, number[kept], pixels[kept])
@@ -165,5 +154,5 @@ def _centre(objects: _Objects, index: int) -> tuple[int, int]:
 
 
 def _nearest_to_mean(pixels: NDArray[np.integer]) -> tuple[int, int]:
-    nearest = pixels[((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
-    return int(nearest[0]), int(nearest[1])
+    row, column = pixels[((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()].tolist()
+    return row, column

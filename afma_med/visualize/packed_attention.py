@@ -13,12 +13,19 @@ from afma_med._ops.nonzeros import count_nonzero_per_row
 from afma_med._ops.tensors import at_least_float32
 from afma_med.functional import PatchAttention
 
-__all__ = ["PackedAttention", "PackedMap", "count_nonzeros", "pack_attention", "split_attention"]
+__all__ = ["Components", "PackedMap", "count_nonzeros", "pack_components", "split_attention"]
 
 # Components below this part of the largest one are dropped at once; every step of rounding is coarser.
 _SMALLEST = 1e-5
 # Image patches at which the error is measured.
 _MEASURED = 512
+
+
+class Components(NamedTuple):
+    """Hold the attention map of one class as factors (N,R) and (M,R): A is the first times the second transposed."""
+
+    query: NDArray[np.float64]
+    key: NDArray[np.float64]
 
 
 class PackedMap(NamedTuple):
@@ -28,11 +35,13 @@ class PackedMap(NamedTuple):
         query: (R,N) int16.
         key: (R,M) int16.
         scale: (R,) float64.
+        error: Largest error of A that rounding causes, as a part of the largest component.
     """
 
     query: NDArray[np.int16]
     key: NDArray[np.int16]
     scale: NDArray[np.float64]
+    error: float = 0.0
 
     def dense(self) -> NDArray[np.float64]:
         """Build A, (N,M)."""
@@ -40,68 +49,33 @@ class PackedMap(NamedTuple):
         return dense
 
 
-class PackedAttention(NamedTuple):
-    """Hold the packed maps of all classes.
-
-    Args:
-        maps: K maps.
-        error: Largest error of A that rounding causes, as a part of the largest component of its class.
-    """
-
-    maps: list[PackedMap]
-    error: float
-
-
-# The factors (N,R) and (M,R) of the map of one class.
-_Components = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def split_attention(attention: PatchAttention) -> list[_Components]:
+def split_attention(attention: PatchAttention) -> list[Components]:
     """Split each class's map into components by a singular value decomposition, the largest one first.
 
-    A trained attention has about twenty components that matter, of D = 100.
-
-    Args:
-        attention: Attention with B = 1.
-
-    Returns:
-        Factors (N,R) and (M,R) of each class; A is the first times the second transposed.
-
-    Example:
-        >>> from afma_med.functional import PatchGrid
-        >>> grid = PatchGrid(image_size=(20, 20), stride=2, patch_size=(5, 5))
-        >>> attention = PatchAttention(torch.ones(1, 2, 16, 25), torch.ones(1, 2, 4, 25), grid)
-        >>> [(query.shape, key.shape) for query, key in split_attention(attention)]
-        [((16, 1), (4, 1)), ((16, 1), (4, 1))]
+    A trained attention, with B = 1 here, has about twenty components that matter, of D = 100.
     """
-    return [_split_map(*pair) for pair in zip(attention.query[0], attention.key[0], strict=True)]
+    return [_split_map(query, key) for query, key in zip(attention.query[0], attention.key[0], strict=True)]
 
 
-def pack_attention(
-    attention: PatchAttention, components: Sequence[_Components] | None = None, *, tolerance: float = 1e-3
-) -> PackedAttention:
-    """Round the components of an attention to integers.
+def pack_components(components: Sequence[Components], *, tolerance: float = 1e-3) -> list[PackedMap]:
+    """Round the components of each class to integers.
 
     The step of rounding is the same in all components of a class, measured in A. Small components therefore have small
     integers, which compress well, and components below the step vanish.
 
     Args:
-        attention: Attention with B = 1.
-        components: Result of :func:`split_attention`; default: computed here.
+        components: Result of :func:`split_attention`.
         tolerance: Step of rounding, as a part of the largest component of a class; at least 1 / 32767.
 
     Example:
         >>> from afma_med.functional import PatchGrid
         >>> grid = PatchGrid(image_size=(20, 20), stride=2, patch_size=(5, 5))
         >>> attention = PatchAttention(torch.rand(1, 1, 16, 25), torch.rand(1, 1, 4, 25), grid)
-        >>> packed = pack_attention(attention)
-        >>> bool(abs(packed.maps[0].dense() - attention.dense()[0, 0].numpy()).max() < 0.01)
+        >>> (packed,) = pack_components(split_attention(attention))
+        >>> bool(abs(packed.dense() - attention.dense()[0, 0].numpy()).max() < 0.01)
         True
     """
-    parts = split_attention(attention) if components is None else components
-    packed = [_round_map(query, key, tolerance) for query, key in parts]
-    errors = [_measure_error(*pair) for pair in zip(packed, parts, strict=True)]
-    return PackedAttention(packed, max(errors))
+    return [_round_map(one, tolerance) for one in components]
 
 
 def count_nonzeros(attention: PatchAttention) -> NDArray[np.uint32]:
@@ -111,30 +85,32 @@ def count_nonzeros(attention: PatchAttention) -> NDArray[np.uint32]:
     return counts
 
 
-def _split_map(query: torch.Tensor, key: torch.Tensor) -> _Components:
+def _split_map(query: torch.Tensor, key: torch.Tensor) -> Components:
     query, key = query.cpu().double(), key.cpu().double()
     (query_axes, query_rest), (key_axes, key_rest) = torch.linalg.qr(query), torch.linalg.qr(key)
     left, sizes, right = torch.linalg.svd(query_rest @ key_rest.T / query.shape[1], full_matrices=False)
-    factors = query_axes @ left * sizes.sqrt(), key_axes @ right.T * sizes.sqrt()
-    size = factors[0].abs().amax(dim=0) * factors[1].abs().amax(dim=0)
+    found = Components((query_axes @ left * sizes.sqrt()).numpy(), (key_axes @ right.T * sizes.sqrt()).numpy())
+    size = _largest(found.query) * _largest(found.key)
     kept = size > _SMALLEST * size.max()
-    return factors[0][:, kept].numpy(), factors[1][:, kept].numpy()
+    return Components(found.query[:, kept], found.key[:, kept])
 
 
-def _round_map(query: NDArray[np.float64], key: NDArray[np.float64], tolerance: float) -> PackedMap:
-    query_size, key_size = np.abs(query).max(axis=0), np.abs(key).max(axis=0)
-    step = tolerance * (query_size * key_size).max(initial=0)
+def _round_map(components: Components, tolerance: float) -> PackedMap:
+    query, key = components
+    query_size, key_size = _largest(query), _largest(key)
+    largest = (query_size * key_size).max(initial=0)
+    step = tolerance * largest
     # An error of one step in one factor, times the largest value of the other, is one step of A.
     whole = np.rint(query * key_size / step if step else query), np.rint(key * query_size / step if step else key)
     kept = whole[0].any(axis=0) & whole[1].any(axis=0)
     scale = step**2 / (query_size * key_size)[kept]
-    return PackedMap(whole[0][:, kept].T.astype(np.int16), whole[1][:, kept].T.astype(np.int16), scale)
-
-
-def _measure_error(packed: PackedMap, components: _Components) -> float:
-    """Return the largest error of A at evenly spread image patches, as a part of the largest component."""
-    query, key = components
-    size = (np.abs(query).max(axis=0) * np.abs(key).max(axis=0)).max(initial=0)
+    packed = PackedMap(whole[0][:, kept].T.astype(np.int16), whole[1][:, kept].T.astype(np.int16), scale)
+    # The error is measured at evenly spread image patches.
     rows = np.unique(np.linspace(0, len(query) - 1, min(len(query), _MEASURED)).round().astype(int))
-    some = packed._replace(query=packed.query[:, rows])
-    return float(np.abs(some.dense() - query[rows] @ key.T).max() / size) if size else 0.0
+    error = np.abs(packed._replace(query=packed.query[:, rows]).dense() - query[rows] @ key.T).max()
+    return packed._replace(error=float(error / largest) if largest else 0.0)
+
+
+def _largest(factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    largest: NDArray[np.float64] = np.abs(factor).max(axis=0)
+    return largest

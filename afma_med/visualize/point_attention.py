@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from afma_med._ops.modulation import row_scale
-from afma_med._ops.patches import PatchGrid, ceil_divide
+from afma_med._ops.patches import ceil_divide
 from afma_med._ops.tensors import at_least_float32, autocast_off
 from afma_med.visualize.attention import AttendedImage
 
@@ -81,9 +81,8 @@ def attend_point(
     term, A[n,m] / (number of non-zeros of the row) · (V[m] averaged over its pixels), is a contribution. Padding counts
     as part of a patch.
 
-    A network with several depths or groups of classes has several attentions. The first one that holds the class of the
-    regions is shown; pass ``seen.for_part(i)`` for another one. The corrections are those of this attention alone. The
-    network corrects with the mean over the attentions of a class.
+    Of several attentions, the first one that holds the class of the regions is shown; pass ``seen.for_part(i)`` for
+    another one. The corrections are those of this attention alone; the network corrects with the mean over them.
 
     Args:
         seen: The image.
@@ -104,19 +103,24 @@ def attend_point(
         >>> point.patch, point.rectangle, point.maps.shape
         (12, Rectangle(top=20, left=0, bottom=30, right=10), (2, 2, 3))
     """
-    (height, width), classes = seen.after.shape, len(seen.values)
+    (height, width), num_classes = seen.after.shape, len(seen.values)
     if not (0 <= point[0] < height and 0 <= point[1] < width):
         raise ValueError(
             f"`point` must lie in the image, rows 0 to {height - 1}, columns 0 to {width - 1}; got {tuple(point)}. "
             "Count pixels of the preprocessed image."
         )
     # A binary network has a single map.
-    index = (int(seen.after[point]) if classes > 1 else 0) if class_index is None else class_index
-    if not 0 <= index < classes:
-        raise ValueError(f"`class_index` must be from 0 to {classes - 1}; got {index}. Pass a class of the network.")
+    index = (int(seen.after[point]) if num_classes > 1 else 0) if class_index is None else class_index
+    if not 0 <= index < num_classes:
+        raise ValueError(
+            f"`class_index` must be from 0 to {num_classes - 1}; got {index}. Pass a class of the network."
+        )
     seen = seen.for_class(index)
     grid = seen.attention.grid
-    patch = point[0] // grid.patch_size[0] * _columns(grid.image_size, grid) + point[1] // grid.patch_size[1]
+    columns, feature_columns = (
+        ceil_divide(size[1], grid.patch_size[1]) for size in (grid.image_size, grid.feature_size)
+    )
+    patch = point[0] // grid.patch_size[0] * columns + point[1] // grid.patch_size[1]
     query, key = (at_least_float32(factor[0]) for factor in seen.attention[:2])
     with autocast_off(query):
         products = key @ query[:, patch, :, None]
@@ -126,34 +130,28 @@ def attend_point(
         seen=seen,
         point=(int(point[0]), int(point[1])),
         patch=patch,
-        rectangle=_rectangle(patch, _columns(grid.image_size, grid), grid.patch_size, limits=(height, width)),
-        maps=_array(maps.view(classes, -1, _columns(grid.feature_size, grid))),
+        rectangle=_rectangle(patch, columns, grid.patch_size, limits=(height, width)),
+        maps=_array(maps.view(num_classes, -1, feature_columns)),
         corrections=_array(contributions.sum(dim=1)),
         class_index=index,
-        regions=_strongest_regions(seen, maps[index], contributions[index], regions),
+        regions=tuple(
+            Region(m, _rectangle(m, feature_columns, seen.region_size, limits=(height, width)), weight, contribution)
+            for m, weight, contribution in _strongest(maps[index], contributions[index], regions)
+        ),
     )
 
 
-def _strongest_regions(seen: AttendedImage, row: Tensor, contributions: Tensor, count: int) -> tuple[Region, ...]:
-    """Return the feature patches with the largest contributions of either sign, but not 0."""
-    order = contributions.abs().argsort(descending=True, stable=True)[:count].tolist()
-    grid, limits = seen.attention.grid, (seen.after.shape[0], seen.after.shape[1])
-    columns = _columns(grid.feature_size, grid)
-    return tuple(
-        Region(m, _rectangle(m, columns, seen.region_size, limits=limits), row[m].item(), contribution)
-        for m in order
-        if (contribution := contributions[m].item()) != 0
-    )
+def _strongest(row: Tensor, contributions: Tensor, count: int) -> list[tuple[int, float, float]]:
+    """Return index, attention and contribution, not 0, of the feature patches that contribute most with either sign."""
+    order = contributions.abs().argsort(descending=True, stable=True)[:count]
+    order = order[contributions[order] != 0]
+    return list(zip(order.tolist(), row[order].tolist(), contributions[order].tolist(), strict=True))
 
 
 def _rectangle(patch: int, columns: int, size: tuple[int, int], *, limits: tuple[int, int]) -> Rectangle:
     top, left = patch // columns * size[0], patch % columns * size[1]
     sides = (min(top, limits[0]), min(left, limits[1]), min(top + size[0], limits[0]), min(left + size[1], limits[1]))
     return Rectangle(*sides)
-
-
-def _columns(size: tuple[int, int], grid: PatchGrid) -> int:
-    return ceil_divide(size[1], grid.patch_size[1])
 
 
 def _array(x: Tensor) -> NDArray[np.float32]:

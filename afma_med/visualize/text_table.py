@@ -12,13 +12,7 @@ __all__ = ["format_share", "format_table"]
 def format_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,), style: str = "plain"
 ) -> str:
-    """Align the columns of a table.
-
-    Args:
-        head: Titles of the columns.
-        rows: Cells of each row.
-        left: Indices of the columns that are aligned on the left; the others are aligned on the right.
-        style: ``"plain"``, or ``"github"`` for Markdown.
+    """Align the columns of a table of texts: ``left`` lists those on the left; ``style`` is that of tabulate.
 
     Example:
         >>> print(format_table(("class", "images"), [("car", "7")]))

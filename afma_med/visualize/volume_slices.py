@@ -24,11 +24,7 @@ _WIDTH, _COLUMNS = 2.4, 6
 
 
 def take_slice(volume: Tensor, number: int) -> Tensor:
-    """Return the slice (C,H,W) of a volume.
-
-    Args:
-        volume: (C,H,W,D).
-        number: Number of the slice, 0 to D - 1.
+    """Return the slice (C,H,W) of a volume (C,H,W,D).
 
     Raises:
         ValueError: If ``volume`` is not 4-D, or the number is out of range.
@@ -50,14 +46,7 @@ def take_slice(volume: Tensor, number: int) -> Tensor:
 
 
 def predict_slices(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
-    """Segment a volume slice by slice.
-
-    Args:
-        network: 2-D network (1,C,H,W) -> (1,K,H,W).
-        volume: (C,H,W,D), preprocessed.
-
-    Returns:
-        (H,W,D) train ids.
+    """Segment a preprocessed volume (C,H,W,D) with a 2-D network, slice by slice, to (H,W,D) train ids.
 
     Example:
         >>> import torch
@@ -70,18 +59,14 @@ def predict_slices(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
         return np.stack([decide(logits)[0] for logits in slices], axis=-1)
 
 
-def fullest_slice(prediction: NDArray[np.integer], classes: Sequence[int]) -> int:
-    """Find the first slice with the most pixels of some classes.
-
-    Args:
-        prediction: (H,W,D) train ids.
-        classes: Train ids that count.
+def fullest_slice(prediction: NDArray[np.integer], class_indices: Sequence[int]) -> int:
+    """Find the first slice with the most pixels of some classes in train ids (H,W,D).
 
     Example:
-        >>> fullest_slice(np.array([[[0, 1, 1]]]), classes=[1])
+        >>> fullest_slice(np.array([[[0, 1, 1]]]), class_indices=[1])
         1
     """
-    return int(np.isin(prediction, classes).sum(axis=(0, 1)).argmax())
+    return int(np.isin(prediction, class_indices).sum(axis=(0, 1)).argmax())
 
 
 def spread_evenly(length: int, count: int) -> list[int]:
@@ -95,14 +80,14 @@ def spread_evenly(length: int, count: int) -> list[int]:
 
 
 def draw_montage(
-    volume: Tensor, prediction: NDArray[np.uint8], classes: Sequence[ClassInfo], *, count: int = 12, title: str = ""
+    volume: Tensor, prediction: NDArray[np.uint8], class_table: Sequence[ClassInfo], *, count: int = 12, title: str = ""
 ) -> Figure:
     """Draw evenly spread slices of a volume with the outlines of the predicted classes.
 
     Args:
         volume: (C,H,W,D), preprocessed.
         prediction: (H,W,D) train ids; 0 is not outlined.
-        classes: Table of the classes.
+        class_table: Table of the classes.
         count: Number of slices.
         title: Title of the figure.
 
@@ -128,14 +113,14 @@ def draw_montage(
     figure = Figure(figsize=(max(6.0, columns * _WIDTH), height), dpi=110, layout="constrained")
     figure.suptitle(title, size=11)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    images = stretch_slices(volume)
     for panel in panels:
         panel.axis("off")
+    images = stretch_slices(volume)
+    names, colors = class_names(class_table), class_colors(class_table) / 255
     for panel, number in zip(panels, shown, strict=False):
         panel.imshow(images[:, :, number])
         panel.set_title(f"slice {number}", size=9)
-        _outline_classes(panel, prediction[..., number], classes)
-    names, colors = class_names(classes), class_colors(classes) / 255
+        _outline_classes(panel, prediction[..., number], colors)
     occurring = [k for k in np.unique(prediction[..., shown]).tolist() if k > 0]
     handles = [Line2D([], [], color=colors[k], label=names[k]) for k in occurring]
     figure.legend(handles=handles, loc="outside lower center", ncols=8, frameon=False, fontsize=9)
@@ -143,20 +128,13 @@ def draw_montage(
 
 
 def stretch_slices(volume: Tensor) -> NDArray[np.uint8]:
-    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3) uint8, so that they can be compared.
-
-    Example:
-        >>> import torch
-        >>> stretch_slices(torch.rand(1, 4, 5, 6)).shape
-        (4, 5, 6, 3)
-    """
+    """Stretch all slices alike, (C,H,W,D) -> (H,W,D,3) uint8, so that they can be compared."""
     height, width, depth = volume.shape[1:]
     flat = volume.cpu().numpy().reshape(volume.shape[0], height, width * depth)
     return stretch_image(flat).reshape(height, width, depth, 3)
 
 
-def _outline_classes(axes: Axes, prediction: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> None:
-    colors = class_colors(classes) / 255
+def _outline_classes(axes: Axes, prediction: NDArray[np.uint8], colors: NDArray[np.floating]) -> None:
     for k in np.unique(prediction).tolist():
         mask = prediction == k
         if k > 0 and not mask.all():  # a slice with a single class has no outline

@@ -15,7 +15,6 @@ import torch
 from afma_med.bundle.settings import read_settings
 from afma_med.data import READERS
 from afma_med.handlers.run_files import BEST, EVALUATION, SETTINGS
-from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.runs.result_file import read_result
 from afma_med.runs.run import Run, read_run
@@ -24,6 +23,7 @@ from afma_med.trial.training_list import WEIGHTS
 from afma_med.visualize.text_table import format_table
 from experiments.lab.correction_forms import FORMS
 from experiments.lab.mechanism import AttentionReport, ClassAttention, FormScores, MechanismReport, measure_run
+from experiments.lab.small_objects import SmallObjects, score_small_objects
 from experiments.lab.studies import network_of
 
 __all__ = [

@@ -21,12 +21,12 @@ from afma_med.functional import PatchAttention, gold_attention_from_index
 from afma_med.grouped_attention import Attention, GroupedAttention, list_parts, make_gold
 from afma_med.metrics.pixel_counts import OBJECTS, count_pixels, object_counts
 from afma_med.metrics.pixel_scores import scores_from_pixels
-from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.networks import AFMANet
 from afma_med.networks.probing import probing
 from afma_med.runs.trained_network import TrainedNetwork
 from afma_med.visualize.attention import decide, find_afma
 from experiments.lab.correction_forms import FORMS, correct_in_all_forms
+from experiments.lab.small_objects import SmallObjects, score_small_objects
 
 __all__ = ["AttentionReport", "ClassAttention", "FormScores", "MechanismReport", "measure_run"]
 
@@ -81,7 +81,7 @@ class FormScores(NamedTuple):
     """Hold the scores of one of the :data:`~experiments.lab.correction_forms.FORMS`.
 
     Mean IoU of the scored classes, and of the small ones, NaN if the dataset has no such group; then the fields of
-    :class:`~afma_med.metrics.small_objects.SmallObjects`.
+    :class:`~experiments.lab.small_objects.SmallObjects`.
     """
 
     miou: float

@@ -13,7 +13,7 @@ import torch
 
 from afma_med.comparison.tables import group_classes
 from afma_med.data.splits import FOLDS
-from afma_med.metrics.object_detection import scores_from_matches
+from afma_med.metrics.object_matches import scores_from_matches
 from afma_med.metrics.pixel_scores import scores_from_pixels
 from afma_med.runs.result_file import read_result, write_result
 from afma_med.runs.run import PixelCounts, Run

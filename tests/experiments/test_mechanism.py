@@ -26,7 +26,6 @@ from afma_med.functional import PatchAttention, PatchGrid, gold_attention, join_
 from afma_med.handlers.checkpoints import load_weights
 from afma_med.metrics import ClassIoU
 from afma_med.metrics.pixel_counts import OBJECTS
-from afma_med.metrics.small_objects import SmallObjects, score_small_objects
 from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_run
 from afma_med.runs.trained_network import TrainedNetwork, load_network
@@ -36,6 +35,7 @@ from experiments.lab.controls import ContextNet
 from experiments.lab.correction_forms import FORMS, correct_in_all_forms
 from experiments.lab.figures import measure_result, report_mechanism, reports_as_json, reports_from_json
 from experiments.lab.mechanism import FormScores, MechanismReport, measure_run
+from experiments.lab.small_objects import SmallObjects, score_small_objects
 from experiments.lab.studies import STUDIES, SupervisionOnly, build_studied_network
 
 

@@ -23,7 +23,7 @@ from afma_med.data import LITS
 from afma_med.runs.result_file import write_result
 from afma_med.runs.run import read_run
 from afma_med.samples import write_street_scenes
-from afma_med.transforms import LoadImageVolumed, SaveImagePictured, SaveImageVolumed
+from afma_med.transforms import LoadCTVolumed, SaveLabelVolumed, SavePNGd
 
 
 @contextmanager
@@ -39,15 +39,15 @@ def full_disk(size: int = 16) -> Iterator[None]:
 
 def picture_writer(folder: Path) -> tuple[Callable[[], object], Path]:
     noise = MetaTensor(torch.randint(255, (1, 64, 64)), meta={"filename_or_obj": "images/a.png"})
-    return lambda: SaveImagePictured("pred", str(folder))({"pred": noise}), folder / "a.png"
+    return lambda: SavePNGd("pred", str(folder))({"pred": noise}), folder / "a.png"
 
 
 def volume_writer(folder: Path) -> tuple[Callable[[], object], Path]:
     path = folder.with_name("volumes") / "volume-0.nii"
     path.parent.mkdir()
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.int16), np.eye(4)), path)
-    image = LoadImageVolumed("image")({"image": str(path)})["image"]
-    return lambda: SaveImageVolumed("pred", folder, classes=LITS.classes)(
+    image = LoadCTVolumed("image")({"image": str(path)})["image"]
+    return lambda: SaveLabelVolumed("pred", folder, classes=LITS.classes)(
         {"pred": image}
     ), folder / "segmentation-0.nii.gz"
 

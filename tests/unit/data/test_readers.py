@@ -30,7 +30,7 @@ from afma_med.data import (
 )
 from afma_med.data.picture_reader import find_pictures
 from afma_med.data.splits import fold_names, split_names
-from afma_med.transforms import LoadImagePictured
+from afma_med.transforms import LoadRGBImaged
 
 SHARED_DATA = SHARED / "data"
 RANDOM = np.random.default_rng(0)
@@ -375,7 +375,7 @@ class TestNuclei:
         nuclei_tree(tmp_path)
         modes = {Image.open(path).mode for path in (tmp_path / "images").iterdir()}
         assert modes == {"L", "RGB", "RGBA"}
-        load = LoadImagePictured("image")
+        load = LoadRGBImaged("image")
         assert {load(item)["image"].shape for item in NUCLEI.datalist(tmp_path, "train")} == {(3, 16, 24)}
 
     def test_a_list_alone_leaves_the_rest_to_the_other_sections(self, tmp_path: Path) -> None:

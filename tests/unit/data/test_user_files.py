@@ -34,7 +34,7 @@ from afma_med.data.ct.volume_reader import find_volumes
 from afma_med.data.picture_reader import find_pictures
 from afma_med.data.pictures import bits_range, to_rgb
 from afma_med.data.problems import collect_warnings
-from afma_med.transforms import LoadImagePictured, LoadImageVolumed, LoadSliced, SaveImageVolumed
+from afma_med.transforms import LoadCTSliced, LoadCTVolumed, LoadRGBImaged, SaveLabelVolumed
 
 RANDOM = np.random.default_rng(0)
 
@@ -122,7 +122,7 @@ class TestPictureFormats:
         assert len([item for s in ("train", "val", "test") for item in LESION_SLICES.datalist(tmp_path, s)]) == 7
         assert len(find_pictures(tmp_path / "images")) == 7
         item = {"image": str(tmp_path / "images" / f"g.{suffix}")}
-        assert LoadImagePictured("image")(item)["image"].shape == (3, 32, 32)
+        assert LoadRGBImaged("image")(item)["image"].shape == (3, 32, 32)
 
     def test_skipped_files_are_counted_and_named(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -215,7 +215,7 @@ class TestGeometry:
         reader = build_lits(missing_spacing=[0.7, 0.7, 2.5], missing_orientation="LPS")
         with pytest.warns(DatasetWarning, match=r"volume-3\.nii has an identity affine; supplied: 6×5×4 LPS, spacing"):
             items = reader.datalist(root, "train")
-        load = LoadSliced()
+        load = LoadCTSliced()
         for k in range(4):
             first, last = (load(reader.inspect(items[i])[k].item) for i in (0, 3))
             assert np.array_equal(first["image"], last["image"]) and np.array_equal(first["label"], last["label"])
@@ -224,7 +224,7 @@ class TestGeometry:
         assert LITS.read_volume(items[3])[1] == pytest.approx((0.7, 0.7, 2.5))
         assert LITS.read_volume(plain_item)[1] == pytest.approx((1, 1, 1))
         assert LITS.read_volume(items[0])[1] == pytest.approx((0.7, 0.7, 2.5))
-        first, last = (LoadImageVolumed()(items[i])["image"].affine[:3, :3] for i in (0, 3))
+        first, last = (LoadCTVolumed()(items[i])["image"].affine[:3, :3] for i in (0, 3))
         assert np.allclose(first, last)
 
     def test_predictions_keep_the_geometry_of_the_file(self, tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ class TestGeometry:
         reader = build_lits([0.7, 0.7, 2.5], "LPS")
         with pytest.warns(DatasetWarning, match="without geometry"):
             (item,) = reader.find_inputs(tmp_path / "in")
-        image = LoadImageVolumed("image")(item)["image"]
-        SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)({"pred": image * 0 + 1})
+        image = LoadCTVolumed("image")(item)["image"]
+        SaveLabelVolumed("pred", tmp_path / "out", class_table=LITS.classes)({"pred": image * 0 + 1})
         assert np.array_equal(nib.load(tmp_path / "out" / "segmentation-0.nii.gz").affine, nib.load(path).affine)
 
     @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ class TestDeepPictures:
             save(root / section / "images" / "a.png", np.full((32, 32), highest, dtype=np.uint16))
         surveys = survey_dataset(ISIC, root, ["train", "val"])
         assert find_image_range(surveys) == 4095
-        load = LoadImagePictured("image", image_range=find_image_range(surveys))
+        load = LoadRGBImaged("image", image_range=find_image_range(surveys))
         bright, dark = (load({"image": str(root / s / "images" / "a.png")})["image"].unique() for s in ("train", "val"))
         assert bright.tolist() == [3000 * 255 // 4095] and dark.tolist() == [900 * 255 // 4095]
         assert main(["check", "isic", str(root)]) == 0
@@ -416,7 +416,7 @@ class TestStrictness:
         for use in (
             lambda: LITS.inspect({"image": str(path)}),
             lambda: LITS.inspect({"image": str(path)}),  # the second time from the cache
-            lambda: LoadImageVolumed("image")({"image": str(path)}),
+            lambda: LoadCTVolumed("image")({"image": str(path)}),
             lambda: find_volumes(path),
             lambda: find_volumes(tmp_path),
         ):
@@ -463,7 +463,7 @@ class TestStrictness:
             with pytest.raises(DatasetError, match=message):
                 find_volumes(tmp_path)
             with pytest.raises(ValueError, match=message):
-                LoadImageVolumed("image")({"image": str(tmp_path / "series")})
+                LoadCTVolumed("image")({"image": str(tmp_path / "series")})
         else:
             assert len(find_volumes(tmp_path)) == 1
 

@@ -29,7 +29,7 @@ from afma_med.data.ct.dicom_series import find_series, read_series
 from afma_med.data.ct.nifti_slices import NiftiSlices
 from afma_med.data.ct.volume_reader import find_volumes
 from afma_med.data.ct.voxel_grid import Grid, same_grid
-from afma_med.transforms.volumes import LoadImageVolumed, LoadSliced, SaveImageVolumed
+from afma_med.transforms.volumes import LoadCTSliced, LoadCTVolumed, SaveLabelVolumed
 
 SHARED_LITS = SHARED / "data" / "lits-sample"
 ORIENTATIONS = [
@@ -332,10 +332,10 @@ def test_label_in_another_orientation_pairs(tmp_path: Path) -> None:
     item = {"image": str(tmp_path / "volume-0.nii"), "label": str(tmp_path / "segmentation-0.nii")}
     (tmp_path / "train.txt").write_text("volume-0.nii\n", encoding="utf-8")
     assert LITS.datalist(tmp_path, "train") == [item]
-    for loaded in (LoadImageVolumed()(item), LoadSliced()({**item, "slice": 2})):
+    for loaded in (LoadCTVolumed()(item), LoadCTSliced()({**item, "slice": 2})):
         assert loaded["label"].dtype == torch.uint8 and loaded["image"].dtype == torch.float32
         assert np.array_equal(loaded["label"].numpy(), loaded["image"].numpy().astype(np.int16) % 3)
-    assert torch.equal(LoadImageVolumed()(item)["label"].affine, LoadImageVolumed()(item)["image"].affine)
+    assert torch.equal(LoadCTVolumed()(item)["label"].affine, LoadCTVolumed()(item)["image"].affine)
 
 
 @pytest.mark.parametrize(
@@ -349,8 +349,8 @@ def test_other_grids_are_refused(tmp_path: Path, shape: tuple[int, ...], affine:
     for use in (
         lambda: LITS.datalist(tmp_path, "train"),
         lambda: LITS.inspect(item),
-        lambda: LoadImageVolumed()(item),
-        lambda: LoadSliced()({**item, "slice": 0}),
+        lambda: LoadCTVolumed()(item),
+        lambda: LoadCTSliced()({**item, "slice": 0}),
     ):
         with pytest.raises(ValueError, match=message):
             use()
@@ -469,8 +469,8 @@ def test_other_label_values_are_named(tmp_path: Path, value: float, kind: type) 
     message = rf"segmentation-0\.nii` must hold the values \[0, 1, 2\] only; got \[{value:.3g}(\.0)?\]"
     for use in (
         lambda: LITS.inspect(item),
-        lambda: LoadImageVolumed()(item),
-        lambda: LoadSliced()({**item, "slice": 2}),
+        lambda: LoadCTVolumed()(item),
+        lambda: LoadCTSliced()({**item, "slice": 2}),
         lambda: LITS.read_label({**item, "slice": 2}),
     ):
         with pytest.raises(ValueError, match=message):
@@ -497,13 +497,13 @@ def test_balanced_slices_are_drawn_equally_often() -> None:
 def test_slices_through_a_data_loader(tmp_path: Path) -> None:
     item = write_pair(tmp_path, 0, suffix=".nii.gz")
     items = [one.item for one in LITS.inspect(item)] + [{"image": item["image"], "slice": 0}]
-    load = LoadSliced(allow_missing_keys=True)
+    load = LoadCTSliced(allow_missing_keys=True)
     batch = next(iter(DataLoader(Dataset(items[:4], load), batch_size=4, num_workers=2)))
     assert batch["image"].shape == (4, 1, 5, 6) and batch["label"].shape == (4, 1, 5, 6)
     assert decollate_batch(batch)[3]["image"].meta["filename_or_obj"] == item["image"]
     assert set(load(items[4])) == {"image", "slice"}
     with pytest.raises(KeyError):
-        LoadSliced()(items[4])
+        LoadCTSliced()(items[4])
 
 
 def test_find_volumes_below_a_folder(tmp_path: Path) -> None:
@@ -530,8 +530,8 @@ def test_dicom_series_is_the_same_as_its_nifti(tmp_path: Path) -> None:
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     SimpleITK.WriteImage(reader.Execute(), str(tmp_path / "volume-0.nii.gz"))
-    series = LoadImageVolumed("image")({"image": str(folder)})["image"]
-    volume = LoadImageVolumed("image")({"image": str(tmp_path / "volume-0.nii.gz")})["image"]
+    series = LoadCTVolumed("image")({"image": str(folder)})["image"]
+    volume = LoadCTVolumed("image")({"image": str(tmp_path / "volume-0.nii.gz")})["image"]
     assert np.array_equal(series[0].numpy(), ramp()), "Hounsfield units, in the order of positions, not of names"
     assert torch.equal(series, volume) and series.shape == volume.shape
     assert torch.allclose(series.affine, volume.affine, atol=1e-4)
@@ -540,20 +540,20 @@ def test_dicom_series_is_the_same_as_its_nifti(tmp_path: Path) -> None:
     label = tmp_path / "segmentation-0.nii"
     write_volume(label, (ramp() % 3).astype(np.uint8)[::-1], nib.load(tmp_path / "volume-0.nii.gz").affine @ np.array(
         [[-1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))  # fmt: skip
-    item = LoadImageVolumed()({"image": str(folder), "label": str(label)})
+    item = LoadCTVolumed()({"image": str(folder), "label": str(label)})
     assert np.array_equal(item["label"][0].numpy(), ramp() % 3)
 
 
 def test_dicom_folders_that_are_no_series(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty` must hold the DICOM files of one series; got none"):
-        LoadImageVolumed("image")({"image": str(tmp_path / "empty")})
+        LoadCTVolumed("image")({"image": str(tmp_path / "empty")})
     folder = write_series(tmp_path / "two", ramp())
     write_series(tmp_path / "b", ramp(), uid="1.2.3.5")
     for path in (tmp_path / "b").iterdir():
         path.rename(folder / f"b{path.name}")
     with pytest.raises(ValueError, match=r"(?s)got 2:\n  1\.2\.3\.4\S* \(4 files\)\n  1\.2\.3\.5\S* \(4 files\)\nMove"):
-        LoadImageVolumed("image")({"image": str(folder)})
+        LoadCTVolumed("image")({"image": str(folder)})
     gap = write_series(tmp_path / "gap", ramp((6, 5, 8)))
     (gap / "003.dcm").unlink()
     with pytest.raises(ValueError, match=r"gap` must hold the evenly spaced slices .*out of line"):
@@ -577,12 +577,12 @@ def geometry(path: Path) -> list[object]:
 def save_and_compare(source: Path, folder: Path, affine: torch.Tensor | None = None) -> Path:
     """Predict "value modulo 3" in PLS, invert, save, and compare geometry and every voxel with the source."""
     steps = Compose(
-        [LoadImageVolumed("image"), Orientationd("image", "PLS", labels=None), SpatialPadd("image", (32, 32, -1))]
+        [LoadCTVolumed("image"), Orientationd("image", "PLS", labels=None), SpatialPadd("image", (32, 32, -1))]
     )
     item = steps({"image": str(source)})
     item["pred"] = MetaTensor((item["image"] + 9999).long() % 3, meta=item["image"].meta)
     item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(item)
-    saved = SaveImageVolumed("pred", folder, classes=LITS.classes)(item)
+    saved = SaveLabelVolumed("pred", folder, classes=LITS.classes)(item)
     assert saved.keys() == item.keys() and saved["pred"] is item["pred"]
     (path,) = folder.iterdir()
     assert geometry(path) == geometry(source)
@@ -619,8 +619,8 @@ def test_a_fourth_axis_and_nifti2_are_kept(tmp_path: Path) -> None:
     image = nib.Nifti2Image(ramp()[..., None], affine_of("ASL"))
     (tmp_path / "in").mkdir()
     nib.save(image, tmp_path / "in" / "test-volume-3.nii")
-    loaded = LoadImageVolumed("image")({"image": str(tmp_path / "in" / "test-volume-3.nii")})["image"]
-    SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)({"pred": loaded * 0 + 2})
+    loaded = LoadCTVolumed("image")({"image": str(tmp_path / "in" / "test-volume-3.nii")})["image"]
+    SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes)({"pred": loaded * 0 + 2})
     saved = tmp_path / "out" / "test-segmentation-3.nii.gz"
     assert geometry(saved) == geometry(tmp_path / "in" / "test-volume-3.nii")
 
@@ -642,7 +642,7 @@ def test_real_volumes_pair_and_are_upright() -> None:
         liver = [one for one in found if one.counts is not None and one.counts[1]]
         assert liver and not any(one.counts[2] for one in found)
         label = LITS.read_label(liver[len(liver) // 2].item)
-        body = LoadSliced("image")(liver[len(liver) // 2].item)["image"][0] > -300
+        body = LoadCTSliced("image")(liver[len(liver) // 2].item)["image"][0] > -300
         # The liver is on the patient's right, the left of the picture.
         assert np.argwhere(label == 1)[:, 1].mean() < torch.argwhere(body.as_tensor())[:, 1].float().mean()
 
@@ -651,7 +651,7 @@ def test_inverse_of_spacing_and_a_batch(tmp_path: Path) -> None:
     image = write_volume(tmp_path / "volume-1.nii", ramp((12, 10, 6)), affine_of("RPI", (12, 10, 6)))
     steps = Compose(
         [
-            LoadImageVolumed("image"),
+            LoadCTVolumed("image"),
             Orientationd("image", "PLS", labels=None),
             Spacingd("image", (1.0, 1.0, 2.5), mode="nearest"),
         ]
@@ -660,17 +660,17 @@ def test_inverse_of_spacing_and_a_batch(tmp_path: Path) -> None:
     batch["pred"] = MetaTensor(torch.ones_like(batch["image"]), meta=batch["image"].meta)
     undo = Invertd("pred", steps, orig_keys="image", nearest_interp=True)
     item = undo(decollate_batch(batch)[0])
-    SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)(item)
+    SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes)(item)
     assert geometry(tmp_path / "out" / "segmentation-1.nii.gz") == geometry(image)
 
 
 def test_label_of_a_dicom_series_and_subfolders(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "in" / "a" / "patient", ramp())
-    steps = Compose([LoadImageVolumed("image"), Orientationd("image", "PLS", labels=None)])
+    steps = Compose([LoadCTVolumed("image"), Orientationd("image", "PLS", labels=None)])
     item = next(iter(DataLoader(Dataset([{"image": str(folder)}], steps), batch_size=1)))
     item["pred"] = MetaTensor((item["image"] + 9999).long() % 3, meta=item["image"].meta)
     item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(decollate_batch(item)[0])
-    SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes, input_dir=tmp_path / "in")(item)
+    SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes, input_dir=tmp_path / "in")(item)
     saved = nib.load(tmp_path / "out" / "a" / "patient_segmentation.nii.gz")
     expected = read_series(folder)[1].affine
     assert np.allclose(saved.affine, expected, atol=1e-5)
@@ -681,8 +681,8 @@ def test_label_of_a_dicom_series_and_subfolders(tmp_path: Path) -> None:
 
 def test_saving_refuses_what_does_not_fit(tmp_path: Path) -> None:
     path = write_volume(tmp_path / "in" / "volume-1.nii", ramp((5, 5, 5)), affine_of("LAS", (5, 5, 5)))
-    image = LoadImageVolumed("image")({"image": str(path)})["image"] * 0
-    save = SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes)
+    image = LoadCTVolumed("image")({"image": str(path)})["image"] * 0
+    save = SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes)
     with pytest.raises(ValueError, match=r"volume-1\.nii` must lie on the volume's own grid, 5×5×5 LAS.*Invertd"):
         save({"pred": image[:, :4]})
     with pytest.raises(ValueError, match=r"must lie on the volume's own grid"):
@@ -692,8 +692,8 @@ def test_saving_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"`pred` must be a MetaTensor that names its volume; got Tensor"):
         save({"pred": image.as_tensor()})
     with pytest.raises(ValueError, match=r"`output_dir` must be another folder than that of the volumes"):
-        SaveImageVolumed("pred", tmp_path / "in", classes=LITS.classes)({"pred": image})
+        SaveLabelVolumed("pred", tmp_path / "in", classes=LITS.classes)({"pred": image})
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     with pytest.raises(KeyError):
         save({})
-    assert SaveImageVolumed("pred", tmp_path / "out", classes=LITS.classes, allow_missing_keys=True)({}) == {}
+    assert SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes, allow_missing_keys=True)({}) == {}

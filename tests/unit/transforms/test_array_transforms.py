@@ -12,29 +12,29 @@ from afma_med.data import CAMVID, ISIC
 from afma_med.transforms import (
     ColorizeClasses,
     ColorizeClassesd,
-    LoadImagePicture,
-    LoadImagePictured,
+    LoadRGBImage,
+    LoadRGBImaged,
     MapToRawIds,
     MapToRawIdsd,
-    SaveImagePictured,
+    SavePNGd,
 )
 
 
 def test_pictures_load_alike(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)).save(path)
-    image = LoadImagePicture()(path)
+    image = LoadRGBImage()(path)
     assert isinstance(image, MetaTensor) and image.shape == (3, 4, 6)
     assert image.meta["filename_or_obj"] == str(path)
     assert list(image.meta["spatial_shape"]) == [4, 6]
-    torch.testing.assert_close(image, LoadImagePictured("image")({"image": path})["image"])
+    torch.testing.assert_close(image, LoadRGBImaged("image")({"image": path})["image"])
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"`.*broken\.png` must be a picture that Pillow reads; got: "):
-        LoadImagePicture()(path)
+        LoadRGBImage()(path)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_ids_that_are_no_bytes_are_refused(value: float, tmp_path: Path) -> None
         with pytest.raises(ValueError, match=r"`ids` must hold classes 0 to 255; got"):
             transform(ids)
     with pytest.raises(ValueError, match=r"`ids` must hold classes 0 to 255; got"):
-        SaveImagePictured("pred", str(tmp_path))({"pred": ids})
+        SavePNGd("pred", str(tmp_path))({"pred": ids})
     assert not list(tmp_path.iterdir())
 
 

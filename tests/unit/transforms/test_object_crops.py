@@ -63,7 +63,7 @@ def test_every_crop_lies_inside_and_holds_its_object() -> None:
 
 
 def test_every_pixel_of_an_object_may_be_the_centre() -> None:
-    crop = RandCropBySmallObjects((6, 6), 3000, free_share=0, classes=[1], size_power=9).set_random_state(0)
+    crop = RandCropBySmallObjects((6, 6), 3000, free_share=0, class_indices=[1], size_power=9).set_random_state(0)
     crop.randomize(scene())
     assert {*crop.centers} >= {(row, column) for row in range(20, 30) for column in range(50, 60)}
 

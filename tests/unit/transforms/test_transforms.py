@@ -12,13 +12,13 @@ from PIL import Image
 
 from afma_med.data import CAMVID, ISIC
 from afma_med.data.class_table import class_colors
-from afma_med.transforms import ColorizeClassesd, LoadImagePictured, LoadLabeld, MapToRawIdsd
+from afma_med.transforms import ColorizeClassesd, LoadLabeld, LoadRGBImaged, MapToRawIdsd
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA"])
 def test_every_picture_becomes_rgb_rows_first(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (5, 3)).save(tmp_path / "a.png")
-    image = LoadImagePictured("image")({"image": str(tmp_path / "a.png")})["image"]
+    image = LoadRGBImaged("image")({"image": str(tmp_path / "a.png")})["image"]
     assert image.shape == (3, 3, 5)
 
 
@@ -27,7 +27,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "a.jpg", exif=exif)
-    assert LoadImagePictured("image")({"image": str(tmp_path / "a.jpg")})["image"].shape == (3, 5, 4)
+    assert LoadRGBImaged("image")({"image": str(tmp_path / "a.jpg")})["image"].shape == (3, 5, 4)
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
@@ -53,7 +53,7 @@ def test_colour_coded_label_becomes_train_ids(tmp_path: Path) -> None:
 def test_unreadable_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.png` must be a picture that Pillow reads; got: .*Replace the file"):
-        LoadImagePictured("image")({"image": str(tmp_path / "broken.png")})
+        LoadRGBImaged("image")({"image": str(tmp_path / "broken.png")})
 
 
 def test_truncated_picture_is_named(tmp_path: Path) -> None:
@@ -61,12 +61,12 @@ def test_truncated_picture_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"cut\.png` must be a picture that Pillow reads; got: .*truncated"):
-        LoadImagePictured("image")({"image": str(path)})
+        LoadRGBImaged("image")({"image": str(path)})
 
 
 def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
-    image = LoadImagePictured("image")({"image": str(tmp_path / "a.png")})["image"]
+    image = LoadRGBImaged("image")({"image": str(tmp_path / "a.png")})["image"]
     assert image[:, 0].tolist() == [[0, 1, 255]] * 3
 
 

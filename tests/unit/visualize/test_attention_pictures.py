@@ -158,7 +158,7 @@ def test_of_several_attentions_that_of_the_class_is_shown() -> None:
         after = net(make_image()[None]).argmax(1)[0]
     seen = attend_image(net, make_image())
     np.testing.assert_array_equal(seen.after, after)
-    assert [(one.feature, one.classes) for one in seen.parts] == [("down", (0, 2)), ("down", (1,))]
+    assert [(one.feature, one.class_indices) for one in seen.parts] == [("down", (0, 2)), ("down", (1,))]
     for k, part, place in ((0, parts[0], 0), (1, parts[1], 0), (2, parts[0], 1)):
         found = attend_point(seen, (9, 14), class_index=k)
         height, width = part.grid.patch_size
@@ -313,23 +313,23 @@ def test_corrected_object_is_the_small_one_that_gains_most() -> None:
     after[1, 1:4] = 1  # three pixels of the first object
     after[1:3, 8:11], before[3, 8:11] = 1, 1  # six of the second one, which loses three
     after[6:12] = 2  # all of a large one
-    assert corrected_object(before, after, label, classes=[1, 2], max_pixels=50) == (3, (1, 2))
+    assert corrected_object(before, after, label, class_indices=[1, 2], max_pixels=50) == (3, (1, 2))
     after[3, 8:11] = 1
-    assert corrected_object(before, after, label, classes=[1, 2], max_pixels=50) == (6, (1, 9))
-    assert corrected_object(before, after, label, classes=[2], max_pixels=50) is None
-    assert corrected_object(after, before, label, classes=[1], max_pixels=50) is None, "both only lose"
-    assert corrected_object(before[1:], after[1:], label[1:], classes=[1], max_pixels=50) is None, "both are cut"
+    assert corrected_object(before, after, label, class_indices=[1, 2], max_pixels=50) == (6, (1, 9))
+    assert corrected_object(before, after, label, class_indices=[2], max_pixels=50) is None
+    assert corrected_object(after, before, label, class_indices=[1], max_pixels=50) is None, "both only lose"
+    assert corrected_object(before[1:], after[1:], label[1:], class_indices=[1], max_pixels=50) is None, "both are cut"
 
 
 def test_smallest_object_and_its_centre() -> None:
     assert smallest_object(LABEL) == (25, 30)
     assert smallest_object(LABEL, min_pixels=3) == (13, 21), "of two equal ones the first in raster order"
-    assert smallest_object(LABEL, classes=[2], min_pixels=3) == (21, 6)
+    assert smallest_object(LABEL, class_indices=[2], min_pixels=3) == (21, 6)
     rows, columns = np.nonzero(LABEL == 0)
     distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
-    assert smallest_object(LABEL, classes=[0]) == (rows[distance.argmin()], columns[distance.argmin()])
-    assert smallest_object(LABEL, classes=[5]) is None
-    assert smallest_object(LABEL, classes=[1], min_pixels=26) is None
+    assert smallest_object(LABEL, class_indices=[0]) == (rows[distance.argmin()], columns[distance.argmin()])
+    assert smallest_object(LABEL, class_indices=[5]) is None
+    assert smallest_object(LABEL, class_indices=[1], min_pixels=26) is None
 
 
 def test_void_is_no_object() -> None:
@@ -342,7 +342,7 @@ def test_point_lies_inside_an_object_with_a_hole() -> None:
     ring = np.zeros((9, 9), dtype=np.uint8)
     ring[1:8, 1:8] = 1
     ring[2:7, 2:7] = 0
-    point = smallest_object(ring, classes=[1])
+    point = smallest_object(ring, class_indices=[1])
     assert point is not None
     assert ring[point] == 1
     assert point == (1, 4), "the nearest to the centre, the first in raster order"
@@ -443,7 +443,7 @@ def test_single_changed_pixel_of_a_large_image_is_seen(seen: AttendedImage) -> N
 
 def test_wrong_tables_rows_and_suffixes_are_refused(tmp_path: Path, seen: AttendedImage) -> None:
     point = attend_point(seen, (9, 14))
-    with pytest.raises(ValueError, match=r"`classes` must be the 3 classes of the network; got 12"):
+    with pytest.raises(ValueError, match=r"`class_table` must hold the 3 classes of the network; got 12"):
         draw_attention(point, CAMVID.classes)
     with pytest.raises(ValueError, match=r"`rows` must hold at least one point"):
         compare_attention([], CLASSES)

@@ -26,7 +26,7 @@ from afma_med.visualize import (
     format_explorer,
     stretch_image,
 )
-from afma_med.visualize.packed_attention import pack_attention
+from afma_med.visualize.packed_attention import PackedMap, pack_components, split_attention
 
 
 def attention_of(
@@ -74,12 +74,15 @@ def table(count: int) -> list[ClassInfo]:
 # --- packing
 
 
+def pack(attention: PatchAttention, tolerance: float = 1e-3) -> list[PackedMap]:
+    return pack_components(split_attention(attention), tolerance=tolerance)
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("rank", [1, 3, 25])
 def test_packed_maps_are_those_of_the_matrix(rank: int, signed: bool) -> None:
     attention = attention_of(rank, signed=signed)
-    dense, packed = exact(attention), pack_attention(attention)
-    for one, expected in zip(packed.maps, dense, strict=True):
+    for one, expected in zip(pack(attention), exact(attention), strict=True):
         assert one.dense().shape == expected.shape
         assert np.abs(one.dense() - expected).max() <= 1e-2 * np.abs(expected).max()
         assert one.query.dtype == one.key.dtype == np.int16
@@ -88,29 +91,24 @@ def test_packed_maps_are_those_of_the_matrix(rank: int, signed: bool) -> None:
 
 def test_error_is_the_largest_one() -> None:
     attention = attention_of(25)
-    packed = pack_attention(attention, tolerance=0.05)
-    errors = []
-    for one, expected in zip(packed.maps, exact(attention), strict=True):
+    for one, fine, expected in zip(pack(attention, 0.05), pack(attention), exact(attention), strict=True):
         left, sizes, right = np.linalg.svd(expected, full_matrices=False)
         largest = (np.abs(left).max(axis=0) * sizes * np.abs(right).max(axis=1)).max()
-        errors.append(np.abs(one.dense() - expected).max() / largest)
-    # The page measures at 512 patches; these attentions have fewer.
-    assert packed.error == pytest.approx(max(errors), rel=1e-4)
-    assert packed.error > pack_attention(attention, tolerance=1e-3).error > 0
+        # It is measured at 512 patches; these attentions have fewer.
+        assert one.error == pytest.approx(np.abs(one.dense() - expected).max() / largest, rel=1e-4)
+        assert one.error > fine.error > 0
 
 
 def test_coarser_steps_drop_small_components() -> None:
     attention = attention_of(25)
-    counts = [len(pack_attention(attention, tolerance=step).maps[0].scale) for step in (1e-4, 1e-2, 1e-1)]
+    counts = [len(pack(attention, step)[0].scale) for step in (1e-4, 1e-2, 1e-1)]
     assert counts[0] > counts[1] > counts[2] >= 1
 
 
 def test_attention_of_zeros_has_no_components() -> None:
     attention = attention_of(2)
     nothing = attention._replace(query=torch.zeros_like(attention.query))
-    packed = pack_attention(nothing)
-    assert packed.error == 0
-    assert not packed.maps[0].dense().any()
+    assert all(one.error == 0 and not one.dense().any() for one in pack(nothing))
 
 
 # --- the page
@@ -230,7 +228,7 @@ def test_page_of_a_volume_leaves_slices_out_but_not_the_first() -> None:
 def test_nothing_and_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`slices` must hold at least one slice; got none"):
         format_explorer([], LITS.classes, title="a", point=(0, 0))
-    with pytest.raises(ValueError, match=r"`classes` must be the 12 classes of the network; got 3"):
+    with pytest.raises(ValueError, match=r"`class_table` must hold the 12 classes of the network; got 3"):
         format_explorer([slice_of(network(12))], LITS.classes, title="a", point=(0, 0))
 
 

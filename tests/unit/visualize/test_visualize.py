@@ -27,7 +27,7 @@ def test_legend_holds_every_colour_at_any_width(width: int) -> None:
 def test_comparison_puts_image_and_segmentations_side_by_side(channels: int) -> None:
     image = np.linspace(-2, 2, channels * 40 * 60).reshape(channels, 40, 60)
     label, prediction = np.full((40, 60), 3, np.uint8), np.full((40, 60), 8, np.uint8)
-    picture = compare_segmentations(image, label, prediction, classes=CAMVID.classes)
+    picture = compare_segmentations(image, label, prediction, class_table=CAMVID.classes)
     assert picture.shape[1] == 180
     assert picture.shape[0] > 40, "the legend is missing"
     assert picture[20, 90].tolist() == class_colors(CAMVID.classes)[3].tolist()
@@ -38,4 +38,4 @@ def test_comparison_puts_image_and_segmentations_side_by_side(channels: int) -> 
 
 def test_constant_image_does_not_divide_by_zero() -> None:
     label = np.zeros((20, 30), np.uint8)
-    assert compare_segmentations(np.zeros((3, 20, 30)), label, classes=CAMVID.classes)[:20, :30].max() == 0
+    assert compare_segmentations(np.zeros((3, 20, 30)), label, class_table=CAMVID.classes)[:20, :30].max() == 0

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import DiceMetric, PanopticQualityMetric
 from torch import Tensor
 
+from _helpers.flood_fill import flood
 from afma_med.data.class_table import ClassInfo
 from afma_med.data.objects.sizes import SizeGroups
 from afma_med.metrics import (
@@ -26,26 +28,12 @@ from afma_med.metrics import (
     ObjectDetectionMetric,
     ObjectSizeMetric,
 )
+from afma_med.metrics.object_matches import match_objects
 
 TABLE = tuple(ClassInfo(name, k, k, (k, k, k)) for k, name in enumerate(("ground", "car", "mast")))
 GROUPS = SizeGroups((3, 6))
 SHAPES = [(3, 1, 12, 14), (2, 1, 6, 5, 7)]
-
-
-def flood(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
-    """Objects as sets of pixels, by a flood fill in plain Python."""
-    left, found = {tuple(pixel) for pixel in np.argwhere(mask).tolist()}, []
-    while left:
-        queue, component = [min(left)], set()
-        left -= {*queue}
-        while queue:
-            pixel = queue.pop()
-            component.add(pixel)
-            near = {tuple(np.add(pixel, step).tolist()) for step in itertools.product((-1, 0, 1), repeat=mask.ndim)}
-            queue += near & left
-            left -= near
-        found.append(component)
-    return found
+METRICS: list[Any] = [ComponentDiceMetric, ComponentPanopticQualityMetric, ObjectDetectionMetric, ObjectSizeMetric]
 
 
 def pair(shape: tuple[int, ...], seed: int, *, void: bool = False) -> tuple[Tensor, Tensor]:
@@ -60,6 +48,10 @@ def pair(shape: tuple[int, ...], seed: int, *, void: bool = False) -> tuple[Tens
     if void:
         label[random.random(shape) < 0.1] = 255
     return torch.from_numpy(prediction), torch.from_numpy(label)
+
+
+def one_hot(x: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(x[:, 0], 3).movedim(-1, 1)
 
 
 def masks(prediction: Tensor, label: Tensor) -> list[list[tuple[np.ndarray, np.ndarray]]]:
@@ -104,22 +96,6 @@ def test_component_dice_equals_plain_python(shape: tuple[int, ...], seed: int, v
     assert metric.aggregate("mean_batch").tolist() == pytest.approx(np.nanmean(values.numpy(), axis=0).tolist())
 
 
-def test_component_dice_of_hand_made_objects() -> None:
-    label = torch.zeros(1, 1, 9, 9)
-    label[..., :4, :4] = label[..., 8, 8] = 1
-    found = label.clone()
-    found[..., 8, 8] = 0
-    metric = ComponentDiceMetric()
-    assert metric(found, label).item() == 0.5  # one of two, although it is 16 of 17 pixels
-    found[..., 8, 7:] = 1
-    assert metric(found, label).item() == pytest.approx((1 + 2 / 3) / 2)
-    found[..., 0, 8] = 1  # a false positive, equally near to both: in one of two regions
-    assert metric(found, label).item() < (1 + 2 / 3) / 2
-    metric.reset()
-    with pytest.raises(ValueError, match=r"must be called before `aggregate`"):
-        metric.aggregate()
-
-
 @pytest.mark.skipif("per_component" not in inspect.signature(DiceMetric).parameters, reason="an older MONAI")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.filterwarnings("ignore:Voronoi")
@@ -127,9 +103,7 @@ def test_component_dice_equals_monais_for_one_class(shape: tuple[int, ...]) -> N
     ours, theirs = ComponentDiceMetric(num_classes=2), DiceMetric(per_component=True, include_background=False)
     for seed in range(5):
         prediction, label = ((x > 0).long() for x in pair(shape, seed))
-        one_hot = [torch.cat([1 - x, x], dim=1) for x in (prediction, label)]
-        ours(prediction, label), theirs(*one_hot)
-        torch.testing.assert_close(ours(*one_hot), ours(prediction, label))
+        ours(prediction, label), theirs(*(torch.cat([1 - x, x], dim=1) for x in (prediction, label)))
     assert ours.aggregate().item() == pytest.approx(theirs.aggregate().item())
 
 
@@ -151,26 +125,17 @@ def naive_panoptic(prediction: np.ndarray, label: np.ndarray, threshold: float) 
 @pytest.mark.parametrize("threshold", [0.5, 0.7])
 @pytest.mark.parametrize("void", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_panoptic_quality_equals_plain_python(shape: tuple[int, ...], void: bool, threshold: float) -> None:
-    metric = ComponentPanopticQualityMetric(
-        ("pq", "sq", "rq"), num_classes=3, ignore_index=255, match_iou_threshold=threshold
-    )
-    totals = np.zeros((2, 4))
+def test_panoptic_counts_equal_plain_python(shape: tuple[int, ...], void: bool, threshold: float) -> None:
+    metric = ComponentPanopticQualityMetric(num_classes=3, ignore_index=255, match_iou_threshold=threshold)
     for seed in range(4):
         prediction, label = pair(shape, seed, void=void)
-        counts = metric(prediction, label)
-        expected = np.array([[naive_panoptic(*both, threshold) for both in one] for one in masks(prediction, label)])
-        np.testing.assert_allclose(counts.numpy(), expected, rtol=1e-5)
-        totals += expected.sum(axis=0)
-    hits, extra, missed, iou = totals.T
-    pq, sq, rq = (values.tolist() for values in metric.aggregate())
-    assert sq == pytest.approx(iou / hits, rel=1e-4)
-    assert rq == pytest.approx(2 * hits / (2 * hits + extra + missed), rel=1e-4)
-    assert pq == pytest.approx(np.multiply(sq, rq), rel=1e-4)
+        expected = [[naive_panoptic(*both, threshold) for both in one] for one in masks(prediction, label)]
+        np.testing.assert_allclose(metric(prediction, label).numpy(), np.array(expected), rtol=1e-5)
 
 
 def test_panoptic_quality_equals_monais_on_numbered_objects() -> None:
-    ours, theirs = ComponentPanopticQualityMetric(num_classes=3), PanopticQualityMetric(num_classes=2)
+    names = ("pq", "sq", "rq")
+    ours, theirs = ComponentPanopticQualityMetric(names, num_classes=3), PanopticQualityMetric(2, names)
     for seed in range(4):
         prediction, label = pair((2, 1, 12, 14), seed)
         ours(prediction, label)
@@ -178,8 +143,7 @@ def test_panoptic_quality_equals_monais_on_numbered_objects() -> None:
         for x in (prediction, label):
             instances = torch.zeros_like(x)
             for number, one in enumerate(x[:, 0].numpy()):
-                parts = [part for k in (1, 2) for part in flood(one == k)]
-                for j, part in enumerate(parts, start=1):
+                for j, part in enumerate([part for k in (1, 2) for part in flood(one == k)], start=1):
                     for pixel in part:
                         instances[number, 0][pixel] = j
             numbered.append(torch.cat([instances, x], dim=1))
@@ -188,19 +152,17 @@ def test_panoptic_quality_equals_monais_on_numbered_objects() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_object_scores_are_those_of_the_ignite_metric(shape: tuple[int, ...]) -> None:
+def test_scores_are_those_of_the_ignite_metrics(shape: tuple[int, ...]) -> None:
     names = ObjectDetectionMetric.scores
     metric = ObjectDetectionMetric(names, size_groups=GROUPS, num_classes=3, ignore_index=255, min_iou=0.3)
     sizes = ObjectSizeMetric(ObjectSizeMetric.scores, size_groups=GROUPS, num_classes=3, ignore_index=255)
-    detection = ObjectDetection(TABLE, size_groups=GROUPS, min_iou=0.3)
-    iou = ClassIoU(TABLE, size_groups=GROUPS)
+    detection, iou = ObjectDetection(TABLE, size_groups=GROUPS, min_iou=0.3), ClassIoU(TABLE, size_groups=GROUPS)
     for seed in range(4):
         prediction, label = pair(shape, seed, void=True)
-        logits = torch.nn.functional.one_hot(prediction[:, 0], 3).movedim(-1, 1)
         for own in (metric, sizes):
-            own(logits, label)  # one-hot prediction, label of class indices
+            own(one_hot(prediction), label)
         for ignite in (detection, iou):
-            ignite.update((list(logits.float()), list(label)))
+            ignite.update((list(one_hot(prediction).float()), list(label)))
     expected = detection.compute()
     for name, values in zip(names, metric.aggregate("mean_batch"), strict=True):
         assert values.tolist() == pytest.approx([expected[f"{name}/{k}"] for k in ("car", "mast")], nan_ok=True)
@@ -208,16 +170,52 @@ def test_object_scores_are_those_of_the_ignite_metric(shape: tuple[int, ...]) ->
     for name, values in zip(ObjectSizeMetric.scores, sizes.aggregate("mean_batch"), strict=True):
         for value, k in zip(values.tolist(), ("car", "mast"), strict=True):
             assert math.isnan(value) or value == pytest.approx(expected[f"{name}_objects/{k}"])
-    means = metric.aggregate()
-    assert means[2].item() == pytest.approx(metric.aggregate("mean_batch")[2].mean().item())
+    assert metric.aggregate()[2].item() == pytest.approx(metric.aggregate("mean_batch")[2].mean().item())
 
 
-def test_object_scores_of_hand_made_objects() -> None:
+def mask(text: str) -> np.ndarray:
+    return np.array([[c == "1" for c in line] for line in text.split()])
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction", "min_iou", "matched_label", "matched_prediction"),
+    [
+        (".11 .11", ".11 .1.", 0.5, [1], [1]),  # 3 of 4 pixels
+        (".11 .11", ".11 .1.", 0.8, [0], [0]),
+        ("1111111", "111.111", 0.5, [0], [0, 0]),  # neither half reaches half of the whole
+        ("1111111", "111.111", 0.4, [1], [1, 0]),  # one half is matched, the other one is too many
+        ("11.11 11.11", "11111 11111", 0.4, [1, 0], [1]),  # the one object is matched once
+        ("1.. .1. ..1", "1.. .1. ...", 0.5, [1], [1]),  # three pixels in a diagonal are one object
+        ("111111. ....... 11.....", "1.1111. ....... 1......", 0.1, [1, 1], [0, 1, 1]),  # the best overlap first
+        ("...", "...", 0.5, [], []),
+    ],
+)
+def test_matches_by_hand(
+    label: str, prediction: str, min_iou: float, matched_label: list[int], matched_prediction: list[int]
+) -> None:
+    sizes, matched = match_objects(mask(label), mask(prediction), min_iou=min_iou)
+    assert [x.tolist() for x in matched] == [matched_label, matched_prediction]
+    assert [x.tolist() for x in sizes] == [[len(part) for part in flood(mask(x))] for x in (label, prediction)]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_matches_equal_all_pairs(seed: int) -> None:
+    """Above half an overlap, a match is unique: compare with every pair of flood-filled objects."""
+    rng = np.random.default_rng(seed)
+    label = rng.random((7, 8)) < 0.4
+    prediction = label ^ (rng.random((7, 8)) < 0.1)
+    objects = [flood(x) for x in (label, prediction)]
+    expected = sum(len(a & b) / len(a | b) > 0.5 for a in objects[0] for b in objects[1])
+    sizes, matched = match_objects(label, prediction, min_iou=0.5 + 1e-9)
+    assert [len(x) for x in sizes] == [len(x) for x in objects]
+    assert [int(x.sum()) for x in matched] == [expected, expected]
+
+
+def test_scores_of_hand_made_objects() -> None:
     label, found = torch.zeros(1, 1, 20, 20), torch.zeros(1, 1, 20, 20)
     label[..., 1:3, 1:3], label[..., 1:3, 10], label[..., 10:14, 10:14] = 1, 1, 1
     found[..., 1:3, 1:3], found[..., 10:14, 10:13], found[..., 18, 0] = 1, 1, 1
-    names = ("precision", "recall", "F1", "recall_small", "recall_medium", "recall_large")
-    metric = ObjectDetectionMetric(names, size_groups=GROUPS)
+    metric = ObjectDetectionMetric(ObjectDetectionMetric.scores, size_groups=GROUPS)
     metric(found, label)
     assert [value.item() for value in metric.aggregate()] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0, 1, 1])
     sizes = ObjectSizeMetric(("recall_small", "recall_large", "IoU_medium"), size_groups=GROUPS)
@@ -239,17 +237,12 @@ def test_sizes_in_millimetres_come_from_the_call_or_from_the_label() -> None:
         ObjectDetectionMetric(size_groups=groups)(label, label)
 
 
-METRICS: list[Any] = [ComponentDiceMetric, ComponentPanopticQualityMetric, ObjectDetectionMetric, ObjectSizeMetric]
-
-
 @pytest.mark.parametrize("build", METRICS)
 def test_metrics_plug_into_an_engine(build: Any) -> None:
     prediction, label = pair((2, 1, 12, 14), 0)
     engine = Engine(lambda engine, batch: [{"pred": p, "label": y} for p, y in zip(*batch, strict=True)])
-    handler = IgniteMetricHandler(
-        build(num_classes=3), output_transform=from_engine(["pred", "label"]), save_details=False
-    )
-    handler.attach(engine, "score")
+    transform = from_engine(["pred", "label"])
+    IgniteMetricHandler(build(num_classes=3), output_transform=transform, save_details=False).attach(engine, "score")
     engine.run([(prediction, label), (prediction, label)])
     direct = build(num_classes=3)
     for _ in range(2):
@@ -261,9 +254,9 @@ def test_metrics_plug_into_an_engine(build: Any) -> None:
 @pytest.mark.parametrize("build", METRICS)
 def test_forms_of_labels_give_one_value(build: Any) -> None:
     prediction, label = pair((2, 1, 12, 14), 1)
-    one_hot = [torch.nn.functional.one_hot(x[:, 0], 3).movedim(-1, 1) for x in (prediction, label)]
     expected = build(num_classes=3)(prediction, label)
-    for forms in (one_hot, (prediction.float(), label.byte()), (MetaTensor(prediction), one_hot[1].float())):
+    coded = one_hot(prediction), one_hot(label)
+    for forms in (coded, (prediction.float(), label.byte()), (MetaTensor(prediction), coded[1].float())):
         torch.testing.assert_close(build(num_classes=3)(*forms), expected, equal_nan=True)
     with_background = build(num_classes=3, include_background=True)(prediction, label)
     torch.testing.assert_close(with_background[:, 1:], expected, equal_nan=True)
@@ -274,7 +267,7 @@ def test_forms_of_labels_give_one_value(build: Any) -> None:
 
 
 @pytest.mark.parametrize("build", METRICS)
-def test_images_without_objects_and_of_void(build: Any) -> None:
+def test_images_without_objects_of_void_and_of_thousands_of_objects(build: Any) -> None:
     empty, void = torch.zeros(1, 1, 6, 6), torch.full((1, 1, 6, 6), 255)
     metric = build(num_classes=2, ignore_index=255)
     for prediction, label in ((empty, empty), (empty + 1, void)):
@@ -282,13 +275,9 @@ def test_images_without_objects_and_of_void(build: Any) -> None:
         assert (value.isnan() | (value == 0)).all()
     total = metric.aggregate()
     assert total.isnan().all() or (total == 0).all()
-
-
-@pytest.mark.parametrize("build", METRICS)
-def test_thousands_of_objects_and_one_huge_one(build: Any) -> None:
-    label = torch.zeros(1, 1, 128, 128)
-    label[..., ::2, ::2] = 1
-    for one in (label, torch.ones(1, 1, 128, 128)):
+    many = torch.zeros(1, 1, 128, 128)
+    many[..., ::2, ::2] = 1
+    for one in (many, torch.ones(1, 1, 128, 128)):
         metric = build()
         metric(one, one)
         assert metric.aggregate().nan_to_num(1).item() == pytest.approx(1, abs=1e-5)
@@ -297,8 +286,8 @@ def test_thousands_of_objects_and_one_huge_one(build: Any) -> None:
 @pytest.mark.parametrize(
     ("build", "options", "message"),
     [
-        (ComponentPanopticQualityMetric, {"match_iou_threshold": 0.3}, "`match_iou_threshold` must be from 0.5"),
-        (ObjectDetectionMetric, {"min_iou": 0}, "`min_iou` must be above 0"),
+        (ComponentPanopticQualityMetric, {"match_iou_threshold": 0.3}, "`match_iou_threshold` .*got 0.3"),
+        *((ObjectDetectionMetric, {"min_iou": value}, f"`min_iou` .*got {value}") for value in (0, 1.5, -1)),
         (ObjectDetectionMetric, {"metric_name": "IoU"}, "`metric_name` must be one or several of precision.*got 'IoU'"),
         (ObjectSizeMetric, {"metric_name": ()}, "`metric_name` must be one or several of IoU_small"),
         (ObjectSizeMetric, {"reduction": "none"}, "`reduction` must be 'mean' or 'mean_batch'; got 'none'"),
@@ -309,23 +298,26 @@ def test_bad_options_are_refused(build: Any, options: dict[str, Any], message: s
         build(**options)
 
 
+LABEL = torch.zeros(1, 1, 6, 6)
+
+
 @pytest.mark.parametrize("build", METRICS)
-def test_bad_input_is_refused(build: Any) -> None:
-    label = torch.zeros(1, 1, 6, 6)
-    with pytest.raises(
-        ValueError, match=r"must be class indices .* of one size; got \(1, 1, 6, 6\) and \(1, 1, 6, 5\)"
-    ):
-        build()(label, label[..., :5])
-    with pytest.raises(ValueError, match=r"one-hot maps \(B,3,...\)"):
-        build(num_classes=3)(torch.zeros(1, 2, 6, 6), label)
-    with pytest.raises(ValueError, match=r"`y_pred` must hold 0 and 1; got \[0.5"):
-        build()(label + 0.5, label)
-    with pytest.raises(ValueError, match=r"`y` must hold classes 0 to 2; got \[255"):
-        build(num_classes=3)(label, label + 255)
-    with pytest.raises(TypeError, match="`y` must be a torch tensor"):
-        build()(label)
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        ({}, (LABEL, LABEL[..., :5]), r"must be class indices .*; got \(1, 1, 6, 6\) and \(1, 1, 6, 5\)"),
+        ({"num_classes": 3}, (torch.zeros(1, 2, 6, 6), LABEL), r"one-hot maps \(B,3,...\)"),
+        ({}, (LABEL + 0.5, LABEL), r"`y_pred` must hold 0 and 1; got \[0.5"),
+        ({"num_classes": 3}, (LABEL, LABEL + 255), r"`y` must hold classes 0 to 2; got \[255"),
+        ({}, (LABEL,), "`y` must be a torch tensor"),
+    ],
+)
+def test_bad_input_is_refused(build: Any, options: dict[str, Any], given: tuple[Tensor, ...], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        build(**options)(*given)
 
 
-def test_scores_need_images() -> None:
+@pytest.mark.parametrize("build", [ComponentDiceMetric, ObjectDetectionMetric])
+def test_scores_need_images(build: Any) -> None:
     with pytest.raises(ValueError, match="must be called before `aggregate`"):
-        ObjectDetectionMetric().aggregate()
+        build().aggregate()
