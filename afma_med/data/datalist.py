@@ -48,8 +48,7 @@ def picture_files(
     """Group pictures by name, and warn of the files that are skipped."""
     paths = list(paths)
     found = files_by_name(paths, PICTURES, name_prefix=name_prefix, name_suffix=name_suffix)
-    used = {path for files in found.values() for path in files}
-    warn_skipped(path for path in paths if path not in used and not path.name.endswith(tuple(known)))
+    warn_skipped([path for path in paths if not path.name.endswith(tuple(known))], found)
     return found
 
 

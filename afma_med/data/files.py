@@ -18,6 +18,7 @@ __all__ = [
     "file_identity",
     "files_below",
     "files_by_name",
+    "files_by_relative_name",
     "join_names",
     "map_files",
     "shown_name",
@@ -95,6 +96,15 @@ def files_by_name(
         name = as_one_form(path.name[: -len(suffix)])
         if name.startswith(name_prefix) and name.endswith(name_suffix):
             found.setdefault(name.removeprefix(name_prefix).removesuffix(name_suffix), []).append(path)
+    return found
+
+
+def files_by_relative_name(root: Path, paths: Iterable[Path], suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """Group files below a folder by their path in it, without suffix."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        for name, files in files_by_name([path], suffixes).items():
+            found.setdefault(str(path.relative_to(root).with_name(name)), []).extend(files)
     return found
 
 

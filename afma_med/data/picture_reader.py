@@ -15,7 +15,7 @@ from PIL import Image
 from afma_med.data.class_table import ClassInfo, class_names
 from afma_med.data.datalist import pair_by_name
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
-from afma_med.data.files import files_below, files_by_name, map_files
+from afma_med.data.files import files_below, files_by_relative_name, map_files
 from afma_med.data.label_pixels import MaskReader
 from afma_med.data.mask_values import MaskValues, check_mask_values
 from afma_med.data.objects.sizes import tally_objects
@@ -120,15 +120,10 @@ def find_pictures(source: Path) -> list[dict[str, str]]:
         FileNotFoundError: if there is no picture.
         DatasetError: naming every file that cannot be read, and names of several files.
     """
-    names: dict[str, list[Path]] = {source.stem: [source]} if source.is_file() else {}
-    skipped = []
-    for path in files_below(source):
-        found = files_by_name([path], PICTURES)
-        skipped += [] if found else [path]
-        for name, paths in found.items():
-            names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
-    warn_skipped(skipped)
-    items = pair_by_name(names, None, image_dir=source)
+    paths = files_below(source)
+    images = {source.stem: [source]} if source.is_file() else files_by_relative_name(source, paths, PICTURES)
+    warn_skipped(paths, images)
+    items = pair_by_name(images, None, image_dir=source)
     # To the last byte: a prediction of many images must not stop halfway.
     outcomes = map_files(_image_problem, items, title="Reading the images", unit="image")
     if problems := list(filter(None, outcomes)):

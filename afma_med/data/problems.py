@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,9 +67,11 @@ def list_files(what: str, items: Iterable[Path | str], *, shown: int = 8) -> str
     return f"{len(found)} {what}:\n  " + "\n  ".join(found[:shown]) + more
 
 
-def warn_skipped(paths: Iterable[Path]) -> None:
-    """Warn of files that are not read, with their number and the first names; hidden files do not count."""
-    skipped = [p for p in paths if not p.name.startswith(".") and p.name.lower() not in _OF_SYSTEMS and p.is_file()]
+def warn_skipped(paths: Iterable[Path], *used: Mapping[str, Sequence[Path]]) -> None:
+    """Warn of files that are in none of the groups used, with their number and first names; but not of hidden files."""
+    known = {path for files in used for same in files.values() for path in same}
+    left = [path for path in paths if path not in known and path.is_file()]
+    skipped = [path for path in left if not path.name.startswith(".") and path.name.lower() not in _OF_SYSTEMS]
     if skipped:
         what = "files are skipped: their format cannot be read, or their names do not follow the layout"
         warnings.warn(list_files(what, skipped), DatasetWarning, stacklevel=2)

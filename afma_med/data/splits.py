@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from afma_med.data.problems import DatasetError, list_files
 
 __all__ = [
     "FOLDS",
+    "SplitFiles",
     "check_fold",
-    "find_split_file",
     "fold_names",
     "natural_key",
     "read_lines",
@@ -25,7 +26,6 @@ __all__ = [
     "refuse_shared_names",
     "section_names",
     "split_names",
-    "unlisted",
 ]
 
 #: How many folds there are.
@@ -39,7 +39,19 @@ _HEADERS = {"name", "names", "file", "files", "image", "images", "path", "volume
 }
 
 
-def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]]:
+class SplitFiles(NamedTuple):
+    """Hold the path and the names of each section that has a split file."""
+
+    files: dict[str, Path]
+    names: dict[str, set[str]]
+
+    def missing(self, section: str, found: Collection[str]) -> str:
+        """Return the names of a section's file that have no image, as a problem; an empty text if all have one."""
+        names = self.names.get(section, set()).difference(found)
+        return list_files(f"names of `{self.files.get(section)}` without an image", names)
+
+
+def read_split_files(folder: Path, known: Collection[str]) -> SplitFiles:
     """Read ``train.txt``, ``val.txt`` and ``test.txt``, those that are there; ``.csv`` and ``.tsv`` count too.
 
     A line names one image: with or without folders and suffix, in quotes or not, alone or as a column of a table.
@@ -47,21 +59,12 @@ def read_split_files(folder: Path, known: Collection[str]) -> dict[str, set[str]
     Raises:
         DatasetError: if a file cannot be read or lists nothing, a line names several images, or a name is in two files.
     """
-    files = {section: file for section in SECTIONS if (file := find_split_file(folder, section))}
+    files = {section: file for section in SECTIONS if (file := _find_split_file(folder, section))}
     listed = {section: _read_names(file, known) for section, file in files.items()}
     if empty := list_files("split files that list nothing", [files[key] for key, names in listed.items() if not names]):
         raise DatasetError([empty])
     refuse_shared_names(listed, folder)
-    return listed
-
-
-def find_split_file(folder: Path, section: str) -> Path | None:
-    """Return the split file of a section, whatever the case of its name; None if there is none."""
-    wanted = [section + suffix for suffix in _SUFFIXES]
-    found = sorted(path for path in folder.glob("*.*") if path.name.lower() in wanted)
-    if len(found) > 1:
-        raise DatasetError([list_files(f"split files of the section {section}, where one is needed", found)])
-    return found[0] if found else None
+    return SplitFiles(files, listed)
 
 
 def read_lines(file: Path) -> list[tuple[int, str]]:
@@ -165,9 +168,13 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def unlisted(split_file: Path | None, wanted: Iterable[str], found: Iterable[str]) -> str:
-    """Return the names of a split file that have no image, as a problem; an empty text if all have one."""
-    return list_files(f"names of `{split_file}` without an image", set(wanted) - set(found))
+def _find_split_file(folder: Path, section: str) -> Path | None:
+    """Return the split file of a section, whatever the case of its name; None if there is none."""
+    wanted = [section + suffix for suffix in _SUFFIXES]
+    found = sorted(path for path in folder.glob("*.*") if path.name.lower() in wanted)
+    if len(found) > 1:
+        raise DatasetError([list_files(f"split files of the section {section}, where one is needed", found)])
+    return found[0] if found else None
 
 
 def _encoding(data: bytes) -> str:

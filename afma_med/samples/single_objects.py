@@ -259,4 +259,5 @@ def _clouds(rng: np.random.Generator, size: tuple[int, int], cell: int) -> Float
 def _to_bytes(image: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Add noise, and round fractions to bytes."""
     noisy = image + rng.uniform(0.01, 0.03) * rng.standard_normal(image.shape)
-    return np.asarray(np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
+    pixels: NDArray[np.uint8] = (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
+    return pixels

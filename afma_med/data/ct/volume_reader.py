@@ -21,7 +21,7 @@ from afma_med.data.ct.volume_checks import check_values, input_problems, pair_pr
 from afma_med.data.ct.voxel_grid import require_same_grid
 from afma_med.data.datalist import FilesByName, pair_by_name
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
-from afma_med.data.files import files_below, files_by_name
+from afma_med.data.files import files_below, files_by_relative_name
 from afma_med.data.problems import DatasetError, warn_skipped
 
 __all__ = [
@@ -117,20 +117,14 @@ def find_volumes(source: Path, *, geometry: str = "") -> list[dict[str, str]]:
     """
     if source.is_file() and is_dicom(source):
         raise DatasetError([f"{source} is one file of a DICOM series: pass its folder, {source.parent}"])
-    names: dict[str, list[Path]] = {source.name: [source]} if source.is_file() else {}
-    series = find_series(source)
-    skipped = []
-    for path in files_below(source):
-        found = files_by_name([path], VOLUMES)
-        skipped += [] if found or path.parent in series else [path]
-        for name, paths in found.items():
-            if not name.startswith("segmentation-"):
-                names.setdefault(str(path.relative_to(source).with_name(name)), []).extend(paths)
+    paths, series = files_below(source), find_series(source)
+    found = {source.name: [source]} if source.is_file() else files_by_relative_name(source, paths, VOLUMES)
+    warn_skipped([path for path in paths if path.parent not in series], found)
+    images = {name: files for name, files in found.items() if not Path(name).name.startswith("segmentation-")}
     for folder in series:
-        names.setdefault(str(folder.relative_to(source)), []).append(folder)
-    warn_skipped(skipped)
+        images.setdefault(str(folder.relative_to(source)), []).append(folder)
     # To the last voxel: a prediction of many volumes must not stop halfway.
-    return pair_volumes(names, None, root=source, geometry=geometry, check=input_problems)
+    return pair_volumes(images, None, root=source, geometry=geometry, check=input_problems)
 
 
 def inspect_volume(item: Item, *, classes: Sequence[ClassInfo]) -> list[Inspected]:

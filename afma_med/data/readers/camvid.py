@@ -19,7 +19,7 @@ from afma_med.data.dataset_reader import Item
 from afma_med.data.files import as_one_form
 from afma_med.data.label_pixels import read_coded_label
 from afma_med.data.picture_reader import build_picture_reader
-from afma_med.data.splits import find_split_file, read_split_files, unlisted
+from afma_med.data.splits import read_split_files
 
 __all__ = ["CAMVID", "CLASSES", "ORIGINAL_CLASSES"]
 
@@ -89,11 +89,11 @@ def _datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]
     if not original:
         return pair_files(image_dir, label_dir)
     known = {as_one_form(path.stem) for path in image_dir.iterdir()}
-    listed = read_split_files(Path(root), known)
+    split = read_split_files(Path(root), known)
     published = {name for name in known if _published_section(name) == section}
-    wanted = listed.get(section, published.difference(*listed.values()))
-    problems = [unlisted(find_split_file(Path(root), section), wanted, known)] if section in listed else []
-    return pair_files(image_dir, label_dir, label_suffix="_L", names=wanted, problems=problems)
+    names = split.names.get(section, published.difference(*split.names.values()))
+    problems = [split.missing(section, known)]
+    return pair_files(image_dir, label_dir, label_suffix="_L", names=names, problems=problems)
 
 
 def _read_label(item: Item) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from afma_med.data.class_table import ClassInfo
 from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files
 from afma_med.data.files import as_one_form
 from afma_med.data.picture_reader import build_picture_reader
-from afma_med.data.splits import read_lines, refuse_shared_names, split_names, unlisted
+from afma_med.data.problems import list_files
+from afma_med.data.splits import read_lines, refuse_shared_names, split_names
 
 __all__ = ["CUB"]
 
@@ -38,7 +39,7 @@ def _datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]
     # The training section reports masks that have no image and are in no split.
     strays = labels.keys() - images.keys() - training - testing
     wanted = {"train": (training - val) | strays, "val": val, "test": testing}[section]
-    problems = [unlisted(split_file, wanted - strays, images)]
+    problems = [list_files(f"names of `{split_file}` without an image", wanted - strays - images.keys())]
     return pair_by_name(images, labels, names=wanted, image_dir=image_dir, label_dir=label_dir, problems=problems)
 
 

@@ -19,7 +19,7 @@ from afma_med.data.dataset_reader import DatasetReader
 from afma_med.data.files import files_below, files_by_name
 from afma_med.data.objects.sizes import SizeGroups
 from afma_med.data.problems import DatasetError, missing_layout, warn_skipped
-from afma_med.data.splits import find_split_file, read_split_files, section_names, unlisted
+from afma_med.data.splits import read_split_files, section_names
 
 __all__ = ["LITS", "build_lits"]
 
@@ -75,18 +75,18 @@ def _datalist(root: str | os.PathLike[str], section: str, *, geometry: str) -> l
     folder = Path(root)
     images, labels, withheld = _find_files(folder)
     known = {f"volume-{name}" for name in images} | {f"test-volume-{name}" for name in withheld}
-    listed = read_split_files(folder, known)
+    split = read_split_files(folder, known)
     tests: FilesByName = {}
     names: set[str] = set()
-    if section in listed:
-        if problem := unlisted(find_split_file(folder, section), listed[section], known):
+    if listed := split.names.get(section):
+        if problem := split.missing(section, known):
             raise DatasetError([problem])
-        tests = {name: files for name, files in withheld.items() if f"test-volume-{name}" in listed[section]}
-        names = {name for name in images if f"volume-{name}" in listed[section]}
+        tests = {name: files for name, files in withheld.items() if f"test-volume-{name}" in listed}
+        names = {name for name in images if f"volume-{name}" in listed}
     elif section == "test" and withheld:
         tests = withheld
     else:
-        taken = {key: {name.removeprefix("volume-") for name in own} for key, own in listed.items()}
+        taken = {key: {name.removeprefix("volume-") for name in own} for key, own in split.names.items()}
         if withheld:
             taken.setdefault("test", set())
         names = section_names(images.keys() | labels.keys(), section, taken)
@@ -104,8 +104,7 @@ def _find_files(folder: Path) -> list[FilesByName]:
     kinds: list[FilesByName] = [
         files_by_name(paths, VOLUMES, name_prefix=f"{kind}-") for kind in ("volume", "segmentation", "test-volume")
     ]
-    used = {path for files in kinds for same in files.values() for path in same}
-    warn_skipped(path for path in paths if path not in used and path.suffix.lower() not in _TEXTS)
+    warn_skipped([path for path in paths if path.suffix.lower() not in _TEXTS], *kinds)
     if not kinds[0] and not kinds[2]:
         raise missing_layout("LiTS", folder, folder / "volume-0.nii", LAYOUT)
     return kinds

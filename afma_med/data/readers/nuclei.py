@@ -14,7 +14,7 @@ from afma_med.data.datalist import dataset_folders, pair_by_name, picture_files
 from afma_med.data.dataset_reader import SECTIONS
 from afma_med.data.picture_reader import build_picture_reader
 from afma_med.data.problems import list_files
-from afma_med.data.splits import find_split_file, read_split_files, section_names, unlisted
+from afma_med.data.splits import read_split_files, section_names
 
 __all__ = ["NUCLEI"]
 
@@ -29,15 +29,15 @@ others do not list. With all three, every image must be in one of them. Other fo
 def _datalist(root: str | os.PathLike[str], section: str) -> list[dict[str, str]]:
     image_dir, label_dir = dataset_folders("Nuclei", root, section, ("images", "masks"), layout=LAYOUT)
     images, labels = picture_files(image_dir.iterdir()), picture_files(label_dir.iterdir())
-    listed = read_split_files(Path(root), images.keys() | labels.keys())
-    wanted = section_names(images.keys() | labels.keys(), section, listed)
-    problems = [unlisted(find_split_file(Path(root), section), wanted, images)] if section in listed else []
-    if section == "train" and len(listed) == len(SECTIONS):
+    split = read_split_files(Path(root), images.keys() | labels.keys())
+    names = section_names(images.keys() | labels.keys(), section, split.names)
+    problems = [split.missing(section, images)]
+    if section == "train" and len(split.names) == len(SECTIONS):
         # Files that all three split files leave out are more likely forgotten than left out on purpose.
-        known = set().union(*listed.values())
+        known = set().union(*split.names.values())
         strays = [path for files in (images, labels) for name in files if name not in known for path in files[name]]
         problems.append(list_files(f"files that no split file in `{root}` lists", strays))
-    return pair_by_name(images, labels, names=wanted, image_dir=image_dir, label_dir=label_dir, problems=problems)
+    return pair_by_name(images, labels, names=names, image_dir=image_dir, label_dir=label_dir, problems=problems)
 
 
 NUCLEI = build_picture_reader(
