@@ -47,7 +47,7 @@ def volume_writer(folder: Path) -> tuple[Callable[[], object], Path]:
     path.parent.mkdir()
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.int16), np.eye(4)), path)
     image = LoadCTVolumed("image")({"image": str(path)})["image"]
-    return lambda: SaveLabelVolumed("pred", folder, classes=LITS.classes)(
+    return lambda: SaveLabelVolumed("pred", folder, class_table=LITS.classes)(
         {"pred": image}
     ), folder / "segmentation-0.nii.gz"
 

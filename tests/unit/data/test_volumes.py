@@ -582,7 +582,7 @@ def save_and_compare(source: Path, folder: Path, affine: torch.Tensor | None = N
     item = steps({"image": str(source)})
     item["pred"] = MetaTensor((item["image"] + 9999).long() % 3, meta=item["image"].meta)
     item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(item)
-    saved = SaveLabelVolumed("pred", folder, classes=LITS.classes)(item)
+    saved = SaveLabelVolumed("pred", folder, class_table=LITS.classes)(item)
     assert saved.keys() == item.keys() and saved["pred"] is item["pred"]
     (path,) = folder.iterdir()
     assert geometry(path) == geometry(source)
@@ -620,7 +620,7 @@ def test_a_fourth_axis_and_nifti2_are_kept(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     nib.save(image, tmp_path / "in" / "test-volume-3.nii")
     loaded = LoadCTVolumed("image")({"image": str(tmp_path / "in" / "test-volume-3.nii")})["image"]
-    SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes)({"pred": loaded * 0 + 2})
+    SaveLabelVolumed("pred", tmp_path / "out", class_table=LITS.classes)({"pred": loaded * 0 + 2})
     saved = tmp_path / "out" / "test-segmentation-3.nii.gz"
     assert geometry(saved) == geometry(tmp_path / "in" / "test-volume-3.nii")
 
@@ -660,7 +660,7 @@ def test_inverse_of_spacing_and_a_batch(tmp_path: Path) -> None:
     batch["pred"] = MetaTensor(torch.ones_like(batch["image"]), meta=batch["image"].meta)
     undo = Invertd("pred", steps, orig_keys="image", nearest_interp=True)
     item = undo(decollate_batch(batch)[0])
-    SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes)(item)
+    SaveLabelVolumed("pred", tmp_path / "out", class_table=LITS.classes)(item)
     assert geometry(tmp_path / "out" / "segmentation-1.nii.gz") == geometry(image)
 
 
@@ -670,7 +670,7 @@ def test_label_of_a_dicom_series_and_subfolders(tmp_path: Path) -> None:
     item = next(iter(DataLoader(Dataset([{"image": str(folder)}], steps), batch_size=1)))
     item["pred"] = MetaTensor((item["image"] + 9999).long() % 3, meta=item["image"].meta)
     item = Invertd("pred", steps, orig_keys="image", nearest_interp=True)(decollate_batch(item)[0])
-    SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes, input_dir=tmp_path / "in")(item)
+    SaveLabelVolumed("pred", tmp_path / "out", class_table=LITS.classes, input_dir=tmp_path / "in")(item)
     saved = nib.load(tmp_path / "out" / "a" / "patient_segmentation.nii.gz")
     expected = read_series(folder)[1].affine
     assert np.allclose(saved.affine, expected, atol=1e-5)
@@ -682,7 +682,7 @@ def test_label_of_a_dicom_series_and_subfolders(tmp_path: Path) -> None:
 def test_saving_refuses_what_does_not_fit(tmp_path: Path) -> None:
     path = write_volume(tmp_path / "in" / "volume-1.nii", ramp((5, 5, 5)), affine_of("LAS", (5, 5, 5)))
     image = LoadCTVolumed("image")({"image": str(path)})["image"] * 0
-    save = SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes)
+    save = SaveLabelVolumed("pred", tmp_path / "out", class_table=LITS.classes)
     with pytest.raises(ValueError, match=r"volume-1\.nii` must lie on the volume's own grid, 5×5×5 LAS.*Invertd"):
         save({"pred": image[:, :4]})
     with pytest.raises(ValueError, match=r"must lie on the volume's own grid"):
@@ -692,8 +692,8 @@ def test_saving_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"`pred` must be a MetaTensor that names its volume; got Tensor"):
         save({"pred": image.as_tensor()})
     with pytest.raises(ValueError, match=r"`output_dir` must be another folder than that of the volumes"):
-        SaveLabelVolumed("pred", tmp_path / "in", classes=LITS.classes)({"pred": image})
+        SaveLabelVolumed("pred", tmp_path / "in", class_table=LITS.classes)({"pred": image})
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     with pytest.raises(KeyError):
         save({})
-    assert SaveLabelVolumed("pred", tmp_path / "out", classes=LITS.classes, allow_missing_keys=True)({}) == {}
+    assert SaveLabelVolumed("pred", tmp_path / "out", class_table=LITS.classes, allow_missing_keys=True)({}) == {}
