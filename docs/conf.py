@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ author = "the authors of afma_med"
 copyright = "the authors of afma_med"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "bundle_ids"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "bundle_ids", "command_reference"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 
@@ -38,11 +39,34 @@ html_copy_source = False
 html_show_sourcelink = False
 
 
+def copy_laboratory() -> None:
+    """Copy the pages of the laboratory and their pictures into this folder, so that they are pages of the site."""
+    source, target = ROOT / "experiments", Path(__file__).parent / "experiments"
+    shutil.rmtree(target, ignore_errors=True)
+    for path in (*source.glob("*.md"), *source.glob("reports/*/*.png")):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+
+
+copy_laboratory()
+
+
 def link_files(app: Any, name: str, source: list[str]) -> None:
-    """Link names of the package to the API reference, and Markdown files outside this folder as downloads."""
-    source[0] = re.sub(r"\]\((\.\./[^)#\s]+\.md)(#[^)]*)?\)", r"](path:\1)", source[0])
+    """Link names of the package to the API reference, and files outside this folder as downloads."""
+    text, outside = source[0], "../"
+    if name.startswith("experiments/"):
+        outside = "../../"
+        text = text.replace("](../", f"]({outside}").replace(f"]({outside}docs/", "](../")
+        text = re.sub(r"\]\(((?:reports|results)/[^)]+\.(?:md|csv|txt)\))", rf"]({outside}experiments/\1", text)
+    else:
+        text = text.replace("](../experiments/", "](experiments/")
+    if name == "experiments/README":
+        text += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+    text = re.sub(rf"\]\(({re.escape(outside)}[^)#\s]+\.(?:md|csv|txt))(#[^)]*)?\)", r"](path:\1)", text)
     if name != "api":
-        source[0] = re.sub(r"(?<![`\w}])`(afma_med\.[A-Za-z_.]+)`", r"{py:obj}`\1`", source[0])
+        text = re.sub(r"(?<![`\w}])`(afma_med\.[A-Za-z_.]+)`", r"{py:obj}`\1`", text)
+    source[0] = text
 
 
 def setup(app: Any) -> None:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 import bundle_ids  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-WITH_COMMANDS = [*PAGES, ROOT / "experiments" / "README.md"]
+WITH_COMMANDS = [*PAGES, *sorted((ROOT / "experiments").glob("*.md"))]
 TORCH = tuple(int(number) for number in torch.__version__.split(".")[:2])
 STEPS = re.findall(
     r"^\| (\d+) \((Eq\. [\d-]+)\) \| .* \| `([\w.]+)` \|$",
@@ -54,6 +54,12 @@ def run_blocks(page: Path, blocks: list[str]) -> None:
         exec(compile(block, str(page), "exec"), namespace)
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def resolve(dotted: str) -> object:
     """Import the longest module prefix of a dotted name, then follow attributes."""
     parts = dotted.split(".")
@@ -83,10 +89,13 @@ def test_slow_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
-def test_links_lead_to_files(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    missing = [one for one in targets if not re.match(r"https?://", one) and not (page.parent / one).exists()]
-    assert not missing
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for name, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))):
+        if re.match(r"https?://", name):
+            continue
+        target = page.parent / name if name else page
+        assert target.exists(), name
+        assert not heading or heading in anchors(target), f"{name}#{heading}"
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
