@@ -117,4 +117,4 @@ def compare(given: argparse.Namespace) -> int:
 def print_comparison(folder: Path) -> None:
     """Print the tables of a comparison, and where it is."""
     print((folder / "comparison.md").read_text(encoding="utf-8"))
-    print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .csv, .json and the pictures next to it.")
+    print(f"The comparison is in {folder / 'index.html'}, with comparison.md, .json and the pictures next to it.")

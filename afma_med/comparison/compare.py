@@ -63,8 +63,8 @@ def compare_runs(
         published: scores of the same images that were published elsewhere, to show below those of the arms.
 
     Returns:
-        The folder: ``index.html`` (everything), ``comparison.md``, ``details.md``, ``comparison.csv``,
-        ``comparison.json``, and the pictures.
+        The folder: ``index.html`` (everything), ``comparison.md``, ``details.md``,
+        ``comparison.json`` (every figure), and the pictures.
 
     Raises:
         FileNotFoundError: if a folder is not an evaluated run.

@@ -1,12 +1,10 @@
-"""The folder of a comparison: JSON, CSV, Markdown, the page and its pictures. It is complete or absent."""
+"""The folder of a comparison: JSON, Markdown, the page and its pictures. It is complete or absent."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,6 @@ __all__ = ["check_replaceable", "write_folder"]
 
 # The file that identifies a folder as a comparison; it lists the others.
 _MARKER = "comparison.json"
-_CSV_HEADER = (
-    *("kind", "arm", "baseline", "score", "value", "deviation", "seeds"),
-    *("over_seeds_low", "over_seeds_high", "over_images_low", "over_images_high", "source"),
-)
 
 
 def check_replaceable(folder: str | os.PathLike[str]) -> None:
@@ -52,7 +46,6 @@ def write_folder(folder: str | os.PathLike[str], found: Comparison, pictures: Se
         "index.html": format_page(found, tables, pictures, folder=folder),
         "comparison.md": _format_text(found, [table for table in tables if not table.detail]),
         "details.md": _format_text(found, details, ", in detail"),
-        "comparison.csv": _format_csv(content),
     }
     contents = {name: text.encode("utf-8", errors="backslashreplace") for name, text in texts.items()}
     contents |= {picture.name: picture.content for picture in pictures}
@@ -123,29 +116,3 @@ def _without_nan(scores: Mapping[str, Summary | Difference]) -> dict[str, dict[s
         score: {key: None if value != value else value for key, value in figures._asdict().items()}
         for score, figures in scores.items()
     }
-
-
-def _format_csv(content: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _CSV_HEADER, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_rows(content))
-    return text.getvalue()
-
-
-def _csv_rows(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every figure in a row: scores of arms, differences with their intervals, published scores."""
-    for arm in content["arms"]:
-        for score, figures in arm["scores"].items():
-            value, deviation, seeds = figures.values()
-            row = {"score": score, "value": value, "deviation": deviation, "seeds": seeds}
-            yield {"kind": "arm", "arm": arm["label"], **row}
-    for gain in content["differences"]:
-        for score, figures in gain["scores"].items():
-            row = {"score": score, "value": figures["value"], "seeds": figures["seeds"]}
-            for name in ("over_seeds", "over_images"):
-                row[f"{name}_low"], row[f"{name}_high"] = figures[name] or ("", "")
-            yield {"kind": "difference", "arm": gain["arm"], "baseline": gain["baseline"], **row}
-    for row in content["published"]:
-        of_row = {"kind": "published", "arm": row["label"], "source": row["source"]}
-        yield from ({**of_row, "score": score, "value": value} for score, value in row["scores"].items())

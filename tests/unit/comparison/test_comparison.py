@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -447,12 +446,6 @@ def test_published_rows_follow_where_they_have_scores(tmp_path: Path) -> None:
     assert "- Theirs was not run here." in text
     content = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     assert content["published"][0]["scores"] == rows[0].scores
-    with (folder / "comparison.csv").open(encoding="utf-8", newline="") as file:
-        kept = [row for row in csv.DictReader(file) if row["kind"] == "published"]
-    assert [(row["arm"], row["score"], row["value"]) for row in kept[:2]] == [
-        ("theirs", "mIoU", "0.5"),
-        ("theirs", "IoU/pole", "0.25"),
-    ]
 
 
 def test_tables_are_those_of_the_paper(pairing: Pairing) -> None:
@@ -540,7 +533,7 @@ def test_evaluations_without_lone_objects_are_compared_with_newer_ones(
 
 
 def test_older_evaluations_have_no_table_of_lone_objects(compared: Path) -> None:
-    for name in ("comparison.md", "details.md", "comparison.csv"):
+    for name in ("comparison.md", "details.md"):
         assert "accompanied" not in (compared / name).read_text(encoding="utf-8")
 
 
@@ -575,7 +568,6 @@ def test_folder_holds_what_it_lists(compared: Path) -> None:
         "index.html",
         "comparison.md",
         "details.md",
-        "comparison.csv",
         "gains.png",
         "sizes.png",
         "curves.png",
@@ -594,20 +586,6 @@ def test_json_holds_every_figure(compared: Path, gain: Gain) -> None:
     assert one["over_seeds"] == pytest.approx(gain.scores["mIoU_small"].over_seeds)
     assert content["resamples"] == 200
     assert any("Example images of AFMA − baseline are left out: there is no dataset" in n for n in content["notes"])
-
-
-def test_csv_holds_every_figure(compared: Path) -> None:
-    content = json.loads((compared / "comparison.json").read_text(encoding="utf-8"))
-    with (compared / "comparison.csv").open(encoding="utf-8", newline="") as file:
-        rows = {(row["kind"], row["arm"], row["score"]): row for row in csv.DictReader(file)}
-    scores = content["arms"][0]["scores"]
-    assert len(rows) == 3 * len(scores)
-    for name, one in scores.items():
-        assert float(rows["arm", "baseline", name]["value"]) == one["mean"]
-        assert float(rows["arm", "baseline", name]["deviation"]) == one["deviation"]
-    row, one = rows["difference", "AFMA", "mIoU"], content["differences"][0]["scores"]["mIoU"]
-    assert row["baseline"] == "baseline"
-    assert [float(row["over_images_low"]), float(row["over_images_high"])] == one["over_images"]
 
 
 class Page(HTMLParser):
@@ -724,7 +702,7 @@ def test_other_folders_are_not_replaced(folders: list[Path], tmp_path: Path) -> 
 def test_comparison_whose_list_is_gone_is_not_replaced(folders: list[Path], tmp_path: Path) -> None:
     target = compare_runs(folders[:1], tmp_path / "out")
     (target / "comparison.json").write_text("{", encoding="utf-8")
-    with pytest.raises(FileExistsError, match=r"holds comparison\.csv, comparison\.json"):
+    with pytest.raises(FileExistsError, match=r"holds comparison\.json"):
         compare_runs(folders[:1], target)
 
 
