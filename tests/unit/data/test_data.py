@@ -65,8 +65,6 @@ def test_original_classes_merge_to_the_twelve() -> None:
     assert len(ORIGINAL_CLASSES) == 32
     assert len(color_lookup(ORIGINAL_CLASSES)) == 32, "two classes share a colour"
     assert {info.train_id for info in ORIGINAL_CLASSES} == set(range(12))
-    groups = {info.train_id: info.group for info in CLASSES}
-    assert all(info.group == groups[info.train_id] for info in ORIGINAL_CLASSES)
 
 
 def test_lookups_send_unlisted_values_to_void() -> None:

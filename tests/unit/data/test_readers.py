@@ -299,22 +299,14 @@ class TestIsic:
         assert [len(ISIC.datalist(tmp_path, section)) for section in ("train", "val", "test")] == [2, 2, 2]
 
     def test_training_folder_alone_is_split(self, tmp_path: Path) -> None:
-        for n in range(20):
-            picture(tmp_path / "images" / f"{n}.jpg")
-            label(tmp_path / "masks" / f"{n}.png", (0, 255))
-        parts = [[item["image"] for item in ISIC.datalist(tmp_path, section)] for section in ("train", "val", "test")]
+        plain_tree(tmp_path, [str(number) for number in range(20)])
+        parts = [stems(ISIC.datalist(tmp_path, section)) for section in ("train", "val", "test")]
         assert [len(part) for part in parts] == [14, 2, 4]
-        assert len({path for part in parts for path in part}) == 20
+        assert len({name for part in parts for name in part}) == 20
 
     def test_own_test_folder_leaves_the_rest_of_training(self, tmp_path: Path) -> None:
-        isic_tree(tmp_path)
-        for n in range(3, 21):
-            picture(tmp_path / "ISIC2018_Task1-2_Training_Input" / f"ISIC_{n}.jpg")
-            label(tmp_path / "ISIC2018_Task1_Training_GroundTruth" / f"ISIC_{n}_segmentation.png", (0, 255))
-        for path in tmp_path.glob("*Validation*/*"):
-            path.unlink()
-        for path in tmp_path.glob("*Validation*"):
-            path.rmdir()
+        plain_tree(tmp_path / "train", [str(number) for number in range(20)])
+        plain_tree(tmp_path / "test", ["a", "b"])
         assert [len(ISIC.datalist(tmp_path, section)) for section in ("train", "val", "test")] == [18, 2, 2]
 
     def test_withheld_test_masks(self, tmp_path: Path) -> None:
@@ -385,32 +377,32 @@ class TestNuclei:
         assert parts[2] == ["3", "4"]
         assert [len(part) for part in parts] == [17, 1, 2]
 
-    def test_names_without_a_file_are_reported(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("file", "text", "section", "message", "usable"),
+        [
+            ("val.txt", "d\nx", "val", r"1 names of `.*val\.txt` without an image:\n  x\n", ["d"]),
+            (
+                "train.txt",
+                "a\nb",
+                "train",
+                r"(?s)2 files that no split file in .* lists:.*images/c.*masks/c\.png",
+                ["a", "b"],
+            ),
+            ("val.txt", "\n", "train", r"1 split files that list nothing:\n  .*val\.txt", []),
+            ("val.txt", "a", "train", r"(?s)names in several sections.*  a\n", []),
+        ],
+        ids=["no file", "no list", "empty", "shared"],
+    )
+    def test_lists_that_do_not_fit_are_reported(
+        self, tmp_path: Path, file: str, text: str, section: str, message: str, usable: list[str]
+    ) -> None:
         nuclei_tree(tmp_path)
-        with (tmp_path / "val.txt").open("a", encoding="utf-8") as names:
-            names.write("\nx")
-        with pytest.raises(DatasetError, match=r"1 names of `.*val\.txt` without an image:\n  x\n") as refused:
-            NUCLEI.datalist(tmp_path, "val")
-        assert stems(refused.value.items) == ["d"], "the others can be used"
-
-    def test_files_in_no_list_are_reported_once(self, tmp_path: Path) -> None:
-        nuclei_tree(tmp_path)
-        plain_tree(tmp_path, ["z"])
-        with pytest.raises(DatasetError, match=r"(?s)2 files that no split file in .* lists:.*images/z.*masks/z\.png"):
-            NUCLEI.datalist(tmp_path, "train")
-        assert stems(NUCLEI.datalist(tmp_path, "val")) == ["d"]
-
-    def test_empty_lists_are_refused(self, tmp_path: Path) -> None:
-        nuclei_tree(tmp_path)
-        (tmp_path / "val.txt").write_text("\n", encoding="utf-8")
-        with pytest.raises(DatasetError, match=r"1 split files that list nothing:\n  .*val\.txt"):
-            NUCLEI.datalist(tmp_path, "train")
-
-    def test_lists_that_share_names_are_refused(self, tmp_path: Path) -> None:
-        nuclei_tree(tmp_path)
-        (tmp_path / "val.txt").write_text("a", encoding="utf-8")
-        with pytest.raises(DatasetError, match=r"(?s)names in several sections.*  a\n"):
-            NUCLEI.datalist(tmp_path, "train")
+        (tmp_path / file).write_text(text, encoding="utf-8")
+        with pytest.raises(DatasetError, match=message) as refused:
+            NUCLEI.datalist(tmp_path, section)
+        assert stems(refused.value.items) == usable
+        if section == "train" and usable:
+            assert stems(NUCLEI.datalist(tmp_path, "val")) == ["d"], "reported once"
 
 
 class TestLesionSlices:
