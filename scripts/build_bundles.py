@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,17 @@ from afma_med.bundle.ids import Stage, checked_ids
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 SOURCES = BUNDLES / "src"
 
+# Characters of a line, and of an entry that shares its line with others.
+_WIDTH, _SHORT = 120, 60
+
 
 def build_bundle(source: Path) -> dict[str, Any]:
     """Return the bundle of one dataset source; the source's own ids come first."""
     own, base = read(source), read(source.with_name("base.json"))
     merged = ConfigParser.load_config_files([str(source.with_name("base.json")), str(source)])
+    # A recipe has what all of its kind share; a dataset without a sample has no recipe for it.
+    shared = base["recipes"]
+    merged["recipes"] = {kind: {**shared[kind], **recipe} if recipe else {} for kind, recipe in own["recipes"].items()}
     # Keys such as "full_image#save" are merged into the ids that they change.
     order = ["imports", "bundle_root", *own, *base]
     return with_checks({key: merged[key] for key in dict.fromkeys(order) if key in merged}, "train")
@@ -65,8 +71,37 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def as_text(configuration: Mapping[str, Any]) -> str:
-    """Format a configuration as JSON."""
-    return json.dumps(configuration, indent=4, ensure_ascii=False) + "\n"
+    """Format a configuration as JSON, with short lists and dictionaries on one line."""
+    return f"{format_value(configuration, indent=0, before=0)}\n"
+
+
+def format_value(value: Any, *, indent: int, before: int) -> str:
+    """Format a value that follows ``before`` characters of a line that is indented by ``indent``."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value or (indent and before + len(line) <= _WIDTH):
+        return line
+    inner, parts = indent + 4, []
+    for key, one in value.items() if isinstance(value, dict) else ((None, one) for one in value):
+        name = "" if key is None else f"{json.dumps(key)}: "
+        parts.append(name + format_value(one, indent=inner, before=inner + len(name) + 1))
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    lines = fill(parts, _WIDTH - inner) if indent else parts
+    margin = " " * inner
+    return f"{start}\n{margin}" + f",\n{margin}".join(lines) + f"\n{' ' * indent}{end}"
+
+
+def fill(parts: Sequence[str], width: int) -> list[str]:
+    """Join short parts to lines, each as long as it may be; long ones keep a line of their own."""
+    lines: list[str] = []
+    open_line = False
+    for part in parts:
+        is_short = len(part) <= _SHORT and not part.endswith(("}", "]"))
+        if lines and open_line and is_short and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+        open_line = is_short
+    return lines
 
 
 def main() -> int:

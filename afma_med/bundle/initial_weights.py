@@ -24,7 +24,10 @@ _SHOWN = 200  # characters of torch's error messages
 
 
 def start_from(
-    network: nn.Module, source: str | os.PathLike[str] | None, normalization: Mapping[str, Any] | None = None
+    network: nn.Module,
+    source: str | os.PathLike[str] | None,
+    normalization: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Load the weights of a finished run into a network, for example to add AFMA to a network that is trained.
 
@@ -36,6 +39,7 @@ def start_from(
         source: Folder of the run, or a checkpoint in it. Of a folder, the moving average of the weights is loaded if
             the run has one, else the weights of the best epoch. None changes nothing.
         normalization: Mean and deviation that normalize the images. The run must have the same.
+        device: Device that the network moves to, in channels-last memory.
 
     Returns:
         The network.
@@ -45,9 +49,13 @@ def start_from(
         ValueError: If the run has another backbone or normalization, or a weight is NaN or infinite. The network is not
             changed then.
     """
-    if source is None:
-        return network
-    checkpoint = _find_checkpoint(Path(source))
+    if source is not None:
+        _load(network, Path(source), normalization)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _load(network: nn.Module, source: Path, normalization: Mapping[str, Any] | None) -> None:
+    checkpoint = _find_checkpoint(source)
     own, theirs = json.loads(json.dumps(normalization)), read_settings(checkpoint).get("normalization")
     if own and theirs and own != theirs:
         raise ValueError(
@@ -57,7 +65,6 @@ def start_from(
     fitting = _fitting_tensors(network.state_dict(), checkpoint)
     network.load_state_dict(fitting, strict=False)
     logger.info("Initial weights: %d tensors of %s", len(fitting), checkpoint)
-    return network
 
 
 def _find_checkpoint(source: Path) -> Path:

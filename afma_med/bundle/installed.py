@@ -60,7 +60,7 @@ def bundle_files(name: str) -> list[str]:
 
 def has_sample(name: str) -> bool:
     """Return whether a bundle draws a synthetic sample if its dataset does not exist."""
-    return bool(_read_bundle(name)["sample_recipe"])
+    return bool(_read_bundle(name)["recipes"]["sample"])
 
 
 def find_bundle_file(name: str, *, folder: str | os.PathLike[str] | None = None) -> str:

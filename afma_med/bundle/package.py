@@ -230,7 +230,7 @@ def _make_configs(bundles: Path, facts: PackageFacts) -> dict[str, dict[str, Any
     del train["about"]
     # MONAI also initializes a bundle to load its network, and then no file may be read or written.
     train["run"] = [*train.pop("initialize"), *train["run"]]
-    train["progress_log"] = {**train["progress_log"], "evaluate_command": _EVALUATE_COMMAND}
+    train["train"]["progress_log"]["evaluate_command"] = _EVALUATE_COMMAND
     overlaid = ConfigParser.load_config_files([str(source), str(bundles / "inference.json")])
     inference = {**overlaid, **baked, "checkpoint": _WEIGHTS, "dataset_dir": _DATASET_DIR}
     inference["dataset"] = {**inference["dataset"], "data": _INPUTS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ __all__ = [
     "folder_of",
     "list_inputs",
     "say_where",
-    "shown_loss",
 ]
 
 logger = logging.getLogger(__name__)
@@ -160,11 +159,6 @@ def checkpoint_objects(*, ema: Any = None, **objects: Any) -> dict[str, Any]:
         **objects: The other objects: network, optimizer, schedule, trainer and so on.
     """
     return objects if ema is None else {**objects, "ema": ema.ema_model}
-
-
-def shown_loss(output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the loss for the progress bar, out of the decollated output of the trainer."""
-    return {"loss": output[0]["loss"]}
 
 
 def say_where(prediction_dir: str | os.PathLike[str], count: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import CheckpointLoader
 from torch import nn
 
 from afma_med.atomic_write import replacing
@@ -17,7 +18,10 @@ from afma_med.checks import NonFiniteError, RunError
 from afma_med.handlers.run_files import BEST, LAST
 
 __all__ = ["BestCheckpointHandler", "LastCheckpointHandler", "choose_weights", "is_better", "load_weights"]
-__all__ += ["next_epoch"]
+__all__ += ["ResumeHandler", "next_epoch"]
+
+# Name of the trainer's state in last.pt.
+_TRAINER = "trainer"
 
 
 class LastCheckpointHandler:
@@ -28,7 +32,8 @@ class LastCheckpointHandler:
 
     Args:
         output_dir: Folder of the run.
-        save_dict: Objects with ``state_dict``, by name: model, optimizer, lr_scheduler, trainer, best.
+        save_dict: Objects with ``state_dict``, by name: model, optimizer, lr_scheduler, best. The engine that calls the
+            handler is added as ``"trainer"``.
 
     Raises:
         RunError: If the file cannot be written, for example because the disk is full.
@@ -47,7 +52,25 @@ class LastCheckpointHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        _save(self.output_dir, LAST, {name: _unwrap(item).state_dict() for name, item in self.save_dict.items()})
+        items = {**self.save_dict, _TRAINER: engine}
+        _save(self.output_dir, LAST, {name: _unwrap(item).state_dict() for name, item in items.items()})
+
+
+class ResumeHandler(CheckpointLoader):
+    """Restore the state that :class:`LastCheckpointHandler` saved, that of the trainer included, when it starts.
+
+    Args:
+        load_path, load_dict, map_location: As of :class:`monai.handlers.CheckpointLoader`. The engine that the handler
+            is attached to is added to ``load_dict`` as ``"trainer"``.
+
+    Example:
+        >>> resume = ResumeHandler("runs/example/last.pt", {"model": nn.Linear(1, 1)})  # resume.attach(trainer)
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        self.load_dict = {**self.load_dict, _TRAINER: engine}
+        super().attach(engine)
 
 
 class BestCheckpointHandler:
@@ -146,7 +169,7 @@ def next_epoch(checkpoint: str | os.PathLike[str]) -> int:
         ValueError: If the file is not the ``last.pt`` of a run.
     """
     try:
-        trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
+        trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[_TRAINER]
         return int(trainer["iteration"] // trainer["epoch_length"] + 1)
     except Exception as error:  # torch.load raises many types of errors for other files
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Log one line an epoch, and at the end where the results are."""
+"""Show the progress of a training: a bar, one line in the log for each epoch, and at the end where the results are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
 
-__all__ = ["ProgressLogHandler"]
+__all__ = ["ProgressBarHandler", "ProgressLogHandler"]
 
 logger = logging.getLogger(__name__)
+
+
+class ProgressBarHandler(ProgressBar):
+    """Show a progress bar with the loss of each step.
+
+    Args:
+        **options: As of :class:`ignite.handlers.ProgressBar`.
+
+    Example:
+        >>> bar = ProgressBarHandler(disable=None)  # bar.attach(trainer); None shows it in terminals only
+    """
+
+    def attach(self, engine: Engine, *args: Any, **options: Any) -> None:
+        """Attach to a trainer of MONAI, whose output is a list of dictionaries with the loss."""
+        super().attach(engine, *args, **{"output_transform": lambda output: {"loss": output[0]["loss"]}, **options})
 
 
 class ProgressLogHandler:

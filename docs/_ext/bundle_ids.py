@@ -118,10 +118,7 @@ PARTS: Mapping[str, str] = {
     "reader": "The `DatasetReader` of the dataset.",
     "about": "Description of the dataset for a package's metadata.",
     "imports": "Modules that expressions use.",
-    "paper_recipe": "The recipe for the real dataset.",
-    "sample_recipe": "The recipe for the embedded sample.",
-    "paper_defaults": "Defaults of all recipes for real datasets.",
-    "sample_defaults": "Defaults of all recipes for samples.",
+    "recipes": "The recipes for the real dataset (`paper`) and for the embedded sample (`sample`).",
     "recipe": "The recipe in use: the sample's if the dataset is the sample.",
     "paths": "The ids that are paths, as they were typed. Expressions refer to these: `@paths#output_dir`.",
     "is_sample": "Whether the dataset is the embedded sample.",
@@ -130,37 +127,22 @@ PARTS: Mapping[str, str] = {
     "rank": "Number of this process in a distributed run.",
     "processes": "Number of processes of a distributed run.",
     "distributed": "Function that starts the processes; `multi_gpu.json` sets it.",
-    "sections": "Sections whose files are checked first.",
     "survey": "Result of that check: files and pixel counts.",
     "checkpoint": "The checkpoint that is loaded.",
     "settings": "Content of `settings.json`.",
-    "written_settings": "The same with `image_range`, which needs the survey.",
     "summary_writer": "TensorBoard's writer.",
     "backbone": "The network of segmentation_models_pytorch.",
     "network_def": "The network, wrapped by AFMA or by padding alone.",
-    "first_network": "The same with the weights of `initial_weights`, if there are any.",
-    "network": "The same on its device.",
+    "network": "The same with the weights of `initial_weights`, if there are any, on its device.",
     "class_weight": "Weights of the classes in the loss.",
     "loss": "`AFMALoss`.",
     "optimizer": "The optimizer.",
     "lr_scheduler": "The schedule of the learning rate.",
     "load_transforms": "Transforms that load and normalize.",
     "resize_transforms": "Transforms that resize to `longest_side`.",
-    "train": "Training: transforms, dataset, loader, handlers, trainer.",
-    "validate": "Validation: transforms, dataset, loader, handlers, evaluator.",
+    "train": "Training: transforms, dataset, loader, moving average (`ema`), handlers, trainer.",
+    "validate": "Validation: network, metric (`class_iou`), transforms, dataset, loader, handlers, evaluator.",
     "validate_raw": "Validation of the weights without averaging.",
-    "ema": "The exponential moving average of the weights.",
-    "validated_network": "The network that is validated and kept: the average, if there is one.",
-    "class_iou": "The metric of the validation.",
-    "best_checkpoint": "Handler that keeps the best weights, `model.pt`.",
-    "last_checkpoint": "Handler that keeps the last state, `last.pt`.",
-    "epoch_seed": "Handler that seeds each epoch.",
-    "checkpoint_objects": "The objects whose state `last.pt` holds.",
-    "checkpoint_loader": "Handler that loads a checkpoint to resume from.",
-    "stop_signals": "Handler that saves on Ctrl-C and SIGTERM.",
-    "run_record": "Handler that writes TensorBoard's curves and texts.",
-    "progress_bar": "Progress bar of the training.",
-    "progress_log": "Handler that logs each epoch.",
     "section_dir": "Folder that the paths of predictions are relative to, for a section.",
     "input_dir": "The same, for an input.",
     "full_image": "Prediction of full images or volumes: how to load, predict, turn into classes and save them.",
@@ -217,12 +199,14 @@ def read_default(name: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
     found = re.fullmatch(r"\$@recipe\['(\w+)'\]", value) if isinstance(value, str) else None
     if not found:
         return _literal(value)
-    own = [source for source in sources.values() if "paper_recipe" in source]
-    values = {"paper": set(), "sample": set()}
-    for kind, of_kind in values.items():
-        for recipe in (source[f"{kind}_recipe"] for source in own):
-            if recipe:
-                of_kind.add(_literal({**base[f"{kind}_defaults"], **recipe}.get(found[1])))
+    values = {
+        kind: {
+            _literal({**shared, **source["recipes"][kind]}.get(found[1]))
+            for source in sources.values()
+            if source is not base and source.get("recipes", {}).get(kind)
+        }
+        for kind, shared in base["recipes"].items()
+    }
     paper, sample = (of_kind.pop() if len(of_kind) == 1 else "the recipe's" for of_kind in values.values())
     return paper if paper == sample else f"{paper}; sample: {sample}"
 

@@ -161,7 +161,7 @@ def test_baseline_and_afma_start_alike(samples: Callable[[str], Path], tmp_path:
         bundle = workflow(f"{name}_afma.json", *overlays, **given)
         bundle.initialize()
         trainer = bundle.parser.get_parsed_content("train#trainer")
-        bundle.parser.get_parsed_content("epoch_seed").attach(trainer)
+        bundle.parser.get_parsed_content("train#epoch_seed").attach(trainer)
         trainer.state.epoch = 1
         trainer.fire_event(Events.EPOCH_STARTED)
         batches = [batch["image"] for batch in bundle.parser.get_parsed_content("train#dataloader")]

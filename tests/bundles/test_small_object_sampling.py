@@ -25,7 +25,7 @@ def batches(name: str, root: Path, folder: Path, **more: object) -> tuple[list[s
     bundle.initialize()
     content = bundle.parser.get_parsed_content
     trainer = content("train#trainer")
-    content("epoch_seed").attach(trainer)
+    content("train#epoch_seed").attach(trainer)
     trainer.state.epoch = 1
     trainer.fire_event(Events.EPOCH_STARTED)
     names = [type(step).__name__ for step in content("train#random_transforms")]

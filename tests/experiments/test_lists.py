@@ -101,7 +101,7 @@ def test_paper_list_has_both_recipes_at_full_size() -> None:
         assert ("baseline" in training.overlays) == ("baseline" in name)
         assert ("released_recipe" in training.overlays) == name.startswith("released")
         # Otherwise the last epoch has no validation, and the training never counts as done.
-        epochs = recipe["max_epochs"] if name.startswith("released") else bundle["paper_recipe"]["max_epochs"]
+        epochs = recipe["max_epochs"] if name.startswith("released") else bundle["recipes"]["paper"]["max_epochs"]
         assert epochs % training.options["val_interval"] == 0
 
 

@@ -173,7 +173,6 @@ def test_inference_has_what_is_asked_for_and_no_training(package: Path) -> None:
         "validate",
         "loss",
         "lr_scheduler",
-        "checkpoint_objects",
         "settings",
         "recipe",
     }

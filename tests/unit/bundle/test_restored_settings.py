@@ -46,7 +46,9 @@ def test_range_of_deep_pictures(tmp_path: Path) -> None:
         Image.new("L", (8, 8), 255).save(tmp_path / section / "masks" / "a.png")
     trained = parse("isic_afma.json", dataset_dir=str(tmp_path), longest_side=None)
     assert trained.get_parsed_content("image_range") == 4095
-    write_settings(tmp_path, trained.get_parsed_content("written_settings"))
+    write_settings(
+        tmp_path, {**trained.get_parsed_content("settings"), "image_range": trained.get_parsed_content("image_range")}
+    )
     (tmp_path / "model.pt").touch()
     images = []
     for parser, path in (

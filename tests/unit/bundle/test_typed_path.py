@@ -81,5 +81,5 @@ def test_derived_folders_follow(type_arguments: Callable[..., None]) -> None:
     parser.read_config(str(bundles_folder() / "camvid_afma.json"))
     parser.update({"output_dir": 202401})
     assert parser.get_parsed_content("paths#prediction_dir") == "2024_01/predictions"
-    assert parser.get_parsed_content("best_checkpoint#output_dir") == "2024_01"
+    assert parser.get_parsed_content("validate#best_checkpoint#output_dir") == "2024_01"
     assert parser.get_parsed_content("checked_ids#output_dir") == "2024_01"
