@@ -97,7 +97,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         'factors. The probabilities are averaged. `"[1,2]"` sees small objects enlarged too, in five times the time.',
         "inference_flip": "For the same: whether the mirrored images are predicted too.",
         "class_offsets": "For the same: numbers that are added to the logits of classes, by the names of classes or "
-        "groups. `\"{'nucleus': 0.5}\"` finds more of a class, with more false alarms.",
+        "groups. `\"{'nucleus': 0.5}\"` lowers the threshold of a class.",
         "count_unscored_pixels": "Whether predictions on pixels of unscored classes count as false positives, as in "
         "the authors' code.",
         "weights": "For `evaluate.json`: which weights of the checkpoint are scored.",

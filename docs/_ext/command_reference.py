@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Iterator
 
 from docutils import nodes
@@ -19,8 +20,8 @@ def describe(parser: argparse.ArgumentParser) -> Iterator[str]:
     [commands] = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
     for name, command in commands.choices.items():
         yield from (f"## {name}", "", escape(command.description or ""), "")
-        usage = command.format_usage().removeprefix("usage: ")
-        yield from ("```text", re.sub(r"\s+", " ", usage).strip(), "```", "")
+        usage = textwrap.fill(command.format_usage().removeprefix("usage: "), 100, subsequent_indent="    ")
+        yield from ("```text", usage, "```", "")
         yield from ("| argument | meaning |", "|---|---|")
         for action in command._actions:
             if action.dest != "help":
@@ -40,8 +41,8 @@ def spelling(action: argparse.Action) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape characters of the help that Markdown would read as marks."""
-    return re.sub(r"([*_<>|$])", r"\\\1", text)
+    """Escape the characters of the help that are marks in Markdown, and write options as code."""
+    return re.sub(r"(?<!\S)(--\w+)", r"`\1`", re.sub(r"([*<>|$]|(?<!-)_)", r"\\\1", text))
 
 
 class CommandReference(SphinxDirective):

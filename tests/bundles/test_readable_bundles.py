@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from torch import nn
 
@@ -15,8 +16,9 @@ from _helpers.refusals import refused
 from afma_med.bundle.command_line import evaluate_command, explain_error
 from afma_med.bundle.ids import checked_ids
 from afma_med.bundle.recipe import normalization, weighted_sampler
-from afma_med.bundle.run import checkpoint_objects, shown_loss
+from afma_med.bundle.run import checkpoint_objects
 from afma_med.checks import RunError
+from afma_med.handlers import ProgressBarHandler
 
 FILES = sorted((ROOT / "bundles").glob("*.json"))
 
@@ -82,8 +84,11 @@ def test_checkpoint_objects_have_the_average_if_there_is_one() -> None:
     assert checkpoint_objects(model=1, ema=Average()) == {"model": 1, "ema": Average.ema_model}
 
 
-def test_progress_bar_shows_the_loss() -> None:
-    assert shown_loss([{"loss": 2.0, "pred": 1}]) == {"loss": 2.0}
+def test_progress_bar_shows_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = Engine(lambda engine, batch: [{"loss": 2.0, "pred": 1}])
+    ProgressBarHandler(bar_format="{postfix}").attach(engine)
+    engine.run([0, 1])
+    assert "loss=2" in capsys.readouterr().err
 
 
 def test_sampler_draws_by_weight() -> None:
