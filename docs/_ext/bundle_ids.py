@@ -130,6 +130,7 @@ PARTS: Mapping[str, str] = {
     "survey": "Result of that check: files and pixel counts.",
     "checkpoint": "The checkpoint that is loaded.",
     "settings": "Content of `settings.json`.",
+    "written_settings": "The same with `image_range`, which needs the survey.",
     "summary_writer": "TensorBoard's writer.",
     "backbone": "The network of segmentation_models_pytorch.",
     "network_def": "The network, wrapped by AFMA or by padding alone.",
