@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
     from afma_med.grouped_attention import GroupedAttention
+    from afma_med.inferers import AutocastInferer, MultiScaleInferer
     from afma_med.losses import (
         AFMALoss,
         InstanceBalancedLoss,
@@ -13,7 +14,21 @@ if TYPE_CHECKING:
         SoftmaxCrossEntropyLoss,
         median_frequency_weights,
     )
+    from afma_med.metrics import (
+        ClassIoU,
+        ComponentDiceMetric,
+        ComponentPanopticQualityMetric,
+        ObjectDetectionMetric,
+        ObjectSizeMetric,
+        SizeGroups,
+    )
     from afma_med.networks import AFMABlock, AFMANet, FeatureTap, HypercolumnNet, SliceWise, list_features
+    from afma_med.transforms import (
+        AddClassOffsets,
+        AddClassOffsetsd,
+        RandCropBySmallObjects,
+        RandCropBySmallObjectsd,
+    )
 
 __version__ = "0.1.0"
 
@@ -21,13 +36,25 @@ __all__ = [
     "AFMABlock",
     "AFMALoss",
     "AFMANet",
+    "AddClassOffsets",
+    "AddClassOffsetsd",
+    "AutocastInferer",
+    "ClassIoU",
+    "ComponentDiceMetric",
+    "ComponentPanopticQualityMetric",
     "FeatureTap",
     "GroupedAttention",
     "HypercolumnNet",
     "InstanceBalancedLoss",
+    "MultiScaleInferer",
+    "ObjectDetectionMetric",
+    "ObjectSizeMetric",
     "PatchAttention",
     "PatchGrid",
+    "RandCropBySmallObjects",
+    "RandCropBySmallObjectsd",
     "SigmoidCrossEntropyLoss",
+    "SizeGroups",
     "SliceWise",
     "SoftmaxCrossEntropyLoss",
     "__version__",
@@ -41,6 +68,7 @@ __all__ = [
 _HOMES = {
     "grouped_attention": ("GroupedAttention",),
     "functional": ("PatchAttention", "PatchGrid", "gold_attention", "modulate_logits"),
+    "inferers": ("AutocastInferer", "MultiScaleInferer"),
     "losses": (
         "AFMALoss",
         "InstanceBalancedLoss",
@@ -48,6 +76,15 @@ _HOMES = {
         "SoftmaxCrossEntropyLoss",
         "median_frequency_weights",
     ),
+    "metrics": (
+        "ClassIoU",
+        "ComponentDiceMetric",
+        "ComponentPanopticQualityMetric",
+        "ObjectDetectionMetric",
+        "ObjectSizeMetric",
+        "SizeGroups",
+    ),
+    "transforms": ("AddClassOffsets", "AddClassOffsetsd", "RandCropBySmallObjects", "RandCropBySmallObjectsd"),
     "networks": ("AFMABlock", "AFMANet", "FeatureTap", "HypercolumnNet", "SliceWise", "list_features"),
 }
 

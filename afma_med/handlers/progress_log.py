@@ -26,7 +26,7 @@ class ProgressBarHandler(ProgressBar):
         >>> bar = ProgressBarHandler(disable=None)  # bar.attach(trainer); None shows it in terminals only
     """
 
-    def attach(self, engine: Engine, *args: Any, **options: Any) -> None:
+    def attach(self, engine: Engine, *args: Any, **options: Any) -> None:  # type: ignore[override]
         """Attach to a trainer of MONAI, whose output is a list of dictionaries with the loss."""
         super().attach(engine, *args, **{"output_transform": lambda output: {"loss": output[0]["loss"]}, **options})
 

@@ -114,10 +114,7 @@ class RunRecordHandler:
         # TensorBoard removes links to files.
         folder = str(self.summary_writer.log_dir)
         command = shlex.join(["afma", "show", folder, "--explore", str(Path(folder, EXPLORER))])
-        return (
-            "This command writes a page to explore the attention, once the run has weights. Open the page in a browser."
-            f"\n\n    {command}"
-        )
+        return f"Once the run has weights, this command writes a page to explore its attention.\n\n    {command}"
 
     def _start(self, engine: Engine) -> None:
         self._images = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -101,14 +102,12 @@ class MultiScaleInferer(Inferer):
         """Average the predictions of one window."""
         plain = without_metadata(image)
         terms, dtype = [], plain.dtype
-        for mirrored in (False, True) if self.flip else (False,):
-            shown = plain.flip(-1) if mirrored else plain
-            for scale in self.scales:
-                logits = self._logits(network, shown, scale, *args, **kwargs)
-                # Under autocast, the network gets float32 and returns less; the average stays in float32.
-                dtype = torch.promote_types(dtype, logits.dtype)
-                term = logits if scale == 1 else _resize(logits, plain.shape[2:], _LINEAR)
-                terms.append(term.flip(-1) if mirrored else term)
+        for mirrored, scale in itertools.product((False, True) if self.flip else (False,), self.scales):
+            logits = self._logits(network, plain.flip(-1) if mirrored else plain, scale, *args, **kwargs)
+            # Under autocast, the network gets float32 and returns less; the average stays in float32.
+            dtype = torch.promote_types(dtype, logits.dtype)
+            term = logits if scale == 1 else _resize(logits, plain.shape[2:], _LINEAR)
+            terms.append(term.flip(-1) if mirrored else term)
         return with_metadata_of(self._average(terms).to(dtype), image)
 
     def _logits(self, network: Callable[..., Any], image: Tensor, scale: float, *args: Any, **kwargs: Any) -> Tensor:

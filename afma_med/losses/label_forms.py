@@ -11,7 +11,7 @@ from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 from afma_med._ops.tensors import is_captured, is_transformed, without_metadata
-from afma_med.losses.segmentation import VOID, label_to_index, label_to_one_hot
+from afma_med.losses.segmentation import IGNORE_INDEX, label_to_index, label_to_one_hot
 
 __all__ = ["NEIGHBORHOOD_LOSSES", "label_form", "own_ignore_index", "segmentation_term"]
 
@@ -117,7 +117,7 @@ def _call(loss: Loss, logits: Tensor, label: Tensor, ignore_index: int | None) -
         target = target.to(logits.dtype)
     else:
         index = _to_index(label, classes, ignore_index)
-        valid = (index != VOID)[:, None]
+        valid = (index != IGNORE_INDEX)[:, None]
         target = index if form == "index" else index[:, None]
     if not is_captured() and not valid.any():
         return 0.0 * logits.sum()
@@ -166,7 +166,7 @@ def _to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
     if classes > 1:
         return label_to_index(label, classes, ignore_index)
     one_hot, valid = label_to_one_hot(label, 1, ignore_index)
-    return one_hot[:, 0].long().where(valid[:, 0], VOID)
+    return one_hot[:, 0].long().where(valid[:, 0], IGNORE_INDEX)
 
 
 def _shrink(label: Tensor, size: Sequence[int]) -> Tensor:

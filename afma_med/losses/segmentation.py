@@ -15,7 +15,7 @@ from afma_med._ops.tensors import at_least_float32, is_transformed
 from afma_med.checks import check_four_axes, check_tensor
 
 __all__ = [
-    "VOID",
+    "IGNORE_INDEX",
     "SigmoidCrossEntropyLoss",
     "SoftmaxCrossEntropyLoss",
     "check_label",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # The label value that torch's own losses skip by default; void pixels get it.
-VOID = -100
+IGNORE_INDEX = -100
 
 
 class _ClassWeightedLoss(nn.Module):
@@ -106,8 +106,8 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
             pixel_weight = valid.to(logits.dtype) * (1.0 if weight is None else weight)
             return (pixel_loss * pixel_weight).sum() / pixel_weight.sum().clamp_min(torch.finfo(logits.dtype).tiny)
         index = label_to_index(label, logits.shape[1], self.ignore_index)
-        total = F.cross_entropy(logits, index, weight=weight, ignore_index=VOID, reduction="sum")
-        valid = index != VOID
+        total = F.cross_entropy(logits, index, weight=weight, ignore_index=IGNORE_INDEX, reduction="sum")
+        valid = index != IGNORE_INDEX
         norm = valid.sum() if weight is None else (weight[index.clamp_min(0)] * valid).sum()
         return total / norm.to(total.dtype).clamp_min(torch.finfo(total.dtype).tiny)
 
@@ -203,6 +203,6 @@ def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Ten
                 "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
                 "Use SigmoidCrossEntropyLoss for classes that overlap."
             )
-        return one_hot.argmax(dim=1).where(valid[:, 0], VOID)
+        return one_hot.argmax(dim=1).where(valid[:, 0], IGNORE_INDEX)
     index = as_signed(label)[:, 0].long()
-    return index if ignore_index is None else index.where(index != ignore_index, VOID)
+    return index if ignore_index is None else index.where(index != ignore_index, IGNORE_INDEX)

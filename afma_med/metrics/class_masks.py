@@ -52,7 +52,7 @@ def measure_classes(
     """
     label = cast(Tensor, y)
     predicted, true = (masks.cpu().numpy() for masks in class_masks(y_pred, label, options))
-    spacings = [spacing_of(one) for one in label] if spacing == "label" else [cast(Spacing, spacing)] * len(label)
+    spacings = [spacing_of(one) for one in label] if spacing == "label" else [spacing] * len(label)
     rows = [
         [measure(predicted[b, k], true[b, k], own) for k in range(predicted.shape[1])] for b, own in enumerate(spacings)
     ]
@@ -98,7 +98,7 @@ def class_masks(y_pred: Tensor, y: Tensor, options: MaskOptions) -> tuple[Tensor
 
 def values_of_images(metric: CumulativeIterationMetric) -> Tensor:
     """Return the values of all images, over all processes; an error if nothing was measured."""
-    buffer = metric.get_buffer()  # type: ignore[no-untyped-call]
+    buffer = metric.get_buffer()
     if buffer is None:
         raise ValueError("The metric must be called before `aggregate`; got no images. Call it for each batch.")
     return cast(Tensor, buffer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class _CountedMetric(CumulativeIterationMetric):
         self.reduction = _check_reduction(reduction)
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, *, spacing: Spacing = None, **_: Any) -> Tensor:
-        own = "label" if spacing is None else spacing
+        own: Spacing | Literal["label"] = "label" if spacing is None else spacing
         return measure_classes(self._count, y_pred, y, self.options, spacing=own)
 
     def aggregate(self, reduction: str | None = None) -> Tensor | list[Tensor]:

@@ -61,7 +61,7 @@ class PerClassMetric(IgniteMetricHandler):
         super().__init__(metric_fn, output_transform=output_transform, save_details=False)
 
     @reinit__is_reduced
-    def update(self, output: Sequence[Sequence[Tensor]]) -> None:  # type: ignore[override]
+    def update(self, output: Sequence[Sequence[Tensor]]) -> None:
         """Measure predictions (K,H,W) against labels (1,H,W), image by image.
 
         Raises:

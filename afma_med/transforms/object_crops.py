@@ -106,7 +106,7 @@ class RandCropBySmallObjects(RandCropByLabelClasses, InvertibleTransform):
                 "with SpatialPadd first, or pass allow_smaller=True."
             )
         table = self._tables.get(array, self._find_objects)
-        self.centers = [self._draw(table, size) for _ in range(self.num_samples)]
+        self.centers: Any = [self._draw(table, size) for _ in range(self.num_samples)]
 
     def _find_objects(self, label: NDArray[Any]) -> ObjectTable:
         return find_objects(label, class_indices=self.class_indices, ignore_index=self.ignore_index)
@@ -194,7 +194,7 @@ class RandCropBySmallObjectsd(RandCropByLabelClassesd, InvertibleTransform):
         **options: Any,
     ) -> None:
         super().__init__(keys, label_key, spatial_size, allow_missing_keys=allow_missing_keys, lazy=lazy)
-        self.cropper = RandCropBySmallObjects(spatial_size, num_samples, lazy=lazy, **options)
+        self.cropper: RandCropBySmallObjects = RandCropBySmallObjects(spatial_size, num_samples, lazy=lazy, **options)
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
         """Return ``num_samples`` dictionaries with the crops and copies of all other items.

@@ -48,8 +48,7 @@ class LoadRGBImage(LoadImage):
     """
 
     def __init__(self, image_range: float | None = None) -> None:
-        converter = partial(to_rgb, image_range=image_range)
-        reader: Any = PILReader(converter=converter, reverse_indexing=False)
+        reader = PILReader(converter=partial(to_rgb, image_range=image_range), reverse_indexing=False)
         super().__init__(reader=reader, image_only=True, ensure_channel_first=True)
 
     def __call__(self, filename: Any, reader: Any = None) -> Any:
@@ -78,7 +77,7 @@ class LoadRGBImaged(LoadImaged):
         self.load = LoadRGBImage(image_range)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
-        return apply_to_keys(self, partial(self.load, reader=reader), data)
+        return apply_to_keys(self, lambda path: self.load(path, reader), data)
 
 
 class LoadLabeld(MapTransform):

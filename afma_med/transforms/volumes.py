@@ -69,15 +69,15 @@ class LoadCTSliced(MapTransform):
         self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        loaded = dict(data)
-        first: NiftiSlices | None = None
-        for key in self.key_iterator(loaded):
-            slices = NiftiSlices(loaded[key], geometry=loaded.get("geometry", ""))
-            first = slices if first is None else first
-            require_same_grid(first.grid, slices.grid, paths=(first.path, slices.path))
-            plane = slices[loaded["slice"]]
-            values = map_raw_volume(plane, slices.path, LITS.classes) if key == self.label_key else plane
-            meta = {"filename_or_obj": str(slices.path), "slice": int(loaded["slice"])}
+        number, loaded = data["slice"], dict(data)
+        volumes = {key: NiftiSlices(data[key], geometry=data.get("geometry", "")) for key in self.key_iterator(loaded)}
+        for key, volume in volumes.items():
+            first = next(iter(volumes.values()))
+            require_same_grid(first.grid, volume.grid, paths=(first.path, volume.path))
+            values = (
+                map_raw_volume(volume[number], volume.path, LITS.classes) if key == self.label_key else volume[number]
+            )
+            meta = {"filename_or_obj": str(volume.path), "slice": int(number)}
             loaded[key] = MetaTensor(torch.from_numpy(values)[None], meta=meta)
         return loaded
 

@@ -80,8 +80,7 @@ class AttendedImage:
     @property
     def changed(self) -> NDArray[np.bool_]:
         """(H,W) mask of the pixels where the correction changes the prediction."""
-        changed: NDArray[np.bool_] = self.before != self.after
-        return changed
+        return np.not_equal(self.before, self.after)
 
     @property
     def region_size(self) -> tuple[int, int]:
@@ -149,8 +148,7 @@ def decide(logits: Tensor) -> NDArray[np.uint8]:
     largest = logits.max(dim=1)
     check_finite(largest.values, logits)
     index = largest.values > 0 if logits.shape[1] == 1 else largest.indices
-    decided: NDArray[np.uint8] = index.cpu().numpy().astype(np.uint8)
-    return decided
+    return np.asarray(index.cpu(), dtype=np.uint8)
 
 
 def _list_parts(afma: AFMANet, logits: Tensor, attention: GroupedAttention) -> tuple[AttendedPart, ...]:

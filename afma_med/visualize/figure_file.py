@@ -35,8 +35,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if target.suffix.lower() not in SUFFIXES:
         raise ValueError(f"`path` must end in {' or '.join(SUFFIXES)}; got `{target}`. Choose one of them.")
     # By default, SVG files contain the date and random names.
+    metadata = {"Date": None} if target.suffix.lower() == ".svg" else None
     with replacing(target) as temporary, matplotlib.rc_context({"svg.hashsalt": "afma_med"}):
-        metadata = {"Date": None} if target.suffix.lower() == ".svg" else None
         figure.savefig(temporary, metadata=metadata)
     return target
 

@@ -45,8 +45,8 @@ class PackedMap(NamedTuple):
 
     def dense(self) -> NDArray[np.float64]:
         """Build A, (N,M)."""
-        dense: NDArray[np.float64] = (self.query.T * self.scale) @ self.key.astype(np.float64)
-        return dense
+        matrix: NDArray[np.float64] = np.matmul(self.query.T * self.scale, self.key.astype(np.float64))
+        return matrix
 
 
 def split_attention(attention: PatchAttention) -> list[Components]:
@@ -81,8 +81,7 @@ def pack_components(components: Sequence[Components], *, tolerance: float = 1e-3
 def count_nonzeros(attention: PatchAttention) -> NDArray[np.uint32]:
     """Count the non-zeros of each row of A, (K,N), by which step 8 divides the row."""
     query, key = (at_least_float32(factor[0]) for factor in attention[:2])
-    counts: NDArray[np.uint32] = count_nonzero_per_row(query, key)[..., 0].cpu().numpy().astype(np.uint32)
-    return counts
+    return np.asarray(count_nonzero_per_row(query, key)[..., 0].cpu(), dtype=np.uint32)
 
 
 def _split_map(query: torch.Tensor, key: torch.Tensor) -> Components:
@@ -112,5 +111,4 @@ def _round_map(components: Components, tolerance: float) -> PackedMap:
 
 
 def _largest(factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest: NDArray[np.float64] = np.abs(factor).max(axis=0)
-    return largest
+    return np.asarray(np.abs(factor).max(axis=0))

@@ -131,8 +131,8 @@ def attend_point(
         point=(int(point[0]), int(point[1])),
         patch=patch,
         rectangle=_rectangle(patch, columns, grid.patch_size, limits=(height, width)),
-        maps=_array(maps.view(num_classes, -1, feature_columns)),
-        corrections=_array(contributions.sum(dim=1)),
+        maps=np.asarray(maps.view(num_classes, -1, feature_columns).cpu(), dtype=np.float32),
+        corrections=np.asarray(contributions.sum(dim=1).cpu(), dtype=np.float32),
         class_index=index,
         regions=tuple(
             Region(m, _rectangle(m, feature_columns, seen.region_size, limits=(height, width)), weight, contribution)
@@ -152,8 +152,3 @@ def _rectangle(patch: int, columns: int, size: tuple[int, int], *, limits: tuple
     top, left = patch // columns * size[0], patch % columns * size[1]
     sides = (min(top, limits[0]), min(left, limits[1]), min(top + size[0], limits[0]), min(left + size[1], limits[1]))
     return Rectangle(*sides)
-
-
-def _array(x: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = x.cpu().numpy().astype(np.float32)
-    return array

@@ -105,18 +105,18 @@ def draw_montage(
             f"`prediction` must have the size of the volume, {tuple(volume.shape[1:])}; got {prediction.shape}. "
             "Pass the result of predict_slices."
         )
-    depth = prediction.shape[-1]
+    height, width, depth = prediction.shape
     shown = spread_evenly(depth, min(count, depth))
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
-    height = rows * (_WIDTH * prediction.shape[0] / prediction.shape[1] + 0.3) + 0.9
-    figure = Figure(figsize=(max(6.0, columns * _WIDTH), height), dpi=110, layout="constrained")
+    inches = max(6.0, columns * _WIDTH), rows * (_WIDTH * height / width + 0.3) + 0.9
+    figure = Figure(figsize=inches, dpi=110, layout="constrained")
     figure.suptitle(title, size=11)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels:
-        panel.axis("off")
     images = stretch_slices(volume)
     names, colors = class_names(class_table), class_colors(class_table) / 255
+    for panel in panels:
+        panel.axis("off")
     for panel, number in zip(panels, shown, strict=False):
         panel.imshow(images[:, :, number])
         panel.set_title(f"slice {number}", size=9)

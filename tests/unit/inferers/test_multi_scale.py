@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,8 @@ from monai.inferers import SliceInferer, SlidingWindowInferer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from afma_med import AFMANet
 from afma_med.checks import NonFiniteError
 from afma_med.inferers import MultiScaleInferer
-from afma_med.networks import create_backbone
 
 IMAGE = torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
 
@@ -55,13 +54,8 @@ def test_average_is_that_of_a_plain_computation(classes: int) -> None:
     torch.testing.assert_close(as_probability(logits), mean)
 
 
-def test_one_scale_is_the_network_alone() -> None:
-    assert torch.equal(MultiScaleInferer((1,))(IMAGE, Sizes()), Sizes()(IMAGE))
-
-
 def test_mirrored_images_are_mirrored_back() -> None:
-    logits = MultiScaleInferer((1,), flip=True)(IMAGE, Sizes())
-    torch.testing.assert_close(logits.softmax(1), Sizes()(IMAGE).softmax(1))
+    assert torch.equal(MultiScaleInferer((1,))(IMAGE, Sizes()), Sizes()(IMAGE)), "one scale is the network alone"
     network = nn.Conv2d(3, 2, kernel_size=3, padding=1)
     mean = (network(IMAGE).softmax(1) + network(IMAGE.flip(-1)).softmax(1).flip(-1)) / 2
     torch.testing.assert_close(MultiScaleInferer((1,), flip=True)(IMAGE, network).softmax(1), mean)
@@ -80,7 +74,10 @@ def test_windows_are_enlarged_one_by_one() -> None:
     assert set(network.seen) == {(8, 8), (16, 16)}
 
 
-def test_slices_of_a_volume_are_enlarged_within_the_slice() -> None:
+def test_one_number_is_one_scale_and_slices_of_a_volume_are_enlarged_within_the_slice() -> None:
+    network = Sizes()
+    torch.testing.assert_close(MultiScaleInferer(2)(IMAGE, network), MultiScaleInferer((2,))(IMAGE, network))
+    assert {*network.seen} == {(24, 40)}
     network, volume = Sizes(), torch.rand(1, 3, 8, 10, 4)
     slices = SliceInferer(roi_size=(-1, -1), spatial_dim=2, sw_batch_size=2)
     assert MultiScaleInferer((1, 2), inferer=slices)(volume, network).shape == (1, 2, 8, 10, 4)
@@ -99,29 +96,23 @@ def test_half_precision_is_averaged_in_float32() -> None:
     assert logits.dtype == torch.float32
 
 
-def test_network_with_afma() -> None:
-    network = AFMANet(create_backbone("Unet", "resnet18", classes=3), 3).eval()
-    with torch.inference_mode():
-        logits = MultiScaleInferer((1, 1.5), flip=True)(torch.rand(1, 3, 50, 70), network)
-    assert logits.shape == (1, 3, 50, 70) and logits.isfinite().all()
-
-
-@pytest.mark.parametrize("scales", [(), (0,), (1, -1), (float("nan"),), 0, float("inf")])
-def test_other_scales_are_refused(scales: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"`scales` must be finite numbers above 0; got"):
-        MultiScaleInferer(scales)
-
-
 @pytest.mark.parametrize("scales", ["2", ("a",), None, True, (1, False), (1, 1j)])
 def test_scales_that_are_no_numbers_are_refused(scales: object) -> None:
     with pytest.raises(TypeError, match=r"`scales` must be numbers; got"):
         MultiScaleInferer(scales)
 
 
-def test_one_number_is_one_scale() -> None:
-    network = Sizes()
-    torch.testing.assert_close(MultiScaleInferer(2)(IMAGE, network), MultiScaleInferer((2,))(IMAGE, network))
-    assert {*network.seen} == {(24, 40)}
+OTHER_SCALES = ((), (0,), (1, -1), (float("nan"),), 0, float("inf"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*({"scales": x} for x in OTHER_SCALES), *({"activation": x} for x in ("Softmax", None, "tanh", True))],
+    ids=str,
+)
+def test_other_scales_and_activations_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"`(scales|activation)` must be .*; got"):
+        MultiScaleInferer(**options)
 
 
 MULTI_LABEL = torch.tensor([8.0, 9.0, -7.0]).view(1, 3, 1, 1)
@@ -151,12 +142,6 @@ def test_outputs_without_activation_are_averaged_as_they_are() -> None:
     torch.testing.assert_close(MultiScaleInferer((1,), flip=True, activation="none")(IMAGE, network), mean)
     with pytest.raises(ValueError, match=r"must return logits for the activation 'softmax'; got probabilities"):
         MultiScaleInferer((1, 2))(IMAGE, network)
-
-
-@pytest.mark.parametrize("activation", ["Softmax", None, "tanh", True])
-def test_other_activations_are_refused(activation: object) -> None:
-    with pytest.raises(ValueError, match=r"`activation` must be one of .*; got"):
-        MultiScaleInferer((1, 2), activation=activation)
 
 
 @pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.float32, torch.double])

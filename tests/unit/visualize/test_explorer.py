@@ -99,12 +99,6 @@ def test_error_is_the_largest_one() -> None:
         assert one.error > fine.error > 0
 
 
-def test_coarser_steps_drop_small_components() -> None:
-    attention = attention_of(25)
-    counts = [len(pack(attention, step)[0].scale) for step in (1e-4, 1e-2, 1e-1)]
-    assert counts[0] > counts[1] > counts[2] >= 1
-
-
 def test_attention_of_zeros_has_no_components() -> None:
     attention = attention_of(2)
     nothing = attention._replace(query=torch.zeros_like(attention.query))
@@ -179,20 +173,16 @@ def test_page_holds_the_numbers_of_each_of_several_attentions(options: dict[str,
 
 
 def test_page_needs_nothing_else_and_quotes_its_title() -> None:
-    page, _ = format_explorer([slice_of(network(3))], LITS.classes, title="</script><b>&", point=(0, 0))
+    page, again = (
+        format_explorer([slice_of(network(3))], LITS.classes, title="</script><b>&", point=(0, 0))[0] for _ in range(2)
+    )
+    assert page == again
     assert "<b>&" not in page
     assert read_description(page)["title"] == "</script><b>&"
-    assert "http:" not in page
-    assert "https:" not in page
     assert "default-src 'none'" in page
-    assert "eval" not in page
+    assert not any(text in page for text in ("http:", "https:", "eval"))
     without, _ = format_explorer([slice_of(network(3))._replace(label=None)], LITS.classes, title="a", point=(0, 0))
     assert "label" not in read_arrays(without)
-
-
-def test_same_slices_make_the_same_page() -> None:
-    pages = [format_explorer([slice_of(network(3))], LITS.classes, title="a", point=(0, 0))[0] for _ in range(2)]
-    assert pages[0] == pages[1]
 
 
 def test_page_is_rounded_until_it_is_small_enough() -> None:
@@ -204,10 +194,7 @@ def test_page_is_rounded_until_it_is_small_enough() -> None:
     assert len(coarse.encode()) <= bound
     errors = [read_description(page)["slices"][0]["parts"][0]["error"] for page in (coarse, fine)]
     assert errors[0] > errors[1]
-    with pytest.raises(
-        ValueError,
-        match=r"must fit into a page of 0.02 MB; got an image of 120×160 pixels with 12 attention maps. ",
-    ):
+    with pytest.raises(ValueError, match=r"a page of 0.02 MB; got an image of 120×160 pixels with 12 attention maps"):
         make(max_bytes=20_000)
 
 

@@ -10,11 +10,6 @@ from afma_med.data.class_table import VOID, class_colors
 from afma_med.visualize import color_legend, colorize, compare_segmentations
 
 
-def test_colorize_paints_classes_and_leaves_void_black() -> None:
-    label = np.array([[3, VOID]], dtype=np.uint8)
-    assert colorize(label, CAMVID.classes).tolist() == [[list(CAMVID.classes[3].color), [0, 0, 0]]]
-
-
 @pytest.mark.parametrize("width", [120, 300, 2000])
 def test_legend_holds_every_colour_at_any_width(width: int) -> None:
     legend = color_legend(CAMVID.classes, width=width)
@@ -32,10 +27,6 @@ def test_comparison_puts_image_and_segmentations_side_by_side(channels: int) -> 
     assert picture.shape[0] > 40, "the legend is missing"
     assert picture[20, 90].tolist() == class_colors(CAMVID.classes)[3].tolist()
     assert picture[20, 150].tolist() == class_colors(CAMVID.classes)[8].tolist()
-    assert picture[:40, :60].min() == 0
-    assert picture[:40, :60].max() == 255
-
-
-def test_constant_image_does_not_divide_by_zero() -> None:
-    label = np.zeros((20, 30), np.uint8)
-    assert compare_segmentations(np.zeros((3, 20, 30)), label, class_table=CAMVID.classes)[:20, :30].max() == 0
+    assert picture[:40, :60].min() == 0 and picture[:40, :60].max() == 255
+    assert compare_segmentations(0 * image, label, class_table=CAMVID.classes)[:40, :60].max() == 0, "a constant image"
+    assert not colorize(np.array([[VOID]]), CAMVID.classes).any()
