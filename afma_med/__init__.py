@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
     from afma_med.grouped_attention import GroupedAttention
+    from afma_med.inferers import MultiScaleInferer
     from afma_med.losses import (
         AFMALoss,
         InstanceBalancedLoss,
@@ -13,7 +14,15 @@ if TYPE_CHECKING:
         SoftmaxCrossEntropyLoss,
         median_frequency_weights,
     )
+    from afma_med.metrics import (
+        ClassIoU,
+        ComponentDiceMetric,
+        ComponentPanopticQualityMetric,
+        ObjectDetectionMetric,
+        ObjectSizeMetric,
+    )
     from afma_med.networks import AFMABlock, AFMANet, FeatureTap, HypercolumnNet, SliceWise, list_features
+    from afma_med.transforms import RandCropBySmallObjects, RandCropBySmallObjectsd
 
 __version__ = "0.1.0"
 
@@ -21,12 +30,20 @@ __all__ = [
     "AFMABlock",
     "AFMALoss",
     "AFMANet",
+    "ClassIoU",
+    "ComponentDiceMetric",
+    "ComponentPanopticQualityMetric",
     "FeatureTap",
     "GroupedAttention",
     "HypercolumnNet",
     "InstanceBalancedLoss",
+    "MultiScaleInferer",
+    "ObjectDetectionMetric",
+    "ObjectSizeMetric",
     "PatchAttention",
     "PatchGrid",
+    "RandCropBySmallObjects",
+    "RandCropBySmallObjectsd",
     "SigmoidCrossEntropyLoss",
     "SliceWise",
     "SoftmaxCrossEntropyLoss",
@@ -41,6 +58,7 @@ __all__ = [
 _HOMES = {
     "grouped_attention": ("GroupedAttention",),
     "functional": ("PatchAttention", "PatchGrid", "gold_attention", "modulate_logits"),
+    "inferers": ("MultiScaleInferer",),
     "losses": (
         "AFMALoss",
         "InstanceBalancedLoss",
@@ -48,7 +66,15 @@ _HOMES = {
         "SoftmaxCrossEntropyLoss",
         "median_frequency_weights",
     ),
+    "metrics": (
+        "ClassIoU",
+        "ComponentDiceMetric",
+        "ComponentPanopticQualityMetric",
+        "ObjectDetectionMetric",
+        "ObjectSizeMetric",
+    ),
     "networks": ("AFMABlock", "AFMANet", "FeatureTap", "HypercolumnNet", "SliceWise", "list_features"),
+    "transforms": ("RandCropBySmallObjects", "RandCropBySmallObjectsd"),
 }
 
 if not TYPE_CHECKING:

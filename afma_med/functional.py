@@ -162,7 +162,7 @@ def compress_prediction(logits: Tensor, grid: PatchGrid, *, soft: bool = False) 
         prediction = logits.softmax(dim=1)
     else:
         index = logits.max(dim=1).indices  # argmax gives the same, five times as slowly on the CPU
-        return pool_index_to_feature(index, grid, classes=logits.shape[1], dtype=logits.dtype, name="logits")
+        return pool_index_to_feature(index, grid, num_classes=logits.shape[1], dtype=logits.dtype, name="logits")
     return pool_to_feature(prediction, grid, "logits")
 
 
@@ -250,14 +250,14 @@ def gold_attention(one_hot: Tensor, grid: PatchGrid) -> PatchAttention:
 
 
 def gold_attention_from_index(
-    index: Tensor, grid: PatchGrid, classes: int, *, dtype: torch.dtype = torch.float32
+    index: Tensor, grid: PatchGrid, num_classes: int, *, dtype: torch.dtype = torch.float32
 ) -> PatchAttention:
     """Compute what :func:`gold_attention` gives, from class indices instead of maps: faster, in less memory.
 
     Args:
         index: (B,H,W) integers, 0 to K - 1; negative where the label is void.
         grid: geometry of the attention that is to be supervised.
-        classes: K.
+        num_classes: K.
         dtype: of the key.
 
     Returns:
@@ -273,26 +273,26 @@ def gold_attention_from_index(
         >>> gold_attention_from_index(torch.randint(3, (1, 20, 20)), grid, 3).dense().shape
         torch.Size([1, 3, 4, 1])
     """
-    _check_index(index, classes)
+    _check_index(index, num_classes)
     number = (index + 1).clamp_min(0)  # 0 is void, as is what pads an image
-    key = pool_index_to_feature(number, grid, classes=classes + 1, dtype=dtype, name="index")[:, 1:]
+    key = pool_index_to_feature(number, grid, num_classes=num_classes + 1, dtype=dtype, name="index")[:, 1:]
     patches = split_patches(pad_to(number[:, None].short(), grid.image_size), grid.patch_size)
-    numbers = torch.arange(1, classes + 1, dtype=patches.dtype, device=index.device)
+    numbers = torch.arange(1, num_classes + 1, dtype=patches.dtype, device=index.device)
     return PatchAttention(patches == numbers[:, None, None], split_patches(key, grid.patch_size), grid)
 
 
-def _check_index(index: Tensor, classes: int) -> None:
+def _check_index(index: Tensor, num_classes: int) -> None:
     check_tensor("index", index, "(B,H,W)")
     if index.ndim != 3 or index.is_floating_point():
         raise ValueError(
             f"`index` must be whole numbers of shape (B,H,W); got {index.dtype} of shape {tuple(index.shape)}. "
             "Leave the channel axis out, and convert it with .long()."
         )
-    check_channels(classes=classes)
+    check_channels(num_classes=num_classes)
     # Not in a graph, where values are unknown; AFMALoss has checked them before.
-    if not is_captured() and index.numel() and int(index.max()) >= classes:
+    if not is_captured() and index.numel() and int(index.max()) >= num_classes:
         raise ValueError(
-            f"`index` must hold classes below `classes`={classes}; got {int(index.max())}. Make void negative."
+            f"`index` must hold classes below `num_classes`={num_classes}; got {int(index.max())}. Make void negative."
         )
 
 

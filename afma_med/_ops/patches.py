@@ -151,16 +151,16 @@ def pool_to_feature(x: Tensor, grid: PatchGrid, name: str) -> Tensor:
     return F.avg_pool2d(pad_to(at_least_float32(x), grid.image_size), grid.stride, grid.stride)
 
 
-def pool_index_to_feature(index: Tensor, grid: PatchGrid, *, classes: int, dtype: torch.dtype, name: str) -> Tensor:
+def pool_index_to_feature(index: Tensor, grid: PatchGrid, *, num_classes: int, dtype: torch.dtype, name: str) -> Tensor:
     """What :func:`pool_to_feature` makes of a one-hot (B,K,H,W), from its class indices (B,H,W), by counting them."""
     _check_size(index, grid, name)
     (batch, height, width), (rows, columns) = index.shape, grid.feature_size
     row, column = (torch.arange(side, device=index.device) // grid.stride for side in (height, width))
-    maps = torch.arange(batch, device=index.device)[:, None, None] * classes + index
+    maps = torch.arange(batch, device=index.device)[:, None, None] * num_classes + index
     cell = ((maps * rows + row[:, None]) * columns + column).flatten()
-    counts = index.new_zeros(batch * classes * rows * columns, dtype=dtype)  # of the index, as vmap requires
+    counts = index.new_zeros(batch * num_classes * rows * columns, dtype=dtype)  # of the index, as vmap requires
     counts = counts.scatter_add_(0, cell, torch.ones_like(cell, dtype=dtype))
-    return counts.view(batch, classes, rows, columns) / grid.stride**2
+    return counts.view(batch, num_classes, rows, columns) / grid.stride**2
 
 
 def _check_size(x: Tensor, grid: PatchGrid, name: str) -> None:

@@ -147,7 +147,7 @@ def build_network(backbone: nn.Module, *, afma: bool, **options: Any) -> nn.Modu
     return HypercolumnNet(
         backbone,
         options.get("out_channels"),
-        features=list_depths(features),
+        feature=list_depths(features),
         in_channels=in_channels,
     )
 

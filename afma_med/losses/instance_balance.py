@@ -20,7 +20,7 @@ from afma_med._ops.tensors import at_least_float32, is_transformed, without_meta
 from afma_med.checks import check_tensor
 from afma_med.losses.label_forms import NEIGHBORHOOD_LOSSES, own_ignore_index, segmentation_term
 from afma_med.losses.segmentation import (
-    VOID,
+    IGNORE_INDEX,
     SoftmaxCrossEntropyLoss,
     check_label,
     label_to_index,
@@ -140,34 +140,36 @@ class InstanceBalancedLoss(nn.Module):
     ) -> tuple[Tensor, int]:
         """Return the sum of the losses of an image's regions, and the number of regions."""
         loss: Any = self.loss
-        classes = logits.shape[1]
-        if type(loss) not in (nn.CrossEntropyLoss, SoftmaxCrossEntropyLoss) or classes == 1 or _is_summed(loss):
+        num_classes = logits.shape[1]
+        if type(loss) not in (nn.CrossEntropyLoss, SoftmaxCrossEntropyLoss) or num_classes == 1 or _is_summed(loss):
             return _call_by_region(loss, logits.flatten(2)[0], label.flatten(2)[0], owners)
-        index = label_to_index(label, classes, self.ignore_index)
-        index = index.where(index != loss.ignore_index, VOID) if loss.ignore_index is not None else index
+        index = label_to_index(label, num_classes, self.ignore_index)
+        index = index.where(index != loss.ignore_index, IGNORE_INDEX) if loss.ignore_index is not None else index
         logits = at_least_float32(logits)
         weight = None if loss.weight is None else loss.weight.to(logits)
         smoothing = getattr(loss, "label_smoothing", 0.0)
-        values = F.cross_entropy(logits, index, weight, ignore_index=VOID, reduction="none", label_smoothing=smoothing)
-        valid = (index != VOID).to(logits.dtype)
+        values = F.cross_entropy(
+            logits, index, weight, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=smoothing
+        )
+        valid = (index != IGNORE_INDEX).to(logits.dtype)
         weights = valid if weight is None else valid * weight[index.clamp_min(0)]
         return _weigh_by_region(values.flatten(), weights.flatten(), owners)
 
-    def _regions(self, label: Tensor, classes: int) -> list[list[NDArray[np.int32]]]:
+    def _regions(self, label: Tensor, num_classes: int) -> list[list[NDArray[np.int32]]]:
         """Return the regions of each image, numbered from 1, for each class that has objects; 0 is void."""
-        if label.shape[1] == classes:
-            one_hot, valid = label_to_one_hot(label, classes, self.ignore_index)
-            values = one_hot.where(valid, VOID)
+        if label.shape[1] == num_classes:
+            one_hot, valid = label_to_one_hot(label, num_classes, self.ignore_index)
+            values = one_hot.where(valid, IGNORE_INDEX)
         else:
-            values = label_to_index(label, classes, self.ignore_index)[:, None]
-        find = partial(self._find_regions, classes=classes)
+            values = label_to_index(label, num_classes, self.ignore_index)[:, None]
+        find = partial(self._find_regions, num_classes=num_classes)
         arrays = values.detach().to(torch.int16).cpu().numpy()
-        return [self._cache.get(array, find, classes, self.include_background, self.spacing) for array in arrays]
+        return [self._cache.get(array, find, num_classes, self.include_background, self.spacing) for array in arrays]
 
-    def _find_regions(self, label: NDArray[np.int16], classes: int) -> list[NDArray[np.int32]]:
-        valid = label[0] != VOID
-        first = 0 if self.include_background or classes == 1 else 1
-        if len(label) == classes:
+    def _find_regions(self, label: NDArray[np.int16], num_classes: int) -> list[NDArray[np.int32]]:
+        valid = label[0] != IGNORE_INDEX
+        first = 0 if self.include_background or num_classes == 1 else 1
+        if len(label) == num_classes:
             masks = [channel == 1 for channel in label[first:]]
         else:
             masks = [label[0] == k for k in np.unique(label).tolist() if k >= first]

@@ -15,7 +15,7 @@ from afma_med._ops.tensors import at_least_float32, is_transformed
 from afma_med.checks import check_four_axes, check_tensor
 
 __all__ = [
-    "VOID",
+    "IGNORE_INDEX",
     "SigmoidCrossEntropyLoss",
     "SoftmaxCrossEntropyLoss",
     "check_label",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # The label value that torch's own losses skip by default; void pixels get it.
-VOID = -100
+IGNORE_INDEX = -100
 
 
 class _ClassWeightedLoss(nn.Module):
@@ -106,8 +106,8 @@ class SoftmaxCrossEntropyLoss(_ClassWeightedLoss):
             pixel_weight = valid.to(logits.dtype) * (1.0 if weight is None else weight)
             return (pixel_loss * pixel_weight).sum() / pixel_weight.sum().clamp_min(torch.finfo(logits.dtype).tiny)
         index = label_to_index(label, logits.shape[1], self.ignore_index)
-        total = F.cross_entropy(logits, index, weight=weight, ignore_index=VOID, reduction="sum")
-        valid = index != VOID
+        total = F.cross_entropy(logits, index, weight=weight, ignore_index=IGNORE_INDEX, reduction="sum")
+        valid = index != IGNORE_INDEX
         norm = valid.sum() if weight is None else (weight[index.clamp_min(0)] * valid).sum()
         return total / norm.to(total.dtype).clamp_min(torch.finfo(total.dtype).tiny)
 
@@ -146,8 +146,8 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
         ValueError: if shapes or devices disagree, or a value is neither a class nor ``ignore_index``.
     """
     check_four_axes("logits", logits, "(B,K,H,W)")
-    classes = logits.shape[1]
-    shapes = [(logits.shape[0], channels, *logits.shape[2:]) for channels in (1, classes)]
+    num_classes = logits.shape[1]
+    shapes = [(logits.shape[0], channels, *logits.shape[2:]) for channels in (1, num_classes)]
     if tuple(label.shape) not in shapes:
         raise ValueError(
             f"`label` must have shape {shapes[0]} (class indices) or {shapes[1]} (one-hot) for logits of shape "
@@ -158,16 +158,16 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
         raise ValueError(
             f"`label` must be on the logits' device {logits.device}; got {label.device}. Move it with .to(device)."
         )
-    one_hot = label.shape[1] == classes
-    check_classes("label", label, 1 if one_hot else classes - 1, one_hot=one_hot, ignore_index=ignore_index)
+    one_hot = label.shape[1] == num_classes
+    check_classes("label", label, 1 if one_hot else num_classes - 1, one_hot=one_hot, ignore_index=ignore_index)
 
 
-def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+def label_to_one_hot(label: Tensor, num_classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Turn a checked label into one-hot form.
 
     Args:
         label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
-        classes: K.
+        num_classes: K.
         ignore_index: label value of void pixels.
 
     Returns:
@@ -180,21 +180,21 @@ def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> t
     """
     label = as_signed(label)
     void = torch.zeros_like(label, dtype=torch.bool) if ignore_index is None else label == ignore_index
-    if label.shape[1] != classes:
-        one_hot = label.new_zeros(label.shape[0], classes, *label.shape[2:], dtype=torch.float32)
+    if label.shape[1] != num_classes:
+        one_hot = label.new_zeros(label.shape[0], num_classes, *label.shape[2:], dtype=torch.float32)
         return one_hot.scatter_(1, label.masked_fill(void, 0).long(), (~void).float()), ~void
-    if classes > 1:
+    if num_classes > 1:
         # A void pixel is one without a class, with the void value in it, or of the class that is to be ignored.
-        is_class = ignore_index is not None and 0 <= ignore_index < classes
+        is_class = ignore_index is not None and 0 <= ignore_index < num_classes
         void = label[:, ignore_index, None] == 1 if is_class else void.any(dim=1, keepdim=True)
         void = void | ~label.any(dim=1, keepdim=True)
     return label.masked_fill(void, 0).float(), ~void
 
 
-def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+def label_to_index(label: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
     """Turn a checked label, indices or one-hot, into (B,H,W) class indices, void pixels at torch's own ignore value."""
-    if label.shape[1] == classes:
-        one_hot, valid = label_to_one_hot(label, classes, ignore_index)
+    if label.shape[1] == num_classes:
+        one_hot, valid = label_to_one_hot(label, num_classes, ignore_index)
         overlap = (one_hot.sum(dim=1) > 1).any()
         if torch.compiler.is_compiling():
             torch._assert_async(~overlap, "`label` must hold one class a pixel for the softmax")
@@ -203,6 +203,6 @@ def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Ten
                 "`label` must hold one class a pixel for the softmax; got pixels of several classes. "
                 "Use SigmoidCrossEntropyLoss for classes that overlap."
             )
-        return one_hot.argmax(dim=1).where(valid[:, 0], VOID)
+        return one_hot.argmax(dim=1).where(valid[:, 0], IGNORE_INDEX)
     index = as_signed(label)[:, 0].long()
-    return index if ignore_index is None else index.where(index != ignore_index, VOID)
+    return index if ignore_index is None else index.where(index != ignore_index, IGNORE_INDEX)

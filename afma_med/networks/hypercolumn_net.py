@@ -77,7 +77,7 @@ class HypercolumnNet(TappedHost):
     Args:
         backbone: network (B,C,H,W) -> logits (B,K,H,W), for example of segmentation_models_pytorch or MONAI.
         out_channels: K; by default, as many as the backbone has.
-        features: encoder depths or dotted module names of the maps, the largest map first.
+        feature: encoder depths or dotted module names of the maps, the largest map first; or one of them.
         in_channels: C, channels of the image.
         hidden_channels: channels of the head.
         upsample_logits: as for :class:`~afma_med.AFMANet`.
@@ -102,18 +102,18 @@ class HypercolumnNet(TappedHost):
         backbone: nn.Module,
         out_channels: int | None = None,
         *,
-        features: Sequence[int | str] = (2, 3, 4),
+        feature: int | str | Sequence[int | str] = (2, 3, 4),
         in_channels: int = 3,
         hidden_channels: int = 128,
         upsample_logits: bool = False,
     ) -> None:
-        features = list(dict.fromkeys([features] if isinstance(features, int | str) else features))
+        features = list(dict.fromkeys([feature] if isinstance(feature, int | str) else feature))
         if not features:
             raise ValueError(
-                "`features` must name at least one feature map; got none. Use [2, 3, 4] for an SMP network."
+                "`feature` must name at least one feature map; got none. Use [2, 3, 4] for an SMP network."
             )
-        for feature in features:
-            check_feature(feature)
+        for one in features:
+            check_feature(one)
         super().__init__(
             backbone,
             features,
@@ -123,7 +123,7 @@ class HypercolumnNet(TappedHost):
             whole_strides=False,
         )
         self.hypercolumn_head = HypercolumnHead(
-            [self.feature_channels[feature] for feature in features], self.out_channels, hidden_channels=hidden_channels
+            [self.feature_channels[one] for one in features], self.out_channels, hidden_channels=hidden_channels
         )
 
     def forward(self, image: Tensor) -> Any:

@@ -127,7 +127,15 @@ def test_split_logs_another_loss_alone() -> None:
 
 
 def test_top_level_exports_what_a_user_needs() -> None:
-    assert {"AFMANet", "AFMALoss", "AFMABlock", "FeatureTap", "SliceWise", "list_features"} <= {*afma_med.__all__}
+    networks = {"AFMANet", "AFMABlock", "HypercolumnNet", "FeatureTap", "SliceWise", "list_features"}
+    around = {
+        "AFMALoss",
+        "InstanceBalancedLoss",
+        "MultiScaleInferer",
+        "RandCropBySmallObjects",
+        "ObjectDetectionMetric",
+    }
+    assert networks | around <= {*afma_med.__all__}
     assert all(hasattr(afma_med, name) for name in afma_med.__all__)
 
 

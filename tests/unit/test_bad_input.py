@@ -158,8 +158,12 @@ CASES: dict[str, Case] = {
     "gold of a larger label": (lambda: gold_attention(LOGITS, GRID), ValueError, "must not be larger"),
     "index of floats": (lambda: gold_attention_from_index(INDEX.float(), GRID, 3), ValueError, "whole numbers"),
     "index of four axes": (lambda: gold_attention_from_index(INDEX[None], GRID, 3), ValueError, r"shape \(B,H,W\)"),
-    "index of no classes": (lambda: gold_attention_from_index(INDEX, GRID, 0), ValueError, "`classes` must be"),
-    "index too large": (lambda: gold_attention_from_index(INDEX + 7, GRID, 3), ValueError, "below `classes`=3; got 7"),
+    "index of no classes": (lambda: gold_attention_from_index(INDEX, GRID, 0), ValueError, "`num_classes` must be"),
+    "index too large": (
+        lambda: gold_attention_from_index(INDEX + 7, GRID, 3),
+        ValueError,
+        "below `num_classes`=3; got 7",
+    ),
     "values of other patches": (lambda: ATTENTION.apply(torch.rand(1, 3, 5, 16)), ValueError, r"\(1, 3, 4, 16\)"),
     "attention of other patches": (
         lambda: ATTENTION.squared_distance(ATTENTION._replace(query=torch.rand(1, 3, 15, 16))),

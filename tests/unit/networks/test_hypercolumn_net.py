@@ -72,7 +72,7 @@ def test_volumes_slice_by_slice() -> None:
 
 def test_hosts_with_named_modules() -> None:
     host = BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=(8, 8, 16, 16, 32, 8))
-    net = HypercolumnNet(host, features=["conv_0", "down_1", "down_2"], in_channels=1).eval()
+    net = HypercolumnNet(host, feature=["conv_0", "down_1", "down_2"], in_channels=1).eval()
     assert net(torch.rand(1, 1, 50, 60)).shape == (1, 2, 50, 60)
 
 
@@ -150,8 +150,8 @@ def test_a_bundle_builds_it_by_one_id() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"features": []}, "`features` must name at least one feature map; got none"),
-        ({"features": [2, 9]}, r"`feature` must be an encoder depth from 1 to 5; got 9.*list_features"),
+        ({"feature": []}, "`feature` must name at least one feature map; got none"),
+        ({"feature": [2, 9]}, r"`feature` must be an encoder depth from 1 to 5; got 9.*list_features"),
         ({"hidden_channels": 0}, "`hidden_channels` must be"),
         ({"out_channels": 4}, "4"),
         ({"in_channels": 1}, "`in_channels`=1"),
