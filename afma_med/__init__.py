@@ -86,6 +86,7 @@ _HOMES = {
     ),
     "transforms": ("AddClassOffsets", "AddClassOffsetsd", "RandCropBySmallObjects", "RandCropBySmallObjectsd"),
     "networks": ("AFMABlock", "AFMANet", "FeatureTap", "HypercolumnNet", "SliceWise", "list_features"),
+    "transforms": ("RandCropBySmallObjects", "RandCropBySmallObjectsd"),
 }
 
 if not TYPE_CHECKING:

@@ -174,12 +174,12 @@ class AFMALoss(nn.Module):
                 stacklevel=6,  # the call of the loss, past torch and `forward`
             )
 
-    def _gold_attention(self, label: Tensor, attention: Attention, classes: int) -> Attention:
+    def _gold_attention(self, label: Tensor, attention: Attention, num_classes: int) -> Attention:
         dtype = list_parts(attention)[0].key.dtype
-        if label.shape[1] != classes:
-            index = label_to_index(label, classes, self.ignore_index)
-            return make_gold(attention, lambda grid: gold_attention_from_index(index, grid, classes, dtype=dtype))
-        one_hot, _ = label_to_one_hot(label, classes, self.ignore_index)
+        if label.shape[1] != num_classes:
+            index = label_to_index(label, num_classes, self.ignore_index)
+            return make_gold(attention, lambda grid: gold_attention_from_index(index, grid, num_classes, dtype=dtype))
+        one_hot, _ = label_to_one_hot(label, num_classes, self.ignore_index)
         return make_gold(attention, lambda grid: gold_attention(one_hot.to(dtype), grid))
 
 

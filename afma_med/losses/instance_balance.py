@@ -140,8 +140,8 @@ class InstanceBalancedLoss(nn.Module):
     ) -> tuple[Tensor, int]:
         """Return the sum of the losses of an image's regions, and the number of regions."""
         loss: Any = self.loss
-        classes = logits.shape[1]
-        if type(loss) not in (nn.CrossEntropyLoss, SoftmaxCrossEntropyLoss) or classes == 1 or _is_summed(loss):
+        num_classes = logits.shape[1]
+        if type(loss) not in (nn.CrossEntropyLoss, SoftmaxCrossEntropyLoss) or num_classes == 1 or _is_summed(loss):
             return _call_by_region(loss, logits.flatten(2)[0], label.flatten(2)[0], owners)
         index = label_to_index(label, classes, self.ignore_index)
         index = index.where(index != loss.ignore_index, IGNORE_INDEX) if loss.ignore_index is not None else index
@@ -155,16 +155,16 @@ class InstanceBalancedLoss(nn.Module):
         weights = valid if weight is None else valid * weight[index.clamp_min(0)]
         return _weigh_by_region(values.flatten(), weights.flatten(), owners)
 
-    def _regions(self, label: Tensor, classes: int) -> list[list[NDArray[np.int32]]]:
+    def _regions(self, label: Tensor, num_classes: int) -> list[list[NDArray[np.int32]]]:
         """Return the regions of each image, numbered from 1, for each class that has objects; 0 is void."""
         if label.shape[1] == classes:
             one_hot, valid = label_to_one_hot(label, classes, self.ignore_index)
             values = one_hot.where(valid, IGNORE_INDEX)
         else:
-            values = label_to_index(label, classes, self.ignore_index)[:, None]
-        find = partial(self._find_regions, classes=classes)
+            values = label_to_index(label, num_classes, self.ignore_index)[:, None]
+        find = partial(self._find_regions, num_classes=num_classes)
         arrays = values.detach().to(torch.int16).cpu().numpy()
-        return [self._cache.get(array, find, classes, self.include_background, self.spacing) for array in arrays]
+        return [self._cache.get(array, find, num_classes, self.include_background, self.spacing) for array in arrays]
 
     def _find_regions(self, label: NDArray[np.int16], classes: int) -> list[NDArray[np.int32]]:
         valid = label[0] != IGNORE_INDEX

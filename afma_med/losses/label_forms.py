@@ -108,12 +108,12 @@ def _term(loss: Loss, logits: Tensor, label: Tensor, ignore_index: int | None) -
 
 
 def _call(loss: Loss, logits: Tensor, label: Tensor, ignore_index: int | None) -> Tensor:
-    form, classes = label_form(loss), logits.shape[1]
+    form, num_classes = label_form(loss), logits.shape[1]
     if form == "as_given":
         return loss(logits, label)
-    _check_classes(loss, form, classes)
+    _check_classes(loss, form, num_classes)
     if form == "one_hot":
-        target, valid = label_to_one_hot(label, classes, ignore_index)
+        target, valid = label_to_one_hot(label, num_classes, ignore_index)
         target = target.to(logits.dtype)
     else:
         index = _to_index(label, classes, ignore_index)
@@ -149,22 +149,22 @@ def _call_without_void(loss: Loss, logits: Tensor, target: Tensor, valid: Tensor
     return torch.stack(terms).mean()
 
 
-def _check_classes(loss: Loss, form: LabelForm, classes: int) -> None:
-    if form == "index" and classes == 1:
+def _check_classes(loss: Loss, form: LabelForm, num_classes: int) -> None:
+    if form == "index" and num_classes == 1:
         raise ValueError(
             f"`segmentation` must be a binary loss for logits of one class; got {_name(loss)}, which is 0 for one "
             "class. Use nn.BCEWithLogitsLoss or afma_med.SoftmaxCrossEntropyLoss."
         )
-    if classes > 1 and getattr(loss, "mode", "") == "binary":
+    if num_classes > 1 and getattr(loss, "mode", "") == "binary":
         raise ValueError(
-            f"`segmentation` must have mode 'multiclass' or 'multilabel' for {classes} classes; got {_name(loss)} of "
-            "mode 'binary'. Change its mode."
+            f"`segmentation` must have mode 'multiclass' or 'multilabel' for {num_classes} classes; got {_name(loss)} "
+            "of mode 'binary'. Change its mode."
         )
 
 
-def _to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
-    if classes > 1:
-        return label_to_index(label, classes, ignore_index)
+def _to_index(label: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
+    if num_classes > 1:
+        return label_to_index(label, num_classes, ignore_index)
     one_hot, valid = label_to_one_hot(label, 1, ignore_index)
     return one_hot[:, 0].long().where(valid[:, 0], IGNORE_INDEX)
 

@@ -146,8 +146,8 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
         ValueError: if shapes or devices disagree, or a value is neither a class nor ``ignore_index``.
     """
     check_four_axes("logits", logits, "(B,K,H,W)")
-    classes = logits.shape[1]
-    shapes = [(logits.shape[0], channels, *logits.shape[2:]) for channels in (1, classes)]
+    num_classes = logits.shape[1]
+    shapes = [(logits.shape[0], channels, *logits.shape[2:]) for channels in (1, num_classes)]
     if tuple(label.shape) not in shapes:
         raise ValueError(
             f"`label` must have shape {shapes[0]} (class indices) or {shapes[1]} (one-hot) for logits of shape "
@@ -158,16 +158,16 @@ def check_label(logits: Tensor, label: Tensor, ignore_index: int | None) -> None
         raise ValueError(
             f"`label` must be on the logits' device {logits.device}; got {label.device}. Move it with .to(device)."
         )
-    one_hot = label.shape[1] == classes
-    check_classes("label", label, 1 if one_hot else classes - 1, one_hot=one_hot, ignore_index=ignore_index)
+    one_hot = label.shape[1] == num_classes
+    check_classes("label", label, 1 if one_hot else num_classes - 1, one_hot=one_hot, ignore_index=ignore_index)
 
 
-def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+def label_to_one_hot(label: Tensor, num_classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Turn a checked label into one-hot form.
 
     Args:
         label: (B,1,H,W) class indices or (B,K,H,W) one-hot.
-        classes: K.
+        num_classes: K.
         ignore_index: label value of void pixels.
 
     Returns:
@@ -180,21 +180,21 @@ def label_to_one_hot(label: Tensor, classes: int, ignore_index: int | None) -> t
     """
     label = as_signed(label)
     void = torch.zeros_like(label, dtype=torch.bool) if ignore_index is None else label == ignore_index
-    if label.shape[1] != classes:
-        one_hot = label.new_zeros(label.shape[0], classes, *label.shape[2:], dtype=torch.float32)
+    if label.shape[1] != num_classes:
+        one_hot = label.new_zeros(label.shape[0], num_classes, *label.shape[2:], dtype=torch.float32)
         return one_hot.scatter_(1, label.masked_fill(void, 0).long(), (~void).float()), ~void
-    if classes > 1:
+    if num_classes > 1:
         # A void pixel is one without a class, with the void value in it, or of the class that is to be ignored.
-        is_class = ignore_index is not None and 0 <= ignore_index < classes
+        is_class = ignore_index is not None and 0 <= ignore_index < num_classes
         void = label[:, ignore_index, None] == 1 if is_class else void.any(dim=1, keepdim=True)
         void = void | ~label.any(dim=1, keepdim=True)
     return label.masked_fill(void, 0).float(), ~void
 
 
-def label_to_index(label: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+def label_to_index(label: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
     """Turn a checked label, indices or one-hot, into (B,H,W) class indices, void pixels at torch's own ignore value."""
-    if label.shape[1] == classes:
-        one_hot, valid = label_to_one_hot(label, classes, ignore_index)
+    if label.shape[1] == num_classes:
+        one_hot, valid = label_to_one_hot(label, num_classes, ignore_index)
         overlap = (one_hot.sum(dim=1) > 1).any()
         if torch.compiler.is_compiling():
             torch._assert_async(~overlap, "`label` must hold one class a pixel for the softmax")
