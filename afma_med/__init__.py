@@ -86,7 +86,6 @@ _HOMES = {
     ),
     "transforms": ("AddClassOffsets", "AddClassOffsetsd", "RandCropBySmallObjects", "RandCropBySmallObjectsd"),
     "networks": ("AFMABlock", "AFMANet", "FeatureTap", "HypercolumnNet", "SliceWise", "list_features"),
-    "transforms": ("RandCropBySmallObjects", "RandCropBySmallObjectsd"),
 }
 
 if not TYPE_CHECKING:

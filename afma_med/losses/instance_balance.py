@@ -143,7 +143,7 @@ class InstanceBalancedLoss(nn.Module):
         num_classes = logits.shape[1]
         if type(loss) not in (nn.CrossEntropyLoss, SoftmaxCrossEntropyLoss) or num_classes == 1 or _is_summed(loss):
             return _call_by_region(loss, logits.flatten(2)[0], label.flatten(2)[0], owners)
-        index = label_to_index(label, classes, self.ignore_index)
+        index = label_to_index(label, num_classes, self.ignore_index)
         index = index.where(index != loss.ignore_index, IGNORE_INDEX) if loss.ignore_index is not None else index
         logits = at_least_float32(logits)
         weight = None if loss.weight is None else loss.weight.to(logits)
@@ -157,8 +157,8 @@ class InstanceBalancedLoss(nn.Module):
 
     def _regions(self, label: Tensor, num_classes: int) -> list[list[NDArray[np.int32]]]:
         """Return the regions of each image, numbered from 1, for each class that has objects; 0 is void."""
-        if label.shape[1] == classes:
-            one_hot, valid = label_to_one_hot(label, classes, self.ignore_index)
+        if label.shape[1] == num_classes:
+            one_hot, valid = label_to_one_hot(label, num_classes, self.ignore_index)
             values = one_hot.where(valid, IGNORE_INDEX)
         else:
             values = label_to_index(label, num_classes, self.ignore_index)[:, None]
@@ -166,10 +166,10 @@ class InstanceBalancedLoss(nn.Module):
         arrays = values.detach().to(torch.int16).cpu().numpy()
         return [self._cache.get(array, find, num_classes, self.include_background, self.spacing) for array in arrays]
 
-    def _find_regions(self, label: NDArray[np.int16], classes: int) -> list[NDArray[np.int32]]:
+    def _find_regions(self, label: NDArray[np.int16], num_classes: int) -> list[NDArray[np.int32]]:
         valid = label[0] != IGNORE_INDEX
-        first = 0 if self.include_background or classes == 1 else 1
-        if len(label) == classes:
+        first = 0 if self.include_background or num_classes == 1 else 1
+        if len(label) == num_classes:
             masks = [channel == 1 for channel in label[first:]]
         else:
             masks = [label[0] == k for k in np.unique(label).tolist() if k >= first]

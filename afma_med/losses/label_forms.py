@@ -116,7 +116,7 @@ def _call(loss: Loss, logits: Tensor, label: Tensor, ignore_index: int | None) -
         target, valid = label_to_one_hot(label, num_classes, ignore_index)
         target = target.to(logits.dtype)
     else:
-        index = _to_index(label, classes, ignore_index)
+        index = _to_index(label, num_classes, ignore_index)
         valid = (index != IGNORE_INDEX)[:, None]
         target = index if form == "index" else index[:, None]
     if not is_captured() and not valid.any():
