@@ -209,7 +209,7 @@ def texts(page: Page, selector: str) -> list[str]:
 def check_numbers(page: Page, seen: AttendedImage, point: tuple[int, int], *, k: int | None = None) -> None:
     """Compare all numbers that the page shows with those of attend_point."""
     expected = attend_point(seen, point, class_index=k)
-    held = list(seen.classes)
+    held = list(seen.class_indices)
     peaks, sums = (texts(page, f"#classes tbody td:nth-last-child({column})") for column in (3, 2))
     for k in set(range(len(peaks))) - set(held):
         assert peaks[k].startswith(("in attention ", "not corrected"))
@@ -262,9 +262,9 @@ def test_menu_shows_the_numbers_of_each_attention(several: TrainedNetwork, brows
         [shown] = texts(browser, "#part option:checked")
         height, width = part.attention.grid.patch_size
         assert shown.startswith(f"{index + 1}: depth {part.feature}, patches of {height}×{width} pixels, ")
-        assert shown.endswith("all classes") == (len(part.classes) == 12)
+        assert shown.endswith("all classes") == (len(part.class_indices) == 12)
         # The class that the attention holds with most votes; the predicted one may be in another.
-        k = max(part.classes, key=lambda k: float(part.values[k].sum()))
+        k = max(part.class_indices, key=lambda k: float(part.values[k].sum()))
         browser.press("123456789abc"[k], "123456789abc"[k])
         for point in ((5, 5), (64, 101), (117, 188)):
             browser.mouse("mouseMoved", *place_of(browser, point, (120, 190)))
@@ -289,7 +289,7 @@ def test_menu_is_used_by_keys_and_touch(several: TrainedNetwork, browser: Page, 
     browser.press("ArrowDown")
     browser.wait_until("document.body.dataset.part === '1'")
     # The class that is left out says where it is.
-    held = attend_image(several.network, several.prepare(several.find_image())).parts[1].classes
+    held = attend_image(several.network, several.prepare(several.find_image())).parts[1].class_indices
     missing = [k for k in range(11) if k not in held]
     browser.evaluate("document.activeElement.blur()")
     for k in missing[:1]:

@@ -189,7 +189,7 @@ def test_point_is_the_smallest_object_or_in_each_of_a_class(
     monkeypatch.setattr("afma_med.runs.attention.draw_attention", lambda *_, **__: Figure(figsize=(1, 1)))
     run = loaded(camvid)
     after = attend_image(run.network, run.prepare(run.find_image())).after
-    row, column = smallest_object(after, classes=range(11), min_pixels=10)
+    row, column = smallest_object(after, class_indices=range(11), min_pixels=10)
     [path] = show_attention([run], output_dir=tmp_path, suffix=".svg")
     assert path.name == f"scene_0002_row{row}_column{column}.svg"
     name = class_names(run.reader.classes)[after[row, column]]

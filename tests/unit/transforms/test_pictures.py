@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from afma_med.data import CAMVID, ISIC, camvid
+from afma_med.data import CAMVID, ISIC
 from afma_med.data.class_table import class_colors
 from afma_med.transforms import (
     ColorizeClasses,
@@ -66,13 +66,13 @@ def test_label_values_stay(tmp_path: Path, mode: str) -> None:
         picture = picture.convert("P")
         picture.putdata(values.ravel().tolist())
     picture.save(tmp_path / "a.png")
-    item = LoadLabeld("label", camvid.read_label)({"label": str(tmp_path / "a.png")})
+    item = LoadLabeld("label", CAMVID.read_label)({"label": str(tmp_path / "a.png")})
     assert item["label"][0].tolist() == values.tolist()
 
 
 def test_colour_coded_label_becomes_train_ids(tmp_path: Path) -> None:
     Image.new("RGB", (2, 1), (192, 128, 64)).save(tmp_path / "a.png")
-    label = LoadLabeld("label", camvid.read_label)({"label": str(tmp_path / "a.png")})["label"]
+    label = LoadLabeld("label", CAMVID.read_label)({"label": str(tmp_path / "a.png")})["label"]
     assert label.tolist() == [[[9, 9]]]
     assert label.meta["filename_or_obj"].endswith("a.png"), "writers need the file name"
 
@@ -80,10 +80,10 @@ def test_colour_coded_label_becomes_train_ids(tmp_path: Path) -> None:
 def test_bad_and_missing_labels_are_refused(tmp_path: Path) -> None:
     Image.new("L", (2, 2), 99).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png` cannot be used: .*\[99\]"):
-        LoadLabeld("label", camvid.read_label)({"label": str(tmp_path / "a.png")})
-    assert LoadLabeld("label", camvid.read_label, allow_missing_keys=True)({"image": 1}) == {"image": 1}
+        LoadLabeld("label", CAMVID.read_label)({"label": str(tmp_path / "a.png")})
+    assert LoadLabeld("label", CAMVID.read_label, allow_missing_keys=True)({"image": 1}) == {"image": 1}
     with pytest.raises(KeyError, match="label"):
-        LoadLabeld("label", camvid.read_label)({"image": 1})
+        LoadLabeld("label", CAMVID.read_label)({"image": 1})
 
 
 def test_ids_are_mapped_and_painted_alike_in_both_twins() -> None:

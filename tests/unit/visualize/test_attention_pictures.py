@@ -160,11 +160,11 @@ def test_of_several_attentions_that_of_the_class_is_shown() -> None:
         assert row.abs().max() > 0
         others = [x for x in range(3) if x != k and (x == 1) is not (k == 1)]
         assert not found.maps[others].any()
-        figure = draw_attention(found, CAMVID.classes)
+        figure = draw_attention(found, CLASSES)
         assert figure._suptitle.get_text().endswith(f"; attention of down, patches of {height}×{width} pixels")
         absent = [axes for axes in figure.axes if any("not in this" in text.get_text() for text in axes.texts)]
         names = [text.get_text() for axes in absent for text in axes.texts]
-        assert names == [f"{CAMVID.classes[x].name}\nnot in this attention" for x in others]
+        assert names == [f"{CLASSES[x].name}\nnot in this attention" for x in others]
         assert not any(axes.images for axes in absent)
 
 
@@ -322,7 +322,7 @@ def test_background_and_unscored_classes_have_no_objects() -> None:
 # --- figures
 
 
-CAMVID.classes = LITS.classes
+CLASSES = LITS.classes
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".png", 1), (".svg", 3)])
@@ -330,8 +330,8 @@ def test_figures_become_files(tmp_path: Path, suffix: str, channels: int) -> Non
     net = make_network(channels=channels)
     point = attend_point(attend_image(net, make_image(channels)), (9, 14))
     for name in ("first", "second"):
-        save_figure(draw_attention(point, CAMVID.classes, title="Unet, depth 2"), tmp_path / f"full_{name}{suffix}")
-        save_figure(compare_attention([("a", point), ("b", point)], CAMVID.classes), tmp_path / f"rows_{name}{suffix}")
+        save_figure(draw_attention(point, CLASSES, title="Unet, depth 2"), tmp_path / f"full_{name}{suffix}")
+        save_figure(compare_attention([("a", point), ("b", point)], CLASSES), tmp_path / f"rows_{name}{suffix}")
     assert len(list(tmp_path.iterdir())) == 4, "nothing temporary is left"
     for kind in ("full", "rows"):
         first, second = ((tmp_path / f"{kind}_{name}{suffix}").read_bytes() for name in ("first", "second"))
@@ -345,8 +345,8 @@ def test_figures_become_files(tmp_path: Path, suffix: str, channels: int) -> Non
 def test_figure_says_what_is_seen(seen: AttendedImage) -> None:
     row, column = np.argwhere(seen.changed)[0].tolist()
     point = attend_point(seen, (row, column))
-    figure = draw_attention(point, CAMVID.classes, title="Unet, depth 2")
-    names = [info.name for info in CAMVID.classes]
+    figure = draw_attention(point, CLASSES, title="Unet, depth 2")
+    names = [info.name for info in CLASSES]
     assert figure._suptitle.get_text() == (
         f"Unet, depth 2\nrow {row}, column {column}, predicted as {names[seen.after[row, column]]}, "
         f"before the correction as {names[seen.before[row, column]]}"
@@ -363,8 +363,8 @@ def test_figure_says_what_is_seen(seen: AttendedImage) -> None:
 
 def test_maps_share_one_scale_and_reach_no_further_than_the_image(seen: AttendedImage) -> None:
     point = attend_point(seen, (9, 14))
-    figure = draw_attention(point, CAMVID.classes)
-    shown = [axes for axes in figure.axes if axes.get_title().split(" ")[0] in {info.name for info in CAMVID.classes}]
+    figure = draw_attention(point, CLASSES)
+    shown = [axes for axes in figure.axes if axes.get_title().split(" ")[0] in {info.name for info in CLASSES}]
     assert len(shown) == 3
     assert {axes.images[0].get_clim() for axes in shown} == {(0.0, float(point.maps.max()))}
     assert {axes.get_xlim() for axes in shown} == {(-0.5, 29.5)}
@@ -380,7 +380,7 @@ def test_single_changed_pixel_of_a_large_image_is_seen(seen: AttendedImage) -> N
     grid = seen.attention.grid._replace(image_size=(1024, 2048))
     attention = PatchAttention(torch.rand(1, 3, 256 * 512, 16), torch.rand(1, 3, 128 * 256, 16), grid)
     large = AttendedImage(np.zeros((1, 1024, 2048), np.float32), before, after, attention, torch.rand(3, 128 * 256))
-    figure = compare_attention([("large", attend_point(large, (700, 1500)))], CAMVID.classes)
+    figure = compare_attention([("large", attend_point(large, (700, 1500)))], CLASSES)
     pixels = figure_pixels(figure).astype(int)
     right = pixels[:, pixels.shape[1] * 5 // 6 :]
     orange = (right[..., 0] - right[..., 2] > 25) & (right[..., 1] < right[..., 0])
@@ -392,10 +392,10 @@ def test_wrong_tables_rows_and_suffixes_are_refused(tmp_path: Path, seen: Attend
     with pytest.raises(ValueError, match=r"`class_table` must hold the 3 classes of the network; got 12"):
         draw_attention(point, CAMVID.classes)
     with pytest.raises(ValueError, match=r"`rows` must hold at least one point"):
-        compare_attention([], CAMVID.classes)
+        compare_attention([], CLASSES)
     with pytest.raises(ValueError, match=r"`path` must end in \.png or \.svg; got `.*a\.pdf`"):
         save_figure(Figure(), tmp_path / "a.pdf")
-    assert map_names(CAMVID.classes, 3) == ["background", "liver", "tumour"]
+    assert map_names(CLASSES, 3) == ["background", "liver", "tumour"]
 
 
 def test_failed_save_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +414,7 @@ def test_failed_save_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_figure_pixels_are_those_of_the_file(tmp_path: Path, seen: AttendedImage) -> None:
-    figure = compare_attention([("a", attend_point(seen, (9, 14)))], CAMVID.classes)
+    figure = compare_attention([("a", attend_point(seen, (9, 14)))], CLASSES)
     pixels = figure_pixels(figure)
     saved = np.asarray(Image.open(save_figure(figure, tmp_path / "a.png")).convert("RGB"))
     assert pixels.shape == saved.shape
@@ -440,12 +440,12 @@ def test_montage_shows_slices_with_outlines(depth: int) -> None:
     volume, prediction = torch.rand(1, 20, 24, depth), np.zeros((20, 24, depth), np.uint8)
     prediction[5:10, 5:10], prediction[7, 7], prediction[0, 0, 0] = 1, 2, 2
     prediction[..., -1] = 1  # a slice of one class alone
-    figure = draw_montage(volume, prediction, CAMVID.classes, count=6)
+    figure = draw_montage(volume, prediction, CLASSES, count=6)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == [f"slice {number}" for number in spread_evenly(depth, min(depth, 6))]
     assert figure_pixels(figure).std() > 0
     with pytest.raises(ValueError, match=r"`prediction` must have the size of the volume, \(20, 24, \d+\)"):
-        draw_montage(volume, prediction[1:], CAMVID.classes)
+        draw_montage(volume, prediction[1:], CLASSES)
 
 
 # --- TensorBoard
@@ -470,7 +470,7 @@ def validate(
         device=torch.device("cpu"),
         val_data_loader=data or batches(),
         network=network,
-        val_handlers=[AttentionPicturesHandler(writer, network, CAMVID.classes, **options)],
+        val_handlers=[AttentionPicturesHandler(writer, network, CLASSES, **options)],
     )
     for epoch in range(1, epochs + 1):
         evaluator.run(global_epoch=epoch)
