@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from afma_med.version import __version__
+
 if TYPE_CHECKING:
     from afma_med.functional import PatchAttention, PatchGrid, gold_attention, modulate_logits
     from afma_med.grouped_attention import GroupedAttention
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
         RandCropBySmallObjects,
         RandCropBySmallObjectsd,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AFMABlock",

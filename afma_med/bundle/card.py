@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afma_med import __version__
 from afma_med.bundle.settings import read_settings
 from afma_med.data import DatasetReader, class_names
 from afma_med.handlers.run_files import EVALUATION, SCORES
 from afma_med.networks.afma_blocks import spell_choice
 from afma_med.networks.hypercolumn_net import has_attention
 from afma_med.samples import SAMPLES, is_sample
+from afma_med.version import __version__
 from afma_med.visualize.text_table import format_table
 
 __all__ = ["PackageFacts", "describe_package", "read_scores", "trained_on_sample", "write_readme"]

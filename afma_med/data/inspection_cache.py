@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from afma_med import __version__
 from afma_med.data.dataset_reader import DatasetReader, Inspected, Item
 from afma_med.data.files import cache_folder, file_identity
 from afma_med.data.label_pixels import MaskReader
 from afma_med.data.picture_reader import inspect_pictures
 from afma_med.data.problems import DatasetWarning
+from afma_med.version import __version__
 
 __all__ = ["kept_inspections"]
 
