@@ -292,7 +292,7 @@ def test_scores_of_a_run_equal_those_of_the_matrices(run: TrainedNetwork, scenes
         scores, one = metric.compute(), getattr(found, form)
         assert (one.miou, one.miou_small) == pytest.approx((scores["mIoU"], scores["mIoU_small"]), rel=2e-3)
         pixels = torch.stack(metric.images)[:, :11].numpy()
-        expected = score_small_objects(pixels, OBJECTS, metric.names[:11])
+        expected = score_small_objects(pixels, OBJECTS, metric.class_names[:11])
         assert expected.classes > 0
         assert one.small_objects == pytest.approx(expected, rel=2e-2, abs=1e-3)
     assert len({found.before.miou, found.after.miou, found.swap.miou, found.gold.miou}) == 4
